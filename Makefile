@@ -1,0 +1,81 @@
+# Taskwell's one set of commands, the same on a laptop and in CI. `make help` lists them.
+SHELL := /bin/sh
+.DEFAULT_GOAL := help
+
+# The first interpreter that is new enough; name another with `make PYTHON=...`.
+PYTHON ?= $(shell for python in python3 python3.14 python3.13 python3.12 python3.11; do \
+  "$$python" -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null && echo "$$python" && break; done)
+BIN := .venv/bin
+PIP := -m pip --disable-pip-version-check --quiet install
+LOCK := $(BIN)/uv pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-emit-index-url \
+  --no-emit-find-links --no-annotate --custom-compile-command 'make lock'
+
+.PHONY: help setup run demo test check format generate lock build clean
+
+help: ## List the targets
+	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /|/' | awk -F'|' '{printf "  make %-12s %s\n", $$1, $$2}'
+
+setup: .venv/installed ## Make .venv with the taskwell command and everything for development in it
+
+.venv/installed: requirements-dev.txt pyproject.toml
+	@test -n "$(PYTHON)" || { echo "Taskwell needs Python 3.11 or newer: install it, or name it with 'make PYTHON=...'"; exit 1; }
+	@echo "Installing into .venv (once, about a minute)"
+	@"$(PYTHON)" -m venv --clear .venv
+	@$(BIN)/python $(PIP) --require-hashes -r requirements-dev.txt
+	@$(BIN)/python $(PIP) --no-deps --no-build-isolation --editable .
+	@touch $@
+
+.venv-generate/installed: requirements-generate.txt
+	@"$(PYTHON)" -m venv --clear .venv-generate
+	@.venv-generate/bin/python $(PIP) --require-hashes -r requirements-generate.txt
+	@touch $@
+
+.venv-oldest/installed: requirements-oldest.txt
+	@"$(PYTHON)" -m venv --clear .venv-oldest
+	@.venv-oldest/bin/python $(PIP) --require-hashes -r requirements-oldest.txt
+	@touch $@
+
+run: .venv/installed ## Start the service on SQLite (taskwell.db) and show how to call it
+	@exec $(BIN)/taskwell serve
+
+demo: .venv/installed ## Call all six RPCs of a running service and print each request and answer
+	@$(BIN)/python tools/demo.py
+
+test: .venv/installed .venv-oldest/installed ## Run every test, on SQLite and on a real PostgreSQL
+	@$(BIN)/pytest
+
+check: .venv/installed .venv-generate/installed ## Format, lint, types, contract, layers, generated code and schema: the one gate
+	@$(BIN)/ruff format --check --quiet . || { echo "ruff: run 'make format'"; exit 1; }
+	@$(BIN)/ruff check --quiet .
+	@$(BIN)/mypy --no-error-summary
+	@$(BIN)/lint-imports --no-cache >build.log || { cat build.log; rm build.log; exit 1; }; rm build.log
+	@mkdir -p build
+	@.venv-generate/bin/python tools/generate.py --image build/taskwell.binpb
+	@$(BIN)/buf lint build/taskwell.binpb --config proto/buf.yaml
+	@$(BIN)/buf format --diff --exit-code proto
+	@$(BIN)/buf breaking build/taskwell.binpb --against proto/released.binpb --config proto/buf.yaml
+	@.venv-generate/bin/python tools/generate.py --check
+	@$(BIN)/python tools/check_schema.py
+	@echo "check: all passed"
+
+format: .venv/installed ## Format the Python and the proto
+	@$(BIN)/ruff check --fix --quiet . || true
+	@$(BIN)/ruff format --quiet .
+	@$(BIN)/buf format --write proto
+
+generate: .venv-generate/installed ## Write generated/ from the proto (the Go part needs Go)
+	@.venv-generate/bin/python tools/generate.py
+
+lock: .venv/installed ## Resolve the dependencies anew into requirements*.txt
+	@$(LOCK) --upgrade pyproject.toml -o requirements.txt
+	@$(LOCK) --upgrade pyproject.toml --group dev -o requirements-dev.txt
+	@$(LOCK) --upgrade --group generate -o requirements-generate.txt
+	@$(LOCK) --upgrade --group oldest -o requirements-oldest.txt
+
+build: .venv/installed ## Build the wheel and the source archive into dist/
+	@rm -rf dist
+	@$(BIN)/python -m build --no-isolation >/dev/null
+	@ls dist
+
+clean: ## Remove what make made; taskwell.db stays
+	@rm -rf .venv .venv-generate .venv-oldest .tools build dist

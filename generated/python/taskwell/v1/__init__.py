@@ -1,0 +1,1 @@
+"""The generated Python of the proto package taskwell.v1."""

@@ -1,0 +1,1 @@
+"""The schema's history. `service/db/schema.py` runs it; `taskwell migrate` is how people do."""

@@ -1,0 +1,55 @@
+"""Create users and tasks.
+
+The columns are spelt out and not taken from the service's tables: a migration is history, and those go on changing.
+"""
+
+import sqlalchemy as sa
+from alembic import op
+
+revision = "20261121"
+down_revision = None
+branch_labels = None
+depends_on = None
+
+
+def upgrade() -> None:
+    user_id = sa.String(255, collation="C").with_variant(sa.String(255), "sqlite")
+    task_id = sa.Uuid(as_uuid=False).with_variant(sa.String(36), "sqlite")
+    moment = sa.DateTime(timezone=True)
+    op.create_table(
+        "users",
+        sa.Column("id", user_id, nullable=False),
+        sa.Column("created_at", moment, nullable=False),
+        sa.PrimaryKeyConstraint("id", name="users_pkey"),
+        sa.CheckConstraint("length(id) BETWEEN 1 AND 255", name="users_id_length_check"),
+    )
+    op.create_table(
+        "tasks",
+        sa.Column("user_id", user_id, nullable=False),
+        sa.Column("id", task_id, nullable=False),
+        sa.Column("title", sa.Text, nullable=False),
+        sa.Column("description", sa.Text, nullable=False),
+        sa.Column("status", sa.SmallInteger, nullable=False, comment="1 incomplete, 2 complete"),
+        sa.Column("version", sa.BigInteger, nullable=False),
+        sa.Column("request_id", task_id),
+        sa.Column("request_digest", sa.String(64), comment="SHA-256 of the content, in hexadecimal"),
+        sa.Column("created_at", moment, nullable=False),
+        sa.Column("updated_at", moment, nullable=False),
+        sa.Column("completed_at", moment),
+        sa.PrimaryKeyConstraint("user_id", "id", name="tasks_pkey"),
+        sa.ForeignKeyConstraint(["user_id"], ["users.id"], name="tasks_user_id_fkey", ondelete="CASCADE"),
+        sa.UniqueConstraint("user_id", "request_id", name="tasks_user_id_request_id_key"),
+        sa.CheckConstraint("length(title) BETWEEN 1 AND 255", name="tasks_title_length_check"),
+        sa.CheckConstraint("length(description) <= 5000", name="tasks_description_length_check"),
+        sa.CheckConstraint("status IN (1, 2)", name="tasks_status_set_check"),
+        sa.CheckConstraint("(status = 2) = (completed_at IS NOT NULL)", name="tasks_complete_has_time_check"),
+        sa.CheckConstraint("(request_id IS NULL) = (request_digest IS NULL)", name="tasks_request_has_digest_check"),
+    )
+    newest_first = [sa.text("created_at DESC"), sa.text("id DESC")]
+    op.create_index("tasks_newest_idx", "tasks", ["user_id", *newest_first])
+    op.create_index("tasks_status_newest_idx", "tasks", ["user_id", "status", *newest_first])
+
+
+def downgrade() -> None:
+    op.drop_table("tasks")
+    op.drop_table("users")

@@ -1,0 +1,128 @@
+"""The command line: `taskwell serve | migrate | check | config | health`."""
+
+import asyncio
+import sys
+from collections.abc import Callable
+from typing import TYPE_CHECKING
+
+from service.settings import PREFIX, Settings, SettingsError, load_settings
+
+if TYPE_CHECKING:
+    from service.db.schema import Schema
+
+USAGE = """\
+usage: taskwell COMMAND [--SETTING VALUE ...]
+
+  serve              serve the tasks until SIGTERM or SIGINT
+  migrate up         bring the schema of the database to this version   [REVISION]
+  migrate down       take the last migration back, and what it holds    [REVISION]
+  migrate current    print the schema revision of the database
+  check              verify settings, database and schema without serving
+  config             print the effective settings, secrets masked
+  health             ask the server at the address of the settings; exit 0 if it serves, else 1
+
+Every setting is a flag and an environment variable, in upper case behind TASKWELL_ (also in a file .env):
+--grpc-address is TASKWELL_GRPC_ADDRESS. 'taskwell serve --help' lists them.
+"""
+
+
+def main() -> int:
+    """Run one command; the exit status is 0, or 1 for a failure and 2 for a wrong call, with a sentence on stderr."""
+    command, *arguments = sys.argv[1:] or ["help"]
+    if command in {"help", "--help", "-h"}:
+        print(USAGE, end="")
+        return 0
+    if command not in COMMANDS:
+        return _fail(f"there is no command {command!r}\n\n{USAGE}", status=2)
+    try:
+        return COMMANDS[command](arguments)
+    except SettingsError as error:
+        return _fail(str(error), status=2)
+
+
+def serve(arguments: list[str]) -> int:
+    settings = load_settings("taskwell serve", arguments)
+    import uvloop
+
+    from service.app import StartError, prepare_schema
+    from service.app import serve as serve_until_stopped
+    from service.log import configure_log
+
+    configure_log(settings.log_level, settings.log_format)
+    try:
+        prepare_schema(settings)
+        with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
+            runner.run(serve_until_stopped(settings))
+    except StartError as error:
+        return _fail(str(error))
+    return 0
+
+
+def migrate(arguments: list[str]) -> int:
+    directions = ("up", "down", "current")
+    if not arguments or arguments[0] not in directions:
+        return _fail(f"'taskwell migrate' takes one of {', '.join(directions)}\n\n{USAGE}", status=2)
+    direction, *arguments = arguments
+    revision = arguments.pop(0) if arguments and not arguments[0].startswith("--") else None
+    settings = load_settings(f"taskwell migrate {direction}", arguments)
+    return _about_schema(settings, lambda schema: schema.migrate(direction, revision))
+
+
+def check(arguments: list[str]) -> int:
+    settings = load_settings("taskwell check", arguments)
+
+    def verify(schema: "Schema") -> str:
+        schema.verify()
+        return f"ok: the settings, the database ({settings.database}) and its schema ({schema.newest})"
+
+    return _about_schema(settings, verify)
+
+
+def config(arguments: list[str]) -> int:
+    settings = load_settings("taskwell config", arguments)
+    for name in Settings.model_fields:
+        value = settings.database if name == "database_url" else getattr(settings, name)
+        print(f"{PREFIX}{name.upper()}={str(value).lower() if isinstance(value, bool) else value}")
+    return 0
+
+
+def health(arguments: list[str]) -> int:
+    settings = load_settings("taskwell health", arguments)
+    from service.probe import probe
+
+    answer = probe(settings.grpc)
+    print(answer)
+    return 0 if answer == "SERVING" else 1
+
+
+COMMANDS: dict[str, Callable[[list[str]], int]] = {
+    "serve": serve,
+    "migrate": migrate,
+    "check": check,
+    "config": config,
+    "health": health,
+}
+
+
+def _about_schema(settings: Settings, action: Callable[["Schema"], str]) -> int:
+    """Do something with the schema and print what it says; what a driver says is for who runs this command."""
+    from service.db.schema import Schema, SchemaUnknown
+    from service.errors import DatabaseUnavailable
+
+    try:
+        print(action(Schema(settings.database)))
+    except SchemaUnknown as error:
+        return _fail(str(error))
+    except DatabaseUnavailable as error:
+        cause = getattr(error.__cause__, "orig", error.__cause__)
+        return _fail(f"cannot reach the database ({settings.database}): {str(cause).strip()}")
+    return 0
+
+
+def _fail(sentence: str, *, status: int = 1) -> int:
+    print(f"taskwell: {sentence}", file=sys.stderr)
+    return status
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,194 @@
+"""The only wiring: every part is built here, top to bottom, then started, drained and stopped."""
+
+import asyncio
+import os
+import signal
+import time
+from datetime import UTC, datetime
+
+import grpc
+import structlog
+import uuid_utils
+from grpc_health.v1 import health, health_pb2, health_pb2_grpc
+from taskwell.v1 import tasks_pb2_grpc
+
+from service.auth.metadata import caller_from_metadata
+from service.db.engine import Database, PoolSettings
+from service.db.schema import Schema, SchemaUnknown
+from service.db.store import SqlTaskStore
+from service.db.url import SqliteFile
+from service.errors import DatabaseUnavailable
+from service.rpc.interceptors import Authentication, Errors, Limits, Streams
+from service.rpc.policy import HEALTH, POLICY, TASK_SERVICE, Access, policy_with_reflection
+from service.rpc.reflection import add_reflection
+from service.rpc.servicer import TaskServicer
+from service.settings import Address, Settings
+from service.tasks import Tasks
+
+_log = structlog.get_logger("app")
+
+# After NOT_SERVING is said, watchers get this long to hear it before their streams are ended (s).
+_LAST_WORDS = 0.1
+
+
+class StartError(Exception):
+    """The service cannot start; the message says why and what to do."""
+
+
+class Service:
+    """One server process: build it in a running event loop, `start` it, let it serve, `stop` it.
+
+    The schema must be there; `prepare_schema` sees to that.
+    """
+
+    def __init__(self, settings: Settings) -> None:
+        self._settings = settings
+        self._database = Database(
+            settings.database,
+            PoolSettings(
+                size=settings.database_pool_size,
+                max_overflow=settings.database_max_overflow,
+                timeout=settings.database_pool_timeout,
+                recycle=settings.database_pool_recycle,
+                ping_after=settings.database_ping_after,
+                prepare=settings.database_prepare,
+            ),
+        )
+        known_users_only = settings.users == "known"
+        tasks = Tasks(
+            SqlTaskStore(self._database, known_users_only=known_users_only),
+            clock=lambda: datetime.now(UTC),
+            new_id=lambda: str(uuid_utils.uuid7()),
+            known_users_only=known_users_only,
+        )
+        self._health = health.aio.HealthServicer()
+        self._streams = Streams()
+        policy = POLICY
+        if settings.reflection != "off":
+            policy = policy_with_reflection(Access.OPEN if settings.reflection == "open" else Access.CALLER)
+        self._server = grpc.aio.server(
+            # The order matters: the first is outermost. Whatever is refused further in is answered by Errors.
+            interceptors=(
+                Errors(max_message_bytes=settings.max_message_bytes),
+                self._streams,
+                Limits(max_in_flight=settings.max_in_flight, max_seconds=settings.max_call_seconds),
+                Authentication(policy, caller_from_metadata),
+            ),
+            options=server_options(settings),
+        )
+        tasks_pb2_grpc.add_TaskServiceServicer_to_server(TaskServicer(tasks), self._server)
+        health_pb2_grpc.add_HealthServicer_to_server(self._health, self._server)
+        if settings.reflection != "off":
+            add_reflection(self._server, (TASK_SERVICE, HEALTH))
+
+    async def start(self) -> Address:
+        """Accept calls. Answers the address, with the port that was picked; raises StartError if it is taken."""
+        wanted = self._settings.grpc
+        try:
+            port = self._server.add_insecure_port(str(wanted))
+        except RuntimeError as error:
+            raise StartError(
+                f"cannot listen on {wanted}: the address is in use or not this machine's. "
+                "Stop what uses it, or choose another with TASKWELL_GRPC_ADDRESS or --grpc-address"
+            ) from error
+        await self._server.start()
+        for name in ("", TASK_SERVICE):
+            await self._health.set(name, health_pb2.HealthCheckResponse.SERVING)
+        return Address(wanted.host, port)
+
+    async def stop(self, grace: float) -> None:
+        """Say NOT_SERVING, refuse new calls, let those under way end within `grace` seconds, close the database."""
+        await self._health.enter_graceful_shutdown()
+        await asyncio.sleep(_LAST_WORDS)
+        self._streams.end()
+        await self._server.stop(grace)
+        await self._database.close(grace)
+
+
+def server_options(settings: Settings) -> list[tuple[str, int]]:
+    """The limits that gRPC itself keeps, as channel arguments (grpc/impl/channel_arg_names.h)."""
+
+    def ms(seconds: float) -> int:
+        return round(seconds * 1000)
+
+    return [
+        # A message somewhat over the limit is read and refused with details, by Errors; gRPC cuts off the really large.
+        ("grpc.max_receive_message_length", 4 * settings.max_message_bytes),
+        ("grpc.max_metadata_size", settings.max_metadata_bytes),
+        ("grpc.absolute_max_metadata_size", settings.max_metadata_bytes),
+        ("grpc.max_concurrent_streams", settings.max_concurrent_streams),
+        ("grpc.max_allowed_incoming_connections", settings.max_connections),
+        ("grpc.server_handshake_timeout_ms", ms(settings.handshake_timeout)),
+        ("grpc.keepalive_time_ms", ms(settings.keepalive_time)),
+        ("grpc.keepalive_timeout_ms", ms(settings.keepalive_timeout)),
+        ("grpc.keepalive_permit_without_calls", 1),
+        ("grpc.http2.min_ping_interval_without_data_ms", ms(settings.keepalive_min_interval)),
+        ("grpc.http2.min_recv_ping_interval_without_data_ms", ms(settings.keepalive_min_interval)),
+        ("grpc.max_connection_idle_ms", ms(settings.max_connection_idle)),
+        ("grpc.max_connection_age_ms", ms(settings.max_connection_age)),
+        ("grpc.max_connection_age_grace_ms", ms(settings.max_connection_age_grace)),
+        # Without this a second server on the same port would silently take half of the calls.
+        ("grpc.so_reuseport", 0),
+    ]
+
+
+def prepare_schema(settings: Settings) -> None:
+    """Bring the database to the schema of this version, or raise StartError with the command that does.
+
+    SQLite is migrated without asking: nobody else uses the file. A database that does not answer is waited for.
+    """
+    schema = Schema(settings.database)
+    may_migrate = settings.migrate or isinstance(settings.database, SqliteFile)
+    patience = time.monotonic() + settings.database_start_timeout
+    while True:
+        try:
+            if may_migrate and schema.current() != schema.newest:
+                schema.up()
+            schema.verify()
+            return
+        except SchemaUnknown as error:
+            raise StartError(str(error)) from error
+        except DatabaseUnavailable as error:
+            if time.monotonic() > patience:
+                raise StartError(
+                    f"cannot reach the database ({settings.database}): check TASKWELL_DATABASE_URL and that the "
+                    "database runs; 'taskwell check' prints what it says"
+                ) from error
+            _log.warning("waiting for the database", database=str(settings.database), cause=_words(error))
+            time.sleep(0.5)
+
+
+async def serve(settings: Settings) -> None:
+    """Serve until SIGTERM or SIGINT, then drain. A second signal ends the process at once."""
+    stopping = asyncio.Event()
+
+    def on_signal(number: int) -> None:
+        if stopping.is_set():
+            os._exit(128 + number)
+        _log.info("shutting down", signal=signal.Signals(number).name, grace=settings.shutdown_grace)
+        stopping.set()
+
+    loop = asyncio.get_running_loop()
+    for number in (signal.SIGTERM, signal.SIGINT):
+        loop.add_signal_handler(number, on_signal, number)
+
+    service = Service(settings)
+    address = await service.start()
+    print(f"gRPC listening on {address}", flush=True)
+    if settings.reflection == "open":
+        print(_example(address), flush=True)
+    await stopping.wait()
+    await service.stop(settings.shutdown_grace)
+    _log.info("stopped")
+
+
+def _words(error: DatabaseUnavailable) -> str:
+    """What the driver said, for the log, without the statement that SQLAlchemy puts beside it."""
+    return str(getattr(error.__cause__, "orig", error.__cause__)).strip()
+
+
+def _example(address: Address) -> str:
+    return (
+        f'Try: grpcurl -plaintext -H \'x-user-id: alice\' -d \'{{"task": {{"title": "Buy milk"}}}}\' '
+        f"{address} {TASK_SERVICE}/CreateTask"
+    )

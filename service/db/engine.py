@@ -1,0 +1,231 @@
+"""Connections: how they are made, kept, checked and repeated on; and where the drivers' exceptions end."""
+
+import asyncio
+import select
+import time
+from collections.abc import Sequence
+from contextlib import AsyncExitStack
+from dataclasses import dataclass
+from typing import Any
+
+import psycopg
+from sqlalchemy import AsyncAdaptedQueuePool, Dialect, ExceptionContext, Executable, Row, event
+from sqlalchemy.exc import DBAPIError, DisconnectionError
+from sqlalchemy.exc import TimeoutError as PoolTimeoutError
+from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine, create_async_engine
+
+from service.db.failures import PREPARED_STATEMENT_SQLSTATES, Failure, failure_of, sqlstate_of
+from service.db.url import DatabaseUrl, PostgresServer, SqliteFile
+from service.errors import DatabaseUnavailable
+
+Rows = Sequence[Row[Any]]
+Parameters = dict[str, Any]
+
+# How often a statement is run, at most, after conflicts or lost connections and where that is safe.
+_ATTEMPTS = 3
+
+
+class ForeignKeyBroken(Exception):
+    """A row refers to one that does not exist. For the store; never leaves it."""
+
+
+@dataclass(frozen=True, slots=True)
+class PoolSettings:
+    """How many connections are kept and for how long; times in seconds."""
+
+    size: int = 10
+    max_overflow: int = 5
+    timeout: float = 10.0
+    """How long a request waits for a connection before it is UNAVAILABLE."""
+    recycle: float = 240.0
+    """The age at which a connection is replaced: below the five minutes after which Neon suspends an idle compute."""
+    ping_after: float = 30.0
+    """How long a connection may lie idle before it is asked for a sign of life."""
+    prepare: bool = True
+    """Whether statements are prepared on the server."""
+
+
+class Database:
+    """Runs statements. Raises DatabaseUnavailable where the database cannot be reached, ForeignKeyBroken, or a fault.
+
+    A statement that stands alone is its own transaction: one round trip, no BEGIN and no COMMIT.
+    """
+
+    def __init__(self, url: DatabaseUrl, pool: PoolSettings | None = None) -> None:
+        pool = pool or PoolSettings()
+        self._prepares = pool.prepare
+        self._engine = (
+            self._postgres_engine(url, pool) if isinstance(url, PostgresServer) else _sqlite_engine(url, pool)
+        )
+        # SQLite takes one writer at a time: ours wait here, in order, and not in its busy loop.
+        self._writer = asyncio.Lock() if isinstance(url, SqliteFile) else None
+        self._running: set[asyncio.Task[Rows]] = set()
+        if isinstance(url, PostgresServer):
+            _check_idle_connections(self._engine, pool.ping_after)
+        event.listen(self._engine.sync_engine, "handle_error", self._notice)
+
+    @property
+    def dialect(self) -> Dialect:
+        return self._engine.dialect
+
+    async def read(self, statement: Executable, parameters: Parameters) -> Rows:
+        """Run a statement that only reads; it is run again when a connection is lost."""
+        return await self._run_again_if_safe((statement,), parameters, repeatable=True)
+
+    async def write(self, *statements: Executable, parameters: Parameters, repeatable: bool) -> Rows:
+        """Run statements that write, several of them in one transaction, and answer the rows of the last.
+
+        They are durable when this returns. `repeatable` says that they come to the same if they are run again after
+        they took effect and nobody learnt of it, as may be when a connection is lost.
+        """
+        return await self._run_again_if_safe(statements, parameters, repeatable=repeatable, writes=True)
+
+    async def close(self, grace: float = 10.0) -> None:
+        """Let what is running end, for `grace` seconds at most, then close every connection."""
+        if self._running:
+            await asyncio.wait(self._running, timeout=grace)
+        await self._engine.dispose()
+
+    async def _run_again_if_safe(
+        self, statements: Sequence[Executable], parameters: Parameters, *, repeatable: bool, writes: bool = False
+    ) -> Rows:
+        for attempt in range(1, _ATTEMPTS + 1):
+            try:
+                return await self._run(statements, parameters, writes=writes)
+            except (PoolTimeoutError, OSError) as error:
+                raise DatabaseUnavailable from error
+            except DBAPIError as error:
+                failure = failure_of(error)
+                was_lost = failure is Failure.UNAVAILABLE and error.connection_invalidated
+                is_safe = failure in {Failure.NOT_DONE, Failure.CONFLICT} or (was_lost and repeatable)
+                if is_safe and attempt < _ATTEMPTS:
+                    continue
+                if failure is Failure.FAULT:
+                    raise
+                raise (ForeignKeyBroken if failure is Failure.FOREIGN_KEY else DatabaseUnavailable) from error
+        raise AssertionError("the last attempt returns or raises")
+
+    async def _run(self, statements: Sequence[Executable], parameters: Parameters, *, writes: bool) -> Rows:
+        async with AsyncExitStack() as stack:
+            if writes and self._writer:
+                await stack.enter_async_context(self._writer)
+            connection = await self._engine.connect()
+            stack.push_async_callback(connection.close)
+            held = stack.pop_all()
+        # Up to here a cancelled call leaves nothing behind. From here on its statement runs to the end although nobody
+        # waits for it: to break it off would cost the connection, and its outcome would be unknown.
+        task = asyncio.create_task(_execute(held, connection, statements, parameters))
+        self._running.add(task)
+        task.add_done_callback(self._forget)
+        return await asyncio.shield(task)
+
+    def _forget(self, task: asyncio.Task[Rows]) -> None:
+        self._running.discard(task)
+        if not task.cancelled():
+            task.exception()  # looked at, so that asyncio does not complain where the caller was gone
+
+    def _postgres_engine(self, url: PostgresServer, pool: PoolSettings) -> AsyncEngine:
+        async def connect() -> psycopg.AsyncConnection[Any]:
+            return await psycopg.AsyncConnection.connect(
+                url.conninfo, autocommit=True, prepare_threshold=5 if self._prepares else None
+            )
+
+        return create_async_engine(
+            "postgresql+psycopg://",
+            async_creator=connect,
+            use_native_hstore=False,  # else every connection begins with a look for the type
+            **_engine_options(pool),
+        )
+
+    def _notice(self, context: ExceptionContext) -> None:
+        """Part with a connection that is not lost but useless, and with all others like it."""
+        error = context.original_exception
+        if sqlstate_of(error) in PREPARED_STATEMENT_SQLSTATES:
+            self._prepares = False
+        if isinstance(context.sqlalchemy_exception, DBAPIError):
+            context.is_disconnect |= failure_of(context.sqlalchemy_exception) is Failure.NOT_DONE
+
+
+async def _execute(
+    held: AsyncExitStack, connection: AsyncConnection, statements: Sequence[Executable], parameters: Parameters
+) -> Rows:
+    async with held:
+        *before, last = statements
+        if not before:
+            return (await connection.execute(last, parameters)).all()
+        # IMMEDIATE: SQLite would otherwise refuse, at once and for good, a reader that wants to become the writer.
+        begin = "BEGIN IMMEDIATE" if connection.dialect.name == "sqlite" else "BEGIN"
+        await connection.exec_driver_sql(begin)
+        try:
+            for statement in before:
+                await connection.execute(statement, parameters)
+            rows = (await connection.execute(last, parameters)).all()
+            await connection.exec_driver_sql("COMMIT")
+        except BaseException:
+            try:
+                await connection.exec_driver_sql("ROLLBACK")
+            except DBAPIError:  # undone already, or not to be reached: the first error is the one that says why
+                await connection.invalidate()
+            raise
+        return rows
+
+
+def _engine_options(pool: PoolSettings) -> dict[str, Any]:
+    return {
+        "poolclass": AsyncAdaptedQueuePool,
+        "pool_size": pool.size,
+        "max_overflow": pool.max_overflow,
+        "pool_timeout": pool.timeout,
+        "pool_recycle": pool.recycle,
+        "pool_use_lifo": True,  # the least used connections grow old and are let go
+        "pool_reset_on_return": None,  # there is never an open transaction
+        "isolation_level": "AUTOCOMMIT",
+        "skip_autocommit_rollback": True,
+        "hide_parameters": True,  # what users write does not belong in the log
+    }
+
+
+def _sqlite_engine(url: SqliteFile, pool: PoolSettings) -> AsyncEngine:
+    url.path.parent.mkdir(parents=True, exist_ok=True)
+    engine = create_async_engine(f"sqlite+aiosqlite:///{url.path}", **_engine_options(pool))
+    event.listen(engine.sync_engine, "connect", set_sqlite_pragmas)
+    return engine
+
+
+def set_sqlite_pragmas(connection: Any, _record: object) -> None:  # noqa: ANN401 - of either driver
+    """What makes SQLite a database for a service: readers beside the writer, foreign keys, commits that last."""
+    cursor = connection.cursor()
+    for pragma in ("journal_mode = WAL", "synchronous = FULL", "foreign_keys = ON", "busy_timeout = 5000"):
+        cursor.execute(f"PRAGMA {pragma}")
+    cursor.close()
+
+
+def _check_idle_connections(engine: AsyncEngine, ping_after: float) -> None:
+    """Look at a connection when it is taken from the pool, at the price of one poll(2) and not of a round trip.
+
+    Input on an idle connection is the server's farewell: a restart, a timeout, a shutdown. After a longer rest, in
+    which a firewall may have forgotten the connection without a word, the server is asked.
+    """
+
+    def checked_in(_connection: object, record: Any) -> None:  # noqa: ANN401 - SQLAlchemy's types are private
+        record.info["idle_since"] = time.monotonic()
+
+    def checked_out(connection: Any, record: Any, _proxy: object) -> None:  # noqa: ANN401
+        if (idle_since := record.info.get("idle_since")) is None:
+            return
+        try:
+            if _has_input(connection.driver_connection):
+                raise DisconnectionError
+            if time.monotonic() - idle_since > ping_after:
+                engine.dialect.do_ping(connection)
+        except psycopg.Error as error:
+            raise DisconnectionError from error
+
+    event.listen(engine.sync_engine, "checkin", checked_in)
+    event.listen(engine.sync_engine, "checkout", checked_out)
+
+
+def _has_input(connection: psycopg.AsyncConnection[Any]) -> bool:
+    poll = select.poll()
+    poll.register(connection.fileno(), select.POLLIN)
+    return bool(poll.poll(0))

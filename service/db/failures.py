@@ -1,0 +1,101 @@
+"""What went wrong in the database, told apart by SQLSTATE and SQLite's error names, never by message text."""
+
+import sqlite3
+from enum import Enum, auto
+
+import psycopg
+from sqlalchemy.exc import DBAPIError
+
+
+class Failure(Enum):
+    """What a database error means for the request that met it."""
+
+    UNAVAILABLE = auto()
+    """The database cannot be reached or cannot work now; whether a write took place may be unknown."""
+
+    NOT_DONE = auto()
+    """The database cannot work on this connection and did nothing: safe to repeat on another."""
+
+    CONFLICT = auto()
+    """Undone because of other transactions: safe to repeat."""
+
+    FOREIGN_KEY = auto()
+    """A row that another one needs is missing."""
+
+    FAULT = auto()
+    """Anything else: a fault of ours or of the schema."""
+
+
+# https://www.postgresql.org/docs/current/errcodes-appendix.html
+_BY_SQLSTATE = {
+    "23503": Failure.FOREIGN_KEY,
+    "25006": Failure.NOT_DONE,  # read-only: the server became a standby
+    "26000": Failure.NOT_DONE,  # a pooler gave us a connection that does not know our prepared statement
+    "42P05": Failure.NOT_DONE,  # … or one that knows it from somebody else
+    "40001": Failure.CONFLICT,  # serialization failure
+    "40P01": Failure.CONFLICT,  # deadlock
+    "55P03": Failure.UNAVAILABLE,  # lock timeout
+    "57014": Failure.UNAVAILABLE,  # statement timeout
+    "57P01": Failure.UNAVAILABLE,  # the administrator shuts the server down
+    "57P02": Failure.UNAVAILABLE,  # the server crashed
+    "57P03": Failure.UNAVAILABLE,  # the server starts or stops
+    "57P04": Failure.UNAVAILABLE,  # the database was dropped
+    "57P05": Failure.UNAVAILABLE,  # idle session timeout
+    "25P03": Failure.UNAVAILABLE,  # idle in transaction timeout
+    "25P04": Failure.UNAVAILABLE,  # transaction timeout
+    "3D000": Failure.UNAVAILABLE,  # no such database
+}
+_UNAVAILABLE_CLASSES = (
+    "08",  # connection exception
+    "28",  # invalid authorization
+    "53",  # insufficient resources: disk, memory, connections
+    "58",  # system error: I/O
+)
+PREPARED_STATEMENT_SQLSTATES = frozenset({"26000", "42P05"})
+
+# https://www.sqlite.org/rescode.html
+_BY_SQLITE_NAME = {
+    "SQLITE_CONSTRAINT_FOREIGNKEY": Failure.FOREIGN_KEY,
+    "SQLITE_BUSY": Failure.UNAVAILABLE,
+    "SQLITE_CANTOPEN": Failure.UNAVAILABLE,
+    "SQLITE_FULL": Failure.UNAVAILABLE,
+    "SQLITE_IOERR": Failure.UNAVAILABLE,
+    "SQLITE_LOCKED": Failure.UNAVAILABLE,
+    "SQLITE_NOMEM": Failure.UNAVAILABLE,
+    "SQLITE_PERM": Failure.UNAVAILABLE,
+    "SQLITE_PROTOCOL": Failure.UNAVAILABLE,
+    "SQLITE_READONLY": Failure.UNAVAILABLE,
+}
+
+
+def failure_of(error: DBAPIError) -> Failure:
+    """What this error means."""
+    cause = error.orig
+    if isinstance(cause, psycopg.Error):
+        return _postgres_failure(cause, lost=error.connection_invalidated)
+    if isinstance(cause, sqlite3.Error):
+        return _sqlite_failure(cause)
+    return Failure.UNAVAILABLE if error.connection_invalidated else Failure.FAULT
+
+
+def sqlstate_of(error: BaseException | None) -> str | None:
+    """The SQLSTATE of a psycopg error that came from the server."""
+    return error.sqlstate if isinstance(error, psycopg.Error) else None
+
+
+def _postgres_failure(error: psycopg.Error, *, lost: bool) -> Failure:
+    state = error.sqlstate
+    if state is None:
+        # libpq's own errors have no SQLSTATE: no connection could be made, or it broke.
+        broken = lost or isinstance(error, psycopg.OperationalError)
+        return Failure.UNAVAILABLE if broken else Failure.FAULT
+    if state in _BY_SQLSTATE:
+        return _BY_SQLSTATE[state]
+    return Failure.UNAVAILABLE if state.startswith(_UNAVAILABLE_CLASSES) else Failure.FAULT
+
+
+def _sqlite_failure(error: sqlite3.Error) -> Failure:
+    name = getattr(error, "sqlite_errorname", None) or ""
+    # Extended names refine primary ones: SQLITE_IOERR_WRITE is an SQLITE_IOERR.
+    primary = "_".join(name.split("_")[:2])
+    return _BY_SQLITE_NAME.get(name) or _BY_SQLITE_NAME.get(primary) or Failure.FAULT

@@ -1,0 +1,51 @@
+"""Many rows as the parameters of one statement.
+
+A list of every length would make as many statement texts, each compiled, prepared and planned anew. A row set makes
+one: PostgreSQL takes an array for each column (`unnest`), SQLite one JSON text (`json_each`).
+"""
+
+import json
+from collections.abc import Iterable, Sequence
+from typing import Any
+
+from sqlalchemy import CTE, Column, Dialect, FromClause, bindparam, func, literal_column, select
+from sqlalchemy.dialects.postgresql import ARRAY
+from sqlalchemy.types import TypeEngine
+
+Parameters = dict[str, Any]
+
+
+class RowSet:
+    """A named set of rows with typed columns, to select from; `parameters` turns rows into what a statement takes."""
+
+    def __init__(self, dialect: Dialect, name: str, /, **types: TypeEngine[Any]) -> None:
+        self._name = name
+        self._types = types
+        self._is_postgresql = dialect.name == "postgresql"
+        self._binders = [each.dialect_impl(dialect).bind_processor(dialect) for each in types.values()]
+        self.cte: CTE = self._unnest() if self._is_postgresql else self._json_each()
+        self.c = self.cte.c
+
+    def parameters(self, rows: Iterable[Sequence[object]]) -> Parameters:
+        """The parameters that stand for these rows, each a value for every column in the order of the constructor."""
+        if self._is_postgresql:
+            columns = zip(*rows, strict=True)
+            return {f"{self._name}_{key}": list(values) for key, values in zip(self._types, columns, strict=True)}
+        bound = [
+            [bind(value) if bind else value for bind, value in zip(self._binders, row, strict=True)] for row in rows
+        ]
+        return {self._name: json.dumps(bound, ensure_ascii=False)}
+
+    def _unnest(self) -> CTE:
+        arrays = [bindparam(f"{self._name}_{key}", type_=ARRAY(each)) for key, each in self._types.items()]
+        columns = [Column(key, each) for key, each in self._types.items()]
+        rows: FromClause = func.unnest(*arrays).table_valued(*columns).render_derived(name=f"{self._name}_rows")
+        return select(*rows.c).cte(self._name)
+
+    def _json_each(self) -> CTE:
+        rows = func.json_each(bindparam(self._name)).table_valued("value", name=f"{self._name}_rows")
+        values = [
+            func.json_extract(rows.c.value, literal_column(f"'$[{index}]'"), type_=each).label(key)
+            for index, (key, each) in enumerate(self._types.items())
+        ]
+        return select(*values).cte(self._name)

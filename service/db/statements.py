@@ -1,0 +1,186 @@
+"""Every statement of the serving path, built once for a dialect. `user_id` stands in every WHERE."""
+
+from functools import lru_cache
+from typing import Any
+
+from sqlalchemy import (
+    BigInteger,
+    ColumnElement,
+    Dialect,
+    Executable,
+    Select,
+    SmallInteger,
+    Text,
+    and_,
+    bindparam,
+    case,
+    delete,
+    func,
+    literal,
+    or_,
+    select,
+    true,
+    tuple_,
+    update,
+)
+from sqlalchemy.dialects import postgresql, sqlite
+
+from service.db.rowset import RowSet
+from service.db.tables import TaskId, UserId, UtcDateTime, tasks, users
+from service.model import TaskStatus
+
+TASK_COLUMNS = (
+    tasks.c.user_id,
+    tasks.c.id,
+    tasks.c.title,
+    tasks.c.description,
+    tasks.c.status,
+    tasks.c.version,
+    tasks.c.created_at,
+    tasks.c.updated_at,
+    tasks.c.completed_at,
+)
+"""The columns of model.Task, in its order."""
+
+
+class Statements:
+    """The statements, and the row sets that carry their parameters."""
+
+    def __init__(self, dialect: Dialect) -> None:
+        self._insert: Any = postgresql.insert if dialect.name == "postgresql" else sqlite.insert
+        self.keys = RowSet(dialect, "keys", user_id=UserId, id=TaskId)
+        self.requests = RowSet(dialect, "requests", user_id=UserId, id=TaskId, request_id=TaskId)
+        self.user_ids = RowSet(dialect, "user_ids", id=UserId)
+        self.removals = RowSet(dialect, "removals", user_id=UserId, id=TaskId, version=BigInteger())
+        self.new_tasks = RowSet(
+            dialect,
+            "new_tasks",
+            user_id=UserId,
+            id=TaskId,
+            title=Text(),
+            description=Text(),
+            request_id=TaskId,
+            request_digest=Text(),
+            created_at=UtcDateTime(),
+        )
+        self.changes = RowSet(
+            dialect,
+            "changes",
+            user_id=UserId,
+            id=TaskId,
+            title=Text(),
+            description=Text(),
+            status=SmallInteger(),
+            version=BigInteger(),
+            changed_at=UtcDateTime(),
+        )
+        self.get = select(*TASK_COLUMNS).join(self.keys.cte, _same_task(self.keys))
+        self.find_requests = self._find_requests()
+        self.create = self._create()
+        self.create_with_users = self._create_with_users(has_writing_ctes=dialect.name == "postgresql")
+        self.update = self._update()
+        self.delete = self._delete()
+        self.find_users = select(users.c.id).where(users.c.id.in_(select(self.user_ids.c.id)))
+
+    def _create_with_users(self, *, has_writing_ctes: bool) -> tuple[Executable, ...]:
+        """What makes the tasks and their users: one statement, or two for one transaction where that is the way."""
+        if has_writing_ctes:
+            return (self.create.add_cte(self._insert_users().cte("new_users")),)
+        return (self._insert_users(), self.create)
+
+    def _insert_users(self) -> Any:  # noqa: ANN401 - the insert of either dialect
+        new = self.new_tasks
+        rows = select(new.c.user_id, func.min(new.c.created_at, type_=UtcDateTime())).group_by(new.c.user_id)
+        # In one order everywhere, or two sets with the same new users could wait for each other. `true()` because
+        # SQLite would otherwise take ON CONFLICT for a join condition.
+        rows = rows.where(true()).order_by(new.c.user_id)
+        return self._insert(users).from_select(["id", "created_at"], rows).on_conflict_do_nothing()
+
+    def _create(self) -> Any:  # noqa: ANN401 - the insert of either dialect
+        new = self.new_tasks.c
+        source = {
+            "user_id": new.user_id,
+            "id": new.id,
+            "title": new.title,
+            "description": new.description,
+            "status": literal(int(TaskStatus.INCOMPLETE), SmallInteger(), literal_execute=True),
+            "version": literal(1, BigInteger(), literal_execute=True),
+            "request_id": new.request_id,
+            "request_digest": new.request_digest,
+            "created_at": new.created_at,
+            "updated_at": new.created_at,
+        }
+        rows = select(*source.values()).where(true())
+        # No conflict target: a request_id met again and our own id met again (a retry after a lost connection) are
+        # both left alone and looked up afterwards.
+        statement = self._insert(tasks).from_select(list(source), rows).on_conflict_do_nothing()
+        return statement.returning(tasks.c.user_id, tasks.c.id)
+
+    def _find_requests(self) -> Executable:
+        """The tasks that stood in the way of a create: of the same request_id, or of the same id."""
+        asked = self.requests
+        by_request = and_(tasks.c.user_id == asked.c.user_id, tasks.c.request_id == asked.c.request_id)
+        return select(*TASK_COLUMNS, tasks.c.request_id, tasks.c.request_digest).join(
+            asked.cte, or_(by_request, _same_task(asked))
+        )
+
+    def _update(self) -> Executable:
+        new = self.changes.c
+        title = func.coalesce(new.title, tasks.c.title)
+        description = func.coalesce(new.description, tasks.c.description)
+        status = func.coalesce(new.status, tasks.c.status)
+        # Clocks of several servers differ: a change never seems to be older than the one before it.
+        changed_at = case((new.changed_at > tasks.c.updated_at, new.changed_at), else_=tasks.c.updated_at)
+        return (
+            update(tasks)
+            .values(
+                title=title,
+                description=description,
+                status=status,
+                version=tasks.c.version + 1,
+                updated_at=changed_at,
+                completed_at=case(
+                    (status == int(TaskStatus.COMPLETE), func.coalesce(tasks.c.completed_at, changed_at))
+                ),
+            )
+            .where(
+                _same_task(self.changes),
+                or_(new.version.is_(None), new.version == tasks.c.version),
+                or_(title != tasks.c.title, description != tasks.c.description, status != tasks.c.status),
+            )
+            .returning(*TASK_COLUMNS)
+        )
+
+    def _delete(self) -> Executable:
+        # Two conditions on the same rows: the first finds them by the primary key, the second compares the version.
+        # One EXISTS alone would have both databases read the whole table.
+        gone = self.removals
+        any_version = or_(gone.c.version.is_(None), gone.c.version == tasks.c.version)
+        return (
+            delete(tasks)
+            .where(
+                tuple_(tasks.c.user_id, tasks.c.id).in_(select(gone.c.user_id, gone.c.id)),
+                select(literal(1)).where(_same_task(gone), any_version).correlate(tasks).exists(),
+            )
+            .returning(tasks.c.user_id, tasks.c.id)
+        )
+
+
+def _same_task(rows: RowSet) -> ColumnElement[bool]:
+    return and_(tasks.c.user_id == rows.c.user_id, tasks.c.id == rows.c.id)
+
+
+@lru_cache(maxsize=8)
+def page_statement(*, by_status: bool, newest_first: bool, continued: bool) -> Select[Any]:
+    """One page of a user's tasks: a range of one index, in its order, from a position on. Never an OFFSET."""
+    position = tuple_(tasks.c.created_at, tasks.c.id)
+    after = tuple_(bindparam("created_at", type_=UtcDateTime()), bindparam("id", type_=TaskId))
+    statement = select(*TASK_COLUMNS).where(tasks.c.user_id == bindparam("user_id", type_=UserId))
+    if by_status:
+        statement = statement.where(tasks.c.status == bindparam("status", type_=SmallInteger()))
+    if continued:
+        statement = statement.where(position < after if newest_first else position > after)
+    order = [tasks.c.created_at, tasks.c.id]
+    return statement.order_by(*(column.desc() if newest_first else column for column in order)).limit(
+        bindparam("limit", type_=BigInteger())
+    )

@@ -1,0 +1,200 @@
+"""The TaskStore on SQLAlchemy Core: one statement for a set, a second one only for what the first did not settle."""
+
+from collections.abc import Callable, Iterable, Sequence
+from typing import Any
+
+from service.db.engine import Database, ForeignKeyBroken
+from service.db.statements import Statements, page_statement
+from service.errors import CallerUnknown, DatabaseUnavailable, EtagStale, RequestError, RequestIdReused, TaskNotFound
+from service.model import NewTask, Task, TaskChange, TaskKey, TaskQuery, TaskRemoval, TaskStatus
+
+# A set is settled again when somebody else changed its rows between the write and the look at why it did not write.
+# Every round that fails means that another's write succeeded; this many in a row are as good as never.
+_ROUNDS = 10
+
+
+class SqlTaskStore:
+    """Keeps tasks in SQLite or PostgreSQL; the promises are those of service.tasks.TaskStore.
+
+    With `known_users_only` a task is never made for a user without a row in the users table.
+    """
+
+    def __init__(self, database: Database, *, known_users_only: bool = False) -> None:
+        self._database = database
+        self._known_users_only = known_users_only
+        self._sql = Statements(database.dialect)
+
+    async def get(self, keys: Sequence[TaskKey]) -> list[Task | RequestError]:
+        found = await self._find(keys)
+        return [found.get(key) or TaskNotFound() for key in keys]
+
+    async def page(self, query: TaskQuery) -> list[Task]:
+        statement = page_statement(
+            by_status=query.status is not None, newest_first=query.newest_first, continued=query.after is not None
+        )
+        parameters = {"user_id": query.user_id, "limit": query.limit}
+        if query.status is not None:
+            parameters["status"] = int(query.status)
+        if query.after is not None:
+            parameters |= {"created_at": query.after.created_at, "id": query.after.id}
+        return [_task(row) for row in await self._database.read(statement, parameters)]
+
+    async def create(self, tasks: Sequence[NewTask]) -> list[Task | RequestError]:
+        outcomes = await _in_rounds(self._create_once, tasks)
+        return [outcomes[task.key] for task in tasks]
+
+    async def update(self, changes: Sequence[TaskChange]) -> list[Task | RequestError]:
+        outcomes = await _in_rounds(self._update_once, changes)
+        return [outcomes[change.key] for change in changes]
+
+    async def delete(self, removals: Sequence[TaskRemoval]) -> list[RequestError | None]:
+        outcomes = await _in_rounds(self._delete_once, removals)
+        return [outcomes[removal.key] for removal in removals]
+
+    async def knows(self, user_ids: Sequence[str]) -> list[bool]:
+        parameters = self._sql.user_ids.parameters((user_id,) for user_id in user_ids)
+        known = {user_id for (user_id,) in await self._database.read(self._sql.find_users, parameters)}
+        return [user_id in known for user_id in user_ids]
+
+    async def _find(self, keys: Sequence[TaskKey]) -> dict[TaskKey, Task]:
+        rows = await self._database.read(self._sql.get, self._sql.keys.parameters(keys))
+        return _by_key(rows)
+
+    async def _create_once(self, tasks: Sequence[NewTask]) -> dict[TaskKey, Task | RequestError]:
+        try:
+            made = await self._insert(tasks)
+        except ForeignKeyBroken:
+            return await self._without_user(tasks)
+        outcomes: dict[TaskKey, Task | RequestError] = {
+            task.key: _as_created(task) for task in tasks if task.key in made
+        }
+        if left := [task for task in tasks if task.key not in made]:
+            outcomes |= await self._earlier(left)
+        return outcomes
+
+    async def _insert(self, tasks: Sequence[NewTask]) -> set[TaskKey]:
+        """Insert what is new and answer its keys; what was there before is left alone."""
+        parameters = self._sql.new_tasks.parameters(
+            (
+                task.user_id,
+                task.id,
+                task.title,
+                task.description,
+                task.request_id,
+                task.request_digest,
+                task.created_at,
+            )
+            for task in tasks
+        )
+        if self._known_users_only:
+            rows = await self._database.write(self._sql.create, parameters=parameters, repeatable=True)
+        else:
+            rows = await self._database.write(*self._sql.create_with_users, parameters=parameters, repeatable=True)
+        return {TaskKey(row.user_id, row.id) for row in rows}
+
+    async def _without_user(self, tasks: Sequence[NewTask]) -> dict[TaskKey, Task | RequestError]:
+        """Some user of the set has no row: refuse their tasks, and leave the others to the next round."""
+        if not self._known_users_only:
+            return {}  # the row was deleted between the making of it and the use; the next round makes it again
+        known = await self.knows([task.user_id for task in tasks])
+        return {task.key: CallerUnknown() for task, is_known in zip(tasks, known, strict=True) if not is_known}
+
+    async def _earlier(self, tasks: Sequence[NewTask]) -> dict[TaskKey, Task | RequestError]:
+        """What earlier requests made of these; nothing for a task that was deleted in the meantime."""
+        parameters = self._sql.requests.parameters((task.user_id, task.id, task.request_id) for task in tasks)
+        rows = await self._database.read(self._sql.find_requests, parameters)
+        by_id = {TaskKey(row.user_id, row.id): row for row in rows}
+        by_request = {(row.user_id, row.request_id): row for row in rows if row.request_id}
+        outcomes: dict[TaskKey, Task | RequestError] = {}
+        for task in tasks:
+            row = by_id.get(task.key) or by_request.get((task.user_id, task.request_id))
+            if row is not None:
+                same = row.request_digest == task.request_digest
+                outcomes[task.key] = _task(row[:-2]) if same else RequestIdReused()
+        return outcomes
+
+    async def _update_once(self, changes: Sequence[TaskChange]) -> dict[TaskKey, Task | RequestError]:
+        parameters = self._sql.changes.parameters(
+            (
+                change.user_id,
+                change.id,
+                change.title,
+                change.description,
+                change.status,
+                change.version,
+                change.changed_at,
+            )
+            for change in changes
+        )
+        # Run twice, a change without a version comes to the same; with one, the second run would find its own version.
+        repeatable = all(change.version is None for change in changes)
+        rows = await self._database.write(self._sql.update, parameters=parameters, repeatable=repeatable)
+        outcomes: dict[TaskKey, Task | RequestError] = {**_by_key(rows)}
+        if left := [change for change in changes if change.key not in outcomes]:
+            current = await self._find([change.key for change in left])
+            for change in left:
+                task = current.get(change.key)
+                if task is None:
+                    outcomes[change.key] = TaskNotFound()
+                elif change.version not in (None, task.version):
+                    outcomes[change.key] = EtagStale()
+                elif _is_already(task, change):
+                    outcomes[change.key] = task
+        return outcomes
+
+    async def _delete_once(self, removals: Sequence[TaskRemoval]) -> dict[TaskKey, RequestError | None]:
+        parameters = self._sql.removals.parameters(
+            (removal.user_id, removal.id, removal.version) for removal in removals
+        )
+        rows = await self._database.write(self._sql.delete, parameters=parameters, repeatable=False)
+        outcomes: dict[TaskKey, RequestError | None] = dict.fromkeys(TaskKey(row.user_id, row.id) for row in rows)
+        if left := [removal for removal in removals if removal.key not in outcomes]:
+            versioned = [removal.key for removal in left if removal.version is not None]
+            current = await self._find(versioned) if versioned else {}
+            for removal in left:
+                task = current.get(removal.key)
+                if task is None:
+                    outcomes[removal.key] = TaskNotFound()
+                elif task.version != removal.version:
+                    outcomes[removal.key] = EtagStale()
+        return outcomes
+
+
+async def _in_rounds(settle: Callable[[Sequence[Any]], Any], requests: Sequence[Any]) -> dict[TaskKey, Any]:
+    """Settle the requests, and again those that `settle` leaves out, until each has its outcome."""
+    outcomes: dict[TaskKey, Any] = {}
+    left = requests
+    for _ in range(_ROUNDS):
+        outcomes |= await settle(left)
+        left = [request for request in left if request.key not in outcomes]
+        if not left:
+            return outcomes
+    raise DatabaseUnavailable
+
+
+def _task(row: Iterable[Any]) -> Task:
+    user_id, task_id, title, description, status, *rest = row
+    return Task(user_id, task_id, title, description, TaskStatus(status), *rest)
+
+
+def _by_key(rows: Iterable[Iterable[Any]]) -> dict[TaskKey, Task]:
+    return {task.key: task for task in map(_task, rows)}
+
+
+def _as_created(task: NewTask) -> Task:
+    return Task(
+        user_id=task.user_id,
+        id=task.id,
+        title=task.title,
+        description=task.description,
+        status=TaskStatus.INCOMPLETE,
+        version=1,
+        created_at=task.created_at,
+        updated_at=task.created_at,
+        completed_at=None,
+    )
+
+
+def _is_already(task: Task, change: TaskChange) -> bool:
+    wanted = ((change.title, task.title), (change.description, task.description), (change.status, task.status))
+    return all(new is None or new == old for new, old in wanted)

@@ -1,0 +1,91 @@
+"""The tables, as SQLAlchemy Core sees them. The migrations make them; `alembic check` holds the two together."""
+
+from datetime import UTC, datetime
+
+from sqlalchemy import (
+    BigInteger,
+    CheckConstraint,
+    Column,
+    DateTime,
+    Dialect,
+    ForeignKey,
+    Index,
+    MetaData,
+    PrimaryKeyConstraint,
+    SmallInteger,
+    String,
+    Table,
+    Text,
+    TypeDecorator,
+    UniqueConstraint,
+    Uuid,
+)
+from sqlalchemy.types import TypeEngine
+
+metadata = MetaData(
+    naming_convention={
+        "pk": "%(table_name)s_pkey",
+        "fk": "%(table_name)s_%(column_0_name)s_fkey",
+        "uq": "%(table_name)s_%(column_0_N_name)s_key",
+        "ck": "%(table_name)s_%(constraint_name)s_check",
+        "ix": "%(table_name)s_%(column_0_N_name)s_idx",
+    }
+)
+
+
+class UtcDateTime(TypeDecorator[datetime]):
+    """A moment in UTC, with microseconds: `timestamptz` on PostgreSQL, text that sorts on SQLite.
+
+    SQLite knows no time zones and hands back naive values, so the zone is put back on the way out. PostgreSQL answers
+    in the zone of the session, which a database's or a role's default may have set to any.
+    """
+
+    impl = DateTime(timezone=True)
+    cache_ok = True
+
+    def process_bind_param(self, value: datetime | None, dialect: Dialect) -> datetime | None:  # noqa: ARG002 - SQLAlchemy's signature
+        return None if value is None else value.astimezone(UTC)
+
+    def process_result_value(self, value: datetime | None, dialect: Dialect) -> datetime | None:  # noqa: ARG002 - SQLAlchemy's signature
+        if value is None:
+            return None
+        return value.replace(tzinfo=UTC) if value.tzinfo is None else value.astimezone(UTC)
+
+
+# User ids compare byte by byte on both databases, whatever the locale: SQLite does so by itself.
+UserId: TypeEngine[str] = String(255, collation="C").with_variant(String(255), "sqlite")
+TaskId: TypeEngine[str] = Uuid(as_uuid=False).with_variant(String(36), "sqlite")
+
+users = Table(
+    "users",
+    metadata,
+    Column("id", UserId, primary_key=True),
+    Column("created_at", UtcDateTime, nullable=False),
+    CheckConstraint("length(id) BETWEEN 1 AND 255", name="id_length"),
+)
+
+tasks = Table(
+    "tasks",
+    metadata,
+    Column("user_id", UserId, ForeignKey("users.id", ondelete="CASCADE"), nullable=False),
+    Column("id", TaskId, nullable=False),
+    Column("title", Text, nullable=False),
+    Column("description", Text, nullable=False),
+    Column("status", SmallInteger, nullable=False, comment="1 incomplete, 2 complete"),
+    Column("version", BigInteger, nullable=False),
+    Column("request_id", TaskId),
+    Column("request_digest", String(64), comment="SHA-256 of the content, in hexadecimal"),
+    Column("created_at", UtcDateTime, nullable=False),
+    Column("updated_at", UtcDateTime, nullable=False),
+    Column("completed_at", UtcDateTime),
+    PrimaryKeyConstraint("user_id", "id"),
+    UniqueConstraint("user_id", "request_id"),
+    CheckConstraint("length(title) BETWEEN 1 AND 255", name="title_length"),
+    CheckConstraint("length(description) <= 5000", name="description_length"),
+    CheckConstraint("status IN (1, 2)", name="status_set"),
+    CheckConstraint("(status = 2) = (completed_at IS NOT NULL)", name="complete_has_time"),
+    CheckConstraint("(request_id IS NULL) = (request_digest IS NULL)", name="request_has_digest"),
+)
+
+Index("tasks_newest_idx", tasks.c.user_id, tasks.c.created_at.desc(), tasks.c.id.desc())
+Index("tasks_status_newest_idx", tasks.c.user_id, tasks.c.status, tasks.c.created_at.desc(), tasks.c.id.desc())

@@ -1,0 +1,101 @@
+"""From a database URL to what connects: a file for SQLite, a libpq connection string for PostgreSQL."""
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from psycopg import ProgrammingError
+from psycopg.conninfo import conninfo_to_dict, make_conninfo
+from sqlalchemy import make_url
+from sqlalchemy.exc import ArgumentError
+
+# What libpq is told unless the URL says otherwise. A connection whose other end vanished without a word is noticed
+# within these bounds and not after the system's two hours.
+_LIBPQ_DEFAULTS = {
+    "application_name": "taskwell",
+    "client_encoding": "utf8",
+    "connect_timeout": "10",  # s; a suspended Neon compute answers within a few
+    "keepalives_idle": "30",  # s
+    "keepalives_interval": "5",  # s
+    "keepalives_count": "3",
+    "tcp_user_timeout": "15000",  # ms
+}
+_SECRETS = ("password", "sslpassword", "oauth_client_secret")
+
+
+@dataclass(frozen=True, slots=True)
+class SqliteFile:
+    """An SQLite database in a file."""
+
+    path: Path
+
+    def __str__(self) -> str:
+        return f"sqlite:///{self.path}"
+
+
+@dataclass(frozen=True, slots=True)
+class PostgresServer:
+    """A PostgreSQL database; `conninfo` is a libpq connection string and may hold a password."""
+
+    conninfo: str
+
+    def __str__(self) -> str:
+        known = conninfo_to_dict(self.conninfo)
+        shown = {key: "***" if key in _SECRETS else value for key, value in known.items() if key not in _LIBPQ_DEFAULTS}
+        return f"postgresql {make_conninfo('', **shown)}"
+
+
+DatabaseUrl = SqliteFile | PostgresServer
+
+
+def parse_database_url(text: str) -> DatabaseUrl:
+    """Read a URL in SQLAlchemy's form (`sqlite:///file`, `postgresql+psycopg://…`) or in any form that libpq takes.
+
+    Raises ValueError with a sentence for whoever set it; the sentence never holds the URL, which may hold a password.
+    """
+    scheme, separator, rest = text.partition("://")
+    if scheme in {"sqlite", "sqlite+aiosqlite"}:
+        return _sqlite(text)
+    if scheme == "postgresql+psycopg":
+        return _postgres(_from_sqlalchemy(text))
+    if scheme == "postgres":
+        return _postgres({"dsn": f"postgresql://{rest}"})
+    if scheme == "postgresql" or (not separator and "=" in text):
+        return _postgres({"dsn": text})
+    raise ValueError(
+        "must start with sqlite:/// (a file), postgresql:// or postgres://, or be a libpq connection string such as "
+        "'host=db.example dbname=tasks'"
+    )
+
+
+def _sqlite(text: str) -> SqliteFile:
+    url = make_url(text)
+    if url.host:
+        raise ValueError("names a host: write sqlite:///relative.db or sqlite:////absolute/path.db")
+    if not url.database or url.database == ":memory:" or url.database.startswith("file:"):
+        raise ValueError("must name a file, sqlite:///taskwell.db for one: tasks in memory would be lost at the end")
+    if url.query:
+        raise ValueError("takes no parameters after '?' for SQLite")
+    return SqliteFile(Path(url.database))
+
+
+def _from_sqlalchemy(text: str) -> dict[str, Any]:
+    try:
+        url = make_url(text)
+        arguments = dict(url.get_dialect()().create_connect_args(url)[1])
+    except (ArgumentError, ValueError):
+        raise ValueError("is not a URL that SQLAlchemy understands") from None
+    return arguments
+
+
+def _postgres(arguments: dict[str, Any]) -> PostgresServer:
+    dsn = arguments.pop("dsn", "")
+    try:
+        known = conninfo_to_dict(dsn, **arguments)
+    except ProgrammingError:
+        # libpq's words may quote parts of the URL.
+        raise ValueError(
+            "is not a connection string that libpq understands; characters such as @ : / ? % in a user name or "
+            "password must be percent-encoded"
+        ) from None
+    return PostgresServer(make_conninfo("", **{**_LIBPQ_DEFAULTS, **known}))

@@ -1,0 +1,140 @@
+"""Every way a request can fail.
+
+The first paragraph of a class's docstring is the sentence that the caller reads, with the placeholders filled in; the
+rest is for us. What a caller must not read (a driver's words, a stack) travels as `__cause__` and ends in the log. How
+each class leaves the service, as which status code, stands in one table in `service/rpc/status.py`.
+"""
+
+import inspect
+from dataclasses import dataclass
+from typing import ClassVar
+
+
+class RequestError(Exception):
+    """The request failed."""
+
+    reason: ClassVar[str]
+    """The stable UPPER_SNAKE name of the failure (google.rpc.ErrorInfo.reason, AIP-193)."""
+
+    sentence: ClassVar[str]
+    """The public sentence, taken from the docstring."""
+
+    def __init_subclass__(cls) -> None:
+        cls.sentence = inspect.cleandoc(cls.__doc__ or "").partition("\n\n")[0].replace("\n", " ")
+
+    def __init__(self, **details: object) -> None:
+        super().__init__(self.sentence.format(**details))
+
+
+class CallerMissing(RequestError):
+    """The call names no user: send the metadata key x-user-id exactly once."""
+
+    reason = "CALLER_MISSING"
+
+
+class CallerInvalid(RequestError):
+    """The metadata key x-user-id must be given exactly once, with 1 to 255 printable ASCII characters, no spaces."""
+
+    reason = "CALLER_INVALID"
+
+
+class CallerUnknown(RequestError):
+    """The calling user is not known to this service, which serves only users that were registered beforehand."""
+
+    reason = "CALLER_UNKNOWN"
+
+
+class MethodNotAllowed(RequestError):
+    """This method may not be called.
+
+    Raised for a method that the server has and the policy table does not: the table fails closed.
+    """
+
+    reason = "METHOD_NOT_ALLOWED"
+
+
+class MethodUnknown(RequestError):
+    """This server has no method of that name: check the package, the service and the method."""
+
+    reason = "METHOD_UNKNOWN"
+
+
+@dataclass(frozen=True, slots=True)
+class Violation:
+    """One thing wrong with one field: its path in the request, and what to change."""
+
+    field: str
+    description: str
+
+
+class InvalidArgument(RequestError):
+    """{summary}"""
+
+    reason = "INVALID_FIELD"
+
+    def __init__(self, *violations: Violation) -> None:
+        self.violations = violations
+        super().__init__(summary="; ".join(f"{each.field} {each.description}" for each in violations) + ".")
+
+
+class MessageMalformed(RequestError):
+    """The request message could not be decoded: it is not a valid protobuf message of this method's request type."""
+
+    reason = "MESSAGE_MALFORMED"
+
+
+class MessageTooLarge(RequestError):
+    """The request message is {size} bytes long; this server takes at most {limit}."""
+
+    reason = "MESSAGE_TOO_LARGE"
+
+
+class TaskNotFound(RequestError):
+    """There is no such task.
+
+    The same words for a task that never was, one that is gone, and one that is another user's.
+    """
+
+    reason = "TASK_NOT_FOUND"
+
+
+class RequestIdReused(RequestError):
+    """This request_id was used before to create a task with other content: make a new UUID for each task."""
+
+    reason = "REQUEST_ID_REUSED"
+
+
+class EtagStale(RequestError):
+    """The task has changed since this etag was read: get the task again and decide anew."""
+
+    reason = "ETAG_STALE"
+
+
+class Overloaded(RequestError):
+    """The service is handling as many calls as it can: wait a moment and try again."""
+
+    reason = "OVERLOADED"
+
+
+class DatabaseUnavailable(RequestError):
+    """The database cannot be reached at the moment: try again, with a request_id if the call creates a task."""
+
+    reason = "DATABASE_UNAVAILABLE"
+
+
+class ShuttingDown(RequestError):
+    """This server is shutting down: try again, and another will answer."""
+
+    reason = "SHUTTING_DOWN"
+
+
+class DeadlineExceeded(RequestError):
+    """The call's deadline passed before it was done."""
+
+    reason = "DEADLINE_EXCEEDED"
+
+
+class Internal(RequestError):
+    """Something went wrong in the service; it was logged under the id {error_id}."""
+
+    reason = "INTERNAL"

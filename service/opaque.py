@@ -1,0 +1,62 @@
+"""The opaque strings of the contract: etags and page tokens. Clients send them back; only this module looks inside."""
+
+import hashlib
+import re
+from base64 import urlsafe_b64decode, urlsafe_b64encode
+from datetime import UTC, datetime, timedelta
+from uuid import UUID
+
+from service.model import Position, TaskQuery
+
+_EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
+_MICROSECOND = timedelta(microseconds=1)
+_ETAG = re.compile(r"[1-9a-f][0-9a-f]{0,14}")
+_TOKEN = re.compile(r"[A-Za-z0-9_-]{43}")
+_DIGEST_BYTES = 8
+
+NO_VERSION = 0
+"""The version that no task has: what an etag that we never made stands for. Versions start at 1."""
+
+
+def etag_of(version: int) -> str:
+    """The etag of a task at this version."""
+    return f"{version:x}"
+
+
+def version_of(etag: str) -> int | None:
+    """The version that an etag names: None where none is given, NO_VERSION where it cannot be one of ours."""
+    if not etag:
+        return None
+    return int(etag, 16) if _ETAG.fullmatch(etag) else NO_VERSION
+
+
+def page_token_of(query: TaskQuery, position: Position) -> str:
+    """The token that continues this query behind this position: 43 characters of URL-safe base64."""
+    micros = (position.created_at - _EPOCH) // _MICROSECOND
+    payload = micros.to_bytes(8, "big", signed=True) + UUID(position.id).bytes
+    return urlsafe_b64encode(payload + _binding(query, payload)).rstrip(b"=").decode()
+
+
+def position_of(query: TaskQuery, page_token: str) -> Position:
+    """Where a token says that the page before ended.
+
+    Raises ValueError for a token that was not made by `page_token_of` for the same user, status and direction.
+    """
+    if not _TOKEN.fullmatch(page_token):
+        raise ValueError("malformed page token")
+    token = urlsafe_b64decode(page_token + "=")
+    payload, binding = token[:-_DIGEST_BYTES], token[-_DIGEST_BYTES:]
+    if binding != _binding(query, payload) or urlsafe_b64encode(token).decode() != page_token + "=":
+        raise ValueError("page token of another list")
+    try:
+        created_at = _EPOCH + int.from_bytes(payload[:8], "big", signed=True) * _MICROSECOND
+    except OverflowError:
+        raise ValueError("page token with an impossible time") from None
+    return Position(created_at, str(UUID(bytes=payload[8:])))
+
+
+def _binding(query: TaskQuery, payload: bytes) -> bytes:
+    # No secret: a forged token moves its own caller to another place in their own list, which they may read anyway. The
+    # digest is there to notice a token used with other arguments, which would silently skip tasks.
+    walk = f"{query.user_id} {query.status} {query.newest_first}".encode()
+    return hashlib.blake2b(payload + walk, digest_size=_DIGEST_BYTES).digest()

@@ -1,0 +1,68 @@
+"""How each error leaves the service: one table, and the google.rpc.Status that carries the details (AIP-193)."""
+
+from types import MappingProxyType
+
+from google.protobuf.any_pb2 import Any
+from google.protobuf.duration_pb2 import Duration
+from google.protobuf.message import Message
+from google.rpc import error_details_pb2, status_pb2
+from grpc import StatusCode
+
+from service import errors
+from service.errors import InvalidArgument, RequestError
+
+DOMAIN = "taskwell.v1"
+DETAILS_KEY = "grpc-status-details-bin"
+
+CODES = MappingProxyType(
+    {
+        errors.CallerMissing: StatusCode.UNAUTHENTICATED,
+        errors.CallerInvalid: StatusCode.UNAUTHENTICATED,
+        errors.CallerUnknown: StatusCode.PERMISSION_DENIED,
+        errors.MethodNotAllowed: StatusCode.PERMISSION_DENIED,
+        errors.MethodUnknown: StatusCode.UNIMPLEMENTED,
+        errors.InvalidArgument: StatusCode.INVALID_ARGUMENT,
+        errors.MessageMalformed: StatusCode.INVALID_ARGUMENT,
+        errors.MessageTooLarge: StatusCode.RESOURCE_EXHAUSTED,
+        errors.TaskNotFound: StatusCode.NOT_FOUND,
+        errors.RequestIdReused: StatusCode.ALREADY_EXISTS,
+        errors.EtagStale: StatusCode.ABORTED,
+        errors.Overloaded: StatusCode.RESOURCE_EXHAUSTED,
+        errors.DatabaseUnavailable: StatusCode.UNAVAILABLE,
+        errors.ShuttingDown: StatusCode.UNAVAILABLE,
+        errors.DeadlineExceeded: StatusCode.DEADLINE_EXCEEDED,
+        errors.Internal: StatusCode.INTERNAL,
+    }
+)
+
+# Where the same call may succeed a little later, and how much later (ms).
+RETRY_DELAYS = MappingProxyType(
+    {
+        errors.Overloaded: 100,
+        errors.ShuttingDown: 100,
+        errors.DatabaseUnavailable: 1000,
+    }
+)
+
+
+def status_of(error: RequestError) -> status_pb2.Status:
+    """The status that tells the caller of this error."""
+    details: list[Message] = [error_details_pb2.ErrorInfo(reason=error.reason, domain=DOMAIN)]
+    if isinstance(error, InvalidArgument):
+        violations = [
+            error_details_pb2.BadRequest.FieldViolation(field=each.field, description=each.description)
+            for each in error.violations
+        ]
+        details.append(error_details_pb2.BadRequest(field_violations=violations))
+    if delay := RETRY_DELAYS.get(type(error)):
+        details.append(
+            error_details_pb2.RetryInfo(retry_delay=Duration(nanos=delay % 1000 * 10**6, seconds=delay // 1000))
+        )
+    code: int = CODES[type(error)].value[0]
+    return status_pb2.Status(code=code, message=str(error), details=[_packed(detail) for detail in details])
+
+
+def _packed(detail: Message) -> Any:
+    packed = Any()
+    packed.Pack(detail)
+    return packed

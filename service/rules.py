@@ -1,0 +1,104 @@
+"""What a field must look like (design section 2). Each function yields what is wrong, as sentences for the caller."""
+
+import re
+from collections.abc import Iterable, Iterator
+
+from service.errors import InvalidArgument, Violation
+from service.model import TaskStatus
+
+TITLE_MAX = 255
+"""The longest title, in Unicode code points."""
+DESCRIPTION_MAX = 5000
+"""The longest description, in Unicode code points."""
+PAGE_SIZE_DEFAULT = 50
+PAGE_SIZE_MAX = 1000
+
+WRITABLE_FIELDS = ("title", "description", "status")
+OUTPUT_ONLY_FIELDS = ("id", "create_time", "update_time", "complete_time", "etag")
+
+_UUID = re.compile(r"[0-9a-f]{8}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{12}")
+_STATUSES = frozenset(TaskStatus)
+_NIL_UUID = "00000000-0000-0000-0000-000000000000"
+# An output-only timestamp may also be named by its parts (AIP-161).
+_OUTPUT_ONLY_PATH = re.compile(r"(?:id|etag|(?:create|update|complete)_time(?:\.(?:seconds|nanos))?)")
+_NUL = "must not contain the NUL character (U+0000)"
+
+
+def refuse(violations: Iterable[Violation]) -> None:
+    """Raise InvalidArgument with all that is wrong, if anything is."""
+    if found := tuple(violations):
+        raise InvalidArgument(*found)
+
+
+def title(field: str, value: str) -> Iterator[Violation]:
+    if not value:
+        yield Violation(field, f"is required: give 1 to {TITLE_MAX} characters")
+    elif len(value) > TITLE_MAX:
+        yield Violation(
+            field, f"must have at most {TITLE_MAX} characters (Unicode code points), this one has {len(value)}"
+        )
+    elif value.isspace():
+        yield Violation(field, "must not consist of white space alone")
+    if "\0" in value:
+        yield Violation(field, _NUL)
+
+
+def description(field: str, value: str) -> Iterator[Violation]:
+    if len(value) > DESCRIPTION_MAX:
+        yield Violation(
+            field, f"must have at most {DESCRIPTION_MAX} characters (Unicode code points), this one has {len(value)}"
+        )
+    if "\0" in value:
+        yield Violation(field, _NUL)
+
+
+def status(field: str, value: int) -> Iterator[Violation]:
+    if value not in _STATUSES:
+        yield Violation(field, f"must be TASK_STATUS_INCOMPLETE (1) or TASK_STATUS_COMPLETE (2), not {value}")
+
+
+def new_status(field: str, value: int) -> Iterator[Violation]:
+    if value not in {TaskStatus.UNSPECIFIED, TaskStatus.INCOMPLETE}:
+        yield Violation(
+            field, "of a new task is TASK_STATUS_INCOMPLETE: leave it out, and complete the task afterwards"
+        )
+
+
+def task_id(field: str, value: str) -> Iterator[Violation]:
+    if not value:
+        yield Violation(field, "is required: give the id of a task, as CreateTask answered it")
+    elif not _UUID.fullmatch(value.lower()):
+        yield Violation(field, "must be a UUID of 36 characters, as CreateTask answered it")
+
+
+def request_id(field: str, value: str) -> Iterator[Violation]:
+    if value and not _UUID.fullmatch(value.lower()):
+        yield Violation(
+            field, "must be a UUID of 36 characters, such as 0192f0c1-2d3e-7f4a-8b5c-6d7e8f901234, or be left out"
+        )
+    elif value == _NIL_UUID:
+        yield Violation(field, "must not be the nil UUID: make a new UUID for each task")
+
+
+def page_size(field: str, value: int) -> Iterator[Violation]:
+    if value < 0:
+        yield Violation(field, f"must not be negative: give 1 to {PAGE_SIZE_MAX}, or 0 for {PAGE_SIZE_DEFAULT}")
+
+
+def order_by(field: str, value: str) -> Iterator[Violation]:
+    if value.split() not in ([], ["create_time"], ["create_time", "desc"]):
+        yield Violation(field, "must be 'create_time desc' (newest first, the default) or 'create_time' (oldest first)")
+
+
+def update_mask(field: str, paths: Iterable[str]) -> Iterator[Violation]:
+    for path in paths:
+        if path != "*" and path not in WRITABLE_FIELDS and not _OUTPUT_ONLY_PATH.fullmatch(path):
+            known = ", ".join(WRITABLE_FIELDS)
+            yield Violation(
+                field, f"names an unknown path {_excerpt(path)}: give any of {known}, or * for a full replacement"
+            )
+
+
+def _excerpt(text: str) -> str:
+    """At most 40 characters of what a caller sent, quoted and free of control characters."""
+    return repr(text if len(text) <= 40 else text[:40] + "…")

@@ -1,0 +1,203 @@
+"""Settings: read once from flags, the environment and `.env` (in that order of precedence), verified, then frozen."""
+
+import ipaddress
+import socket
+from dataclasses import dataclass
+from typing import Annotated, Any, Literal, Self
+
+from pydantic import AfterValidator, Field, SecretStr, ValidationError, field_validator, model_validator
+from pydantic_settings import BaseSettings, SettingsConfigDict
+
+from service.db.url import DatabaseUrl, parse_database_url
+
+PREFIX = "TASKWELL_"
+
+
+@dataclass(frozen=True, slots=True)
+class Address:
+    """Where to listen: a host and a port; port 0 picks a free one."""
+
+    host: str
+    port: int
+
+    def __str__(self) -> str:
+        return f"[{self.host}]:{self.port}" if ":" in self.host else f"{self.host}:{self.port}"
+
+    @property
+    def is_loopback(self) -> bool:
+        """Whether only this machine can reach it. A name is looked up; one that cannot be is taken for reachable."""
+        try:
+            found = {str(info[4][0]) for info in socket.getaddrinfo(self.host, None)}
+        except OSError:
+            return False
+        return all(ipaddress.ip_address(host.partition("%")[0]).is_loopback for host in found)
+
+
+def parse_address(text: str) -> Address:
+    """Read `host:port` or `[ipv6]:port`. Raises ValueError with a sentence for whoever set it."""
+    host, separator, port = text.rpartition(":")
+    if host.startswith("[") and host.endswith("]"):
+        host = host[1:-1]
+    elif ":" in host:
+        raise ValueError("must put an IPv6 address into brackets: [::1]:50051")
+    if not separator or not host:
+        raise ValueError("must be host:port, for example 127.0.0.1:50051")
+    if not (port.isascii() and port.isdigit() and int(port) <= 65535):
+        raise ValueError("must end in a port from 0 to 65535")
+    return Address(host, int(port))
+
+
+def _is_address(text: str) -> str:
+    parse_address(text)
+    return text
+
+
+AddressText = Annotated[str, AfterValidator(_is_address)]
+Seconds = Annotated[float, Field(gt=0, le=86_400)]
+Count = Annotated[int, Field(ge=1, le=1_000_000)]
+
+
+class Settings(BaseSettings):
+    """Every setting is an environment variable, its name in capitals behind TASKWELL_, and a flag of the same name."""
+
+    model_config = SettingsConfigDict(
+        env_prefix=PREFIX,
+        env_file=".env",
+        env_ignore_empty=True,
+        extra="ignore",  # .env may hold other programs' variables
+        frozen=True,
+        hide_input_in_errors=True,  # an input may be a secret
+        cli_kebab_case=True,
+        cli_implicit_flags=True,
+        cli_hide_none_type=True,
+        cli_avoid_json=True,
+    )
+
+    grpc_address: AddressText = Field(
+        "127.0.0.1:50051", description="Where to serve gRPC, host:port; port 0 picks a free one"
+    )
+    database_url: SecretStr = Field(
+        SecretStr("sqlite:///taskwell.db"),
+        description="The database: sqlite:///file, or PostgreSQL in SQLAlchemy's or in libpq's form",
+    )
+    migrate: bool = Field(
+        False, description="On PostgreSQL, migrate the schema before serving; on SQLite this is always done"
+    )
+    auth: Literal["metadata"] = Field(
+        "metadata", description="How callers are known: metadata takes x-user-id as a trusted mesh or gateway set it"
+    )
+    trust_network: bool = Field(
+        False, description="Allow metadata authentication on an address that other machines can reach"
+    )
+    users: Literal["any", "known"] = Field(
+        "any",
+        description="any makes a user with their first task; known refuses users without a row in the users table",
+    )
+    reflection: Literal["open", "caller", "off"] = Field(
+        "open", description="Server reflection: for everybody, for calls that name a user, or not at all"
+    )
+    log_level: Literal["debug", "info", "warning", "error"] = Field(
+        "info", description="The least severe log lines to write; debug has a line for every successful call"
+    )
+    log_format: Literal["auto", "json", "console"] = Field(
+        "auto", description="How log lines look on standard error: auto is console on a terminal, else json"
+    )
+
+    max_in_flight: Count = Field(2048, description="Calls under way at once; one more is RESOURCE_EXHAUSTED")
+    max_call_seconds: Seconds = Field(30, description="How long a call may take, whatever its deadline (s)")
+    max_message_bytes: Annotated[int, Field(ge=1024, le=2**26)] = Field(
+        65_536, description="The largest request message (bytes); a larger one is RESOURCE_EXHAUSTED"
+    )
+    max_metadata_bytes: Annotated[int, Field(ge=1024, le=2**20)] = Field(
+        8_192, description="The largest metadata of a request (bytes); larger ones are RESOURCE_EXHAUSTED"
+    )
+    max_concurrent_streams: Count = Field(
+        1000, description="Calls under way at once on one connection; more wait in the client"
+    )
+    max_connections: Count = Field(10_000, description="Connections open at once; one more is closed at once")
+    handshake_timeout: Seconds = Field(10, description="How long a new connection may take to speak HTTP/2 (s)")
+    keepalive_time: Seconds = Field(
+        60, description="How long a connection may be silent before it is asked for a sign of life (s)"
+    )
+    keepalive_timeout: Seconds = Field(
+        20, description="How long the answer to that may take before the connection is closed (s)"
+    )
+    keepalive_min_interval: Seconds = Field(
+        10, description="How often a client may ask for a sign of life (s); more often closes the connection"
+    )
+    max_connection_idle: Seconds = Field(900, description="How long a connection without calls is kept open (s)")
+    max_connection_age: Seconds = Field(
+        600, description="The age at which a connection is asked to close (s), so that clients spread over servers anew"
+    )
+    max_connection_age_grace: Seconds = Field(60, description="How long calls may go on after that (s)")
+    shutdown_grace: Seconds = Field(20, description="How long calls may go on after SIGTERM or SIGINT (s)")
+
+    database_pool_size: Count = Field(10, description="Database connections that are kept open")
+    database_max_overflow: Annotated[int, Field(ge=0, le=10_000)] = Field(
+        5, description="Database connections opened beyond those under load"
+    )
+    database_pool_timeout: Seconds = Field(
+        10, description="How long a call waits for a database connection before it is UNAVAILABLE (s)"
+    )
+    database_pool_recycle: Seconds = Field(
+        240,
+        description="The age at which a database connection is replaced (s); below the 300 s after which Neon suspends",
+    )
+    database_ping_after: Seconds = Field(
+        30, description="How long a database connection may lie idle before it is checked with a round trip (s)"
+    )
+    database_prepare: bool = Field(
+        True, description="Prepare statements on PostgreSQL; turned off by itself behind a pooler that cannot"
+    )
+    database_start_timeout: Seconds = Field(30, description="How long to wait for the database at the start (s)")
+
+    @field_validator("database_url")
+    @classmethod
+    def _is_database_url(cls, value: SecretStr) -> SecretStr:
+        parse_database_url(value.get_secret_value())
+        return value
+
+    @model_validator(mode="after")
+    def _refuses_to_trust_strangers(self) -> Self:
+        if not (self.grpc.is_loopback or self.trust_network):
+            raise ValueError(
+                f"{PREFIX}GRPC_ADDRESS: other machines can reach {self.grpc}, and could claim to be any user. Listen "
+                f"on 127.0.0.1, or set {PREFIX}TRUST_NETWORK=true if only a trusted gateway or mesh can reach it"
+            )
+        return self
+
+    @property
+    def grpc(self) -> Address:
+        return parse_address(self.grpc_address)
+
+    @property
+    def database(self) -> DatabaseUrl:
+        return parse_database_url(self.database_url.get_secret_value())
+
+
+def load_settings(program: str, arguments: list[str]) -> Settings:
+    """Read the settings, `arguments` being the flags behind the command `program`.
+
+    Raises SettingsError with a sentence for each setting that is wrong; exits as argparse does for flags that are
+    unknown and for --help.
+    """
+    try:
+        settings: Settings = _settings_class(program)(_cli_parse_args=arguments)
+    except ValidationError as error:
+        raise SettingsError("\n".join(_sentence(each) for each in error.errors())) from None
+    return settings
+
+
+class SettingsError(Exception):
+    """Settings that cannot be served with; the message names each one and says what to change."""
+
+
+def _settings_class(program: str) -> Any:  # noqa: ANN401 - the class is Settings but for the name it shows in --help
+    return type("Settings", (Settings,), {"__doc__": Settings.__doc__, "model_config": {"cli_prog_name": program}})
+
+
+def _sentence(error: Any) -> str:  # noqa: ANN401 - pydantic's ErrorDetails
+    message = error["msg"].removeprefix("Value error, ")
+    if not error["loc"]:
+        return str(message)
+    return f"{PREFIX}{str(error['loc'][0]).upper()}: {message[0].lower()}{message[1:]}"

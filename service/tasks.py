@@ -1,0 +1,231 @@
+"""The rules: six methods, and what they need of a store. Knows nothing of gRPC or SQL."""
+
+import hashlib
+from collections.abc import Callable, Sequence
+from datetime import datetime
+from typing import Protocol, TypeVar
+
+from service import rules
+from service.errors import CallerUnknown, InvalidArgument, RequestError, TaskNotFound, Violation
+from service.model import (
+    Caller,
+    NewTask,
+    Position,
+    Task,
+    TaskChange,
+    TaskDraft,
+    TaskKey,
+    TaskPage,
+    TaskQuery,
+    TaskRemoval,
+    TaskStatus,
+)
+from service.opaque import page_token_of, position_of, version_of
+
+T = TypeVar("T")
+
+
+class TaskStore(Protocol):
+    """Keeps tasks. Every operation but `page` takes many and answers one outcome for each, in the order given.
+
+    An outcome is a value or, as a value, the RequestError that this one request fails with, so that one request of a
+    set harms no other. What harms them all (DatabaseUnavailable) is raised. Whatever was answered is durable. A set is
+    not empty and its keys are distinct. tests/store holds every implementation to the promises below.
+    """
+
+    async def get(self, keys: Sequence[TaskKey]) -> list[Task | RequestError]:
+        """The tasks of these keys. Must answer TaskNotFound for a task of another user, as for a missing one."""
+
+    async def create(self, tasks: Sequence[NewTask]) -> list[Task | RequestError]:
+        """Store new tasks, at version 1, incomplete; their users are made with them unless users must be known.
+
+        Where the user has a task with this request_id already: that task as it is now if the digests are equal,
+        else RequestIdReused. However many equal requests run at once, one task is made. CallerUnknown for a user
+        that must be known and is not.
+        """
+
+    async def update(self, changes: Sequence[TaskChange]) -> list[Task | RequestError]:
+        """Apply changes and answer the tasks after them. TaskNotFound, or EtagStale if the version is another.
+
+        The version is compared in the statement that writes. A change to what a task is already leaves it untouched.
+        A task is completed at the time of the change that completes it. `updated_at` never goes back.
+        """
+
+    async def delete(self, removals: Sequence[TaskRemoval]) -> list[RequestError | None]:
+        """Delete tasks; None for one that is gone by this. TaskNotFound, or EtagStale if the version is another."""
+
+    async def page(self, query: TaskQuery) -> list[Task]:
+        """The next tasks of a user in the order (created_at, id), descending if newest first, at most `limit`."""
+
+    async def knows(self, user_ids: Sequence[str]) -> list[bool]:
+        """Whether each of these users has a row."""
+
+
+class Tasks:
+    """The six methods. Each raises RequestErrors, of which errors.py has the whole list.
+
+    `clock` gives the current time in UTC, `new_id` a new UUIDv7. With `known_users_only` a caller without a row in the
+    users table is refused by every method.
+    """
+
+    def __init__(
+        self,
+        store: TaskStore,
+        *,
+        clock: Callable[[], datetime],
+        new_id: Callable[[], str],
+        known_users_only: bool = False,
+    ) -> None:
+        self._store = store
+        self._clock = clock
+        self._new_id = new_id
+        self._known_users_only = known_users_only
+
+    async def create(self, caller: Caller, draft: TaskDraft, request_id: str) -> Task:
+        rules.refuse(
+            [
+                *rules.title("task.title", draft.title),
+                *rules.description("task.description", draft.description),
+                *rules.new_status("task.status", draft.status),
+                *rules.request_id("request_id", request_id),
+            ]
+        )
+        task = NewTask(
+            user_id=caller.user_id,
+            id=self._new_id(),
+            title=draft.title,
+            description=draft.description,
+            created_at=self._clock(),
+            request_id=request_id.lower() or None,
+            request_digest=_content_digest(draft) if request_id else None,
+        )
+        [outcome] = await self._store.create([task])
+        return _unwrap(outcome)
+
+    async def get(self, caller: Caller, task_id: str) -> Task:
+        rules.refuse(rules.task_id("id", task_id))
+        [outcome] = await self._store.get([TaskKey(caller.user_id, task_id.lower())])
+        await self._refuse_stranger(caller, outcome)
+        return _unwrap(outcome)
+
+    async def list(self, caller: Caller, *, page_size: int, page_token: str, status: int, order_by: str) -> TaskPage:
+        rules.refuse(
+            [
+                *rules.page_size("page_size", page_size),
+                *rules.status("status", status),
+                *rules.order_by("order_by", order_by),
+            ]
+        )
+        size = min(page_size, rules.PAGE_SIZE_MAX) or rules.PAGE_SIZE_DEFAULT
+        query = TaskQuery(
+            user_id=caller.user_id,
+            limit=size + 1,  # one more than the page holds tells whether there is another page
+            status=TaskStatus(status) or None,
+            newest_first=order_by.split() != ["create_time"],
+        )
+        if page_token:
+            query = _continue(query, page_token)
+        tasks = await self._store.page(query)
+        if not tasks:
+            await self._refuse_stranger(caller, TaskNotFound())
+        if len(tasks) <= size:
+            return TaskPage(tasks, "")
+        last = tasks[size - 1]
+        return TaskPage(tasks[:size], page_token_of(query, Position(last.created_at, last.id)))
+
+    async def update(self, caller: Caller, task_id: str, draft: TaskDraft, *, paths: Sequence[str], etag: str) -> Task:
+        rules.refuse([*rules.task_id("task.id", task_id), *rules.update_mask("update_mask", paths)])
+        written = _written_fields(draft, paths)
+        rules.refuse(
+            [
+                *(rules.title("task.title", draft.title) if "title" in written else ()),
+                *(rules.description("task.description", draft.description) if "description" in written else ()),
+                *(rules.status("task.status", draft.status) if "status" in written else ()),
+            ]
+        )
+        change = TaskChange(
+            user_id=caller.user_id,
+            id=task_id.lower(),
+            changed_at=self._clock(),
+            title=draft.title if "title" in written else None,
+            description=draft.description if "description" in written else None,
+            status=TaskStatus(draft.status) if "status" in written else None,
+            version=version_of(etag),
+        )
+        return await self._change(caller, change)
+
+    async def complete(self, caller: Caller, task_id: str, *, etag: str) -> Task:
+        rules.refuse(rules.task_id("id", task_id))
+        change = TaskChange(
+            user_id=caller.user_id,
+            id=task_id.lower(),
+            changed_at=self._clock(),
+            status=TaskStatus.COMPLETE,
+            version=version_of(etag),
+        )
+        return await self._change(caller, change)
+
+    async def delete(self, caller: Caller, task_id: str, *, etag: str, allow_missing: bool) -> None:
+        rules.refuse(rules.task_id("id", task_id))
+        removal = TaskRemoval(caller.user_id, task_id.lower(), version_of(etag))
+        [outcome] = await self._store.delete([removal])
+        await self._refuse_stranger(caller, outcome)
+        if not (allow_missing and isinstance(outcome, TaskNotFound)):
+            _unwrap(outcome)
+
+    async def _change(self, caller: Caller, change: TaskChange) -> Task:
+        [outcome] = await self._store.update([change])
+        await self._refuse_stranger(caller, outcome)
+        return _unwrap(outcome)
+
+    async def _refuse_stranger(self, caller: Caller, outcome: object) -> None:
+        # Who has a task has a row, so the users table is asked only where nothing was found.
+        if self._known_users_only and isinstance(outcome, TaskNotFound):
+            [known] = await self._store.knows([caller.user_id])
+            if not known:
+                raise CallerUnknown
+
+
+def _unwrap(outcome: T | RequestError) -> T:
+    if isinstance(outcome, RequestError):
+        raise outcome
+    return outcome
+
+
+def _continue(query: TaskQuery, page_token: str) -> TaskQuery:
+    try:
+        after = position_of(query, page_token)
+    except ValueError as cause:
+        raise InvalidArgument(
+            Violation(
+                "page_token",
+                "is not a token of this list: send the next_page_token of the page before with the same caller, "
+                "status and order_by, or leave it out to start again",
+            )
+        ) from cause
+    return TaskQuery(query.user_id, query.limit, query.status, query.newest_first, after)
+
+
+def _written_fields(draft: TaskDraft, paths: Sequence[str]) -> frozenset[str]:
+    """Which fields an update writes (AIP-134)."""
+    populated = frozenset(field for field in rules.WRITABLE_FIELDS if getattr(draft, field))
+    if "*" in paths:
+        return populated | {"title", "description"}
+    if paths:
+        written = frozenset(paths).intersection(rules.WRITABLE_FIELDS)
+        if "status" in written and "status" not in populated:
+            raise InvalidArgument(
+                Violation("task.status", "is named in update_mask: give TASK_STATUS_INCOMPLETE or TASK_STATUS_COMPLETE")
+            )
+        return written
+    if not populated:
+        raise InvalidArgument(
+            Violation("update_mask", "is empty and so are title, description and status: set what is to be changed")
+        )
+    return populated
+
+
+def _content_digest(draft: TaskDraft) -> str:
+    """What makes two creates equal: title and description, with no way to move a character from one to the other."""
+    title = draft.title.encode()
+    return hashlib.sha256(b"%d:%b%b" % (len(title), title, draft.description.encode())).hexdigest()

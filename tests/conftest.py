@@ -1,0 +1,99 @@
+"""What all tests share: both databases, a service on each, a client for a new user."""
+
+import os
+from collections.abc import Iterator
+from pathlib import Path
+
+import grpc
+import pytest
+from hypothesis import HealthCheck
+from hypothesis import settings as hypothesis_settings
+
+from service.db.schema import Schema
+from service.db.url import parse_database_url
+from tests.postgres import URL_VARIABLE, fresh_database, running_postgres
+from tests.running import Api, running_service, settings_for
+
+# The service must be under the settings of a test, not of whoever runs it.
+for name in [name for name in os.environ if name.startswith("TASKWELL_") and name != URL_VARIABLE]:
+    del os.environ[name]
+
+hypothesis_settings.register_profile(
+    "taskwell",
+    deadline=None,  # a slow moment of the machine is no failure
+    suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow],
+)
+hypothesis_settings.load_profile("taskwell")
+
+DATABASES = ("sqlite", "postgresql")
+
+
+@pytest.fixture(scope="session")
+def postgres() -> Iterator[str]:
+    """The URL of a PostgreSQL in which databases may be made."""
+    with running_postgres() as url:
+        yield url
+
+
+@pytest.fixture(scope="session")
+def sqlite_url(tmp_path_factory: pytest.TempPathFactory) -> str:
+    return _migrated(f"sqlite:///{tmp_path_factory.mktemp('sqlite') / 'taskwell.db'}")
+
+
+@pytest.fixture(scope="session")
+def postgresql_url(postgres: str) -> Iterator[str]:
+    with fresh_database(postgres) as url:
+        yield _migrated(url)
+
+
+@pytest.fixture(params=DATABASES)
+def database_url(request: pytest.FixtureRequest) -> str:
+    """A migrated database of either kind, shared by all tests: they keep out of each other's way by using new users."""
+    url: str = request.getfixturevalue(f"{request.param}_url")
+    return url
+
+
+@pytest.fixture
+def empty_database_url(request: pytest.FixtureRequest, tmp_path: Path, database_kind: str) -> Iterator[str]:
+    """A database of either kind without any table, for this test alone."""
+    if database_kind == "sqlite":
+        yield f"sqlite:///{tmp_path / 'taskwell.db'}"
+    else:
+        with fresh_database(request.getfixturevalue("postgres")) as url:
+            yield url
+
+
+@pytest.fixture(params=DATABASES)
+def database_kind(request: pytest.FixtureRequest) -> str:
+    kind: str = request.param
+    return kind
+
+
+@pytest.fixture(scope="session")
+def sqlite_channel(sqlite_url: str) -> Iterator[grpc.Channel]:
+    with running_service(settings_for(sqlite_url)) as address, grpc.insecure_channel(address) as channel:
+        yield channel
+
+
+@pytest.fixture(scope="session")
+def postgresql_channel(postgresql_url: str) -> Iterator[grpc.Channel]:
+    with running_service(settings_for(postgresql_url)) as address, grpc.insecure_channel(address) as channel:
+        yield channel
+
+
+@pytest.fixture(params=DATABASES)
+def channel(request: pytest.FixtureRequest) -> grpc.Channel:
+    """A channel to a service on either database."""
+    channel: grpc.Channel = request.getfixturevalue(f"{request.param}_channel")
+    return channel
+
+
+@pytest.fixture
+def api(channel: grpc.Channel) -> Api:
+    """The methods as a new user calls them, on either database."""
+    return Api(channel)
+
+
+def _migrated(url: str) -> str:
+    Schema(parse_database_url(url)).up()
+    return url

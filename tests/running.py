@@ -1,0 +1,163 @@
+"""A real server, in a thread with its own event loop, and a client that speaks for one user."""
+
+import asyncio
+import threading
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import Any
+from uuid import uuid4
+
+import grpc
+import pytest
+import uvloop
+from google.protobuf.field_mask_pb2 import FieldMask
+from google.protobuf.message import Message
+from google.rpc import error_details_pb2, status_pb2
+from taskwell.v1 import tasks_pb2, tasks_pb2_grpc
+
+from service.app import Service, prepare_schema
+from service.settings import Settings
+
+INCOMPLETE = tasks_pb2.TASK_STATUS_INCOMPLETE
+COMPLETE = tasks_pb2.TASK_STATUS_COMPLETE
+DEADLINE = 30.0  # s; long, so that it only ends what hangs
+
+
+def settings_for(database_url: str, **more: Any) -> Settings:
+    return Settings(_env_file=None, grpc_address="127.0.0.1:0", database_url=database_url, **more)  # type: ignore[call-arg]
+
+
+@contextmanager
+def running_service(settings: Settings) -> Iterator[str]:
+    """The address of a service that accepts calls until the block is left; its schema is prepared."""
+    prepare_schema(settings)
+    started: list[str] = []
+    ready = threading.Event()
+    runner = asyncio.Runner(loop_factory=uvloop.new_event_loop)
+    stop = asyncio.Event()
+
+    async def serve() -> None:
+        service = Service(settings)
+        try:
+            started.append(str(await service.start()))
+        finally:
+            ready.set()
+        await stop.wait()
+        await service.stop(grace=1)
+
+    thread = threading.Thread(target=runner.run, args=(serve(),), daemon=True)
+    with runner:
+        loop = runner.get_loop()
+        thread.start()
+        ready.wait()
+        try:
+            yield started[0]
+        finally:
+            loop.call_soon_threadsafe(stop.set)
+            thread.join()
+
+
+def new_user() -> str:
+    return f"user-{uuid4()}"
+
+
+class Api:
+    """The six methods as one user calls them."""
+
+    def __init__(self, channel: grpc.Channel, user: str | None = None) -> None:
+        self.channel = channel
+        self.user = user or new_user()
+        self.stub = tasks_pb2_grpc.TaskServiceStub(channel)
+
+    def as_user(self, user: str | None = None) -> "Api":
+        return Api(self.channel, user)
+
+    def call(self, method: str, request: Message) -> Any:
+        return self.start(method, request).result()
+
+    def start(self, method: str, request: Message) -> Any:
+        """Send a call without waiting for its answer."""
+        return getattr(self.stub, method).future(request, metadata=[("x-user-id", self.user)], timeout=DEADLINE)
+
+    def create(
+        self, title: str = "Buy milk", description: str = "", *, request_id: str = "", status: Any = 0
+    ) -> tasks_pb2.Task:
+        task = tasks_pb2.Task(title=title, description=description, status=status)
+        created: tasks_pb2.Task = self.call("CreateTask", tasks_pb2.CreateTaskRequest(task=task, request_id=request_id))
+        return created
+
+    def get(self, task_id: str) -> tasks_pb2.Task:
+        task: tasks_pb2.Task = self.call("GetTask", tasks_pb2.GetTaskRequest(id=task_id))
+        return task
+
+    def list(self, **fields: Any) -> tasks_pb2.ListTasksResponse:
+        page: tasks_pb2.ListTasksResponse = self.call("ListTasks", tasks_pb2.ListTasksRequest(**fields))
+        return page
+
+    def walk(self, **fields: Any) -> Iterator[tasks_pb2.Task]:
+        """Every task of every page."""
+        token = ""
+        while True:
+            page = self.list(page_token=token, **fields)
+            yield from page.tasks
+            token = page.next_page_token
+            if not token:
+                return
+
+    def update(self, task_id: str, mask: Sequence[str] | None = None, **fields: Any) -> tasks_pb2.Task:
+        request = tasks_pb2.UpdateTaskRequest(
+            task=tasks_pb2.Task(id=task_id, **fields), update_mask=None if mask is None else FieldMask(paths=mask)
+        )
+        task: tasks_pb2.Task = self.call("UpdateTask", request)
+        return task
+
+    def delete(self, task_id: str, **fields: Any) -> None:
+        self.call("DeleteTask", tasks_pb2.DeleteTaskRequest(id=task_id, **fields))
+
+    def complete(self, task_id: str, **fields: Any) -> tasks_pb2.Task:
+        task: tasks_pb2.Task = self.call("CompleteTask", tasks_pb2.CompleteTaskRequest(id=task_id, **fields))
+        return task
+
+
+@dataclass
+class Refusal:
+    """What a refused call answered; filled when the block of `refused` is left."""
+
+    message: str = ""
+    reason: str = ""
+    fields: Sequence[str] = ()
+    retry_delay: float | None = None
+
+
+def refusal_of(error: Any) -> Refusal:
+    """Take the details out of a failed call. Every error must carry them, and they must agree with the status."""
+    trailers = {key: value for key, value in error.trailing_metadata() or ()}
+    assert "grpc-status-details-bin" in trailers, f"no details: {error.code()} {error.details()}"
+    status = status_pb2.Status.FromString(trailers["grpc-status-details-bin"])
+    assert (error.code().value[0], error.details()) == (status.code, status.message)
+    refusal = Refusal(message=status.message)
+    for detail in status.details:
+        if detail.Is(error_details_pb2.ErrorInfo.DESCRIPTOR):
+            info = error_details_pb2.ErrorInfo.FromString(detail.value)
+            assert info.domain == "taskwell.v1"
+            refusal.reason = info.reason
+        if detail.Is(error_details_pb2.BadRequest.DESCRIPTOR):
+            bad_request = error_details_pb2.BadRequest.FromString(detail.value)
+            refusal.fields = [violation.field for violation in bad_request.field_violations]
+        if detail.Is(error_details_pb2.RetryInfo.DESCRIPTOR):
+            retry = error_details_pb2.RetryInfo.FromString(detail.value).retry_delay
+            refusal.retry_delay = retry.seconds + retry.nanos / 10**9
+    return refusal
+
+
+@contextmanager
+def refused(code: grpc.StatusCode, reason: str) -> Iterator[Refusal]:
+    """The block's call must fail with this code and this reason."""
+    refusal = Refusal()
+    with pytest.raises(grpc.RpcError) as caught:
+        yield refusal
+    error: Any = caught.value
+    assert error.code() == code, error.details()
+    refusal.__dict__.update(refusal_of(error).__dict__)
+    assert refusal.reason == reason

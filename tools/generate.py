@@ -1,0 +1,155 @@
+"""Writes everything under generated/ from the proto, or checks that what is there is current.
+
+Runs in an environment of its own (requirements-generate.txt), because stubs refuse a grpcio older than the grpcio-tools
+that made them: the generator is kept old so that clients may be.
+
+    python tools/generate.py           write generated/
+    python tools/generate.py --check   write to a temporary folder and compare; exit 1 names what differs
+    python tools/generate.py --image F write only the descriptor set that buf lints, to the file F
+"""
+
+import argparse
+import filecmp
+import os
+import shutil
+import subprocess
+import sys
+import tempfile
+from pathlib import Path
+
+import grpc_tools
+from google.api import annotations_pb2
+from google.protobuf import descriptor_pb2
+from grpc_tools import protoc
+
+ROOT = Path(__file__).resolve().parent.parent
+PROTO = "taskwell/v1/tasks.proto"
+GO_MODULE = "example.com/taskwell"
+GO_PLUGINS = (
+    "google.golang.org/protobuf/cmd/protoc-gen-go@v1.36.11",
+    "google.golang.org/grpc/cmd/protoc-gen-go-grpc@v1.6.1",
+)
+
+
+def run_protoc(*arguments: str) -> None:
+    """Run protoc on the proto; the google/api protos come from googleapis-common-protos."""
+    google_api = Path(annotations_pb2.__file__).parents[2]
+    well_known = Path(grpc_tools.__file__).parent / "_proto"
+    flags = [f"--proto_path={path}" for path in (ROOT / "proto", google_api, well_known)]
+    if protoc.main(["protoc", *flags, *arguments, PROTO]) != 0:
+        sys.exit("generate: protoc failed, see above")
+
+
+def write_image(path: Path) -> None:
+    """Write the proto with all its imports and comments as one descriptor set."""
+    run_protoc("--include_imports", "--include_source_info", f"--descriptor_set_out={path}")
+
+
+def write_protoset(path: Path) -> None:
+    """Write the descriptor set for reflection and `grpcurl -protoset`: our comments kept, those of imports dropped."""
+    write_image(path)
+    descriptors = descriptor_pb2.FileDescriptorSet.FromString(path.read_bytes())
+    for file in descriptors.file:
+        if file.name != PROTO:
+            file.ClearField("source_code_info")
+    path.write_bytes(descriptors.SerializeToString(deterministic=True))
+
+
+def write_python(out: Path) -> None:
+    """Write messages, grpc stubs and their types, importable as `taskwell.v1`."""
+    package = out / "taskwell" / "v1"
+    package.mkdir(parents=True)
+    # The entry points of mypy-protobuf lie beside this interpreter, which need not be on the PATH.
+    scripts = Path(sys.executable).parent
+    run_protoc(
+        f"--plugin=protoc-gen-mypy={scripts / 'protoc-gen-mypy'}",
+        f"--plugin=protoc-gen-mypy_grpc={scripts / 'protoc-gen-mypy_grpc'}",
+        f"--python_out={out}",
+        f"--grpc_python_out={out}",
+        f"--mypy_out=quiet:{out}",
+        f"--mypy_grpc_out=quiet:{out}",
+    )
+    (package / "__init__.py").write_text('"""The generated Python of the proto package taskwell.v1."""\n')
+    (package / "py.typed").touch()
+    write_protoset(package / "taskwell.protoset")
+
+
+def write_go(out: Path) -> None:
+    """Write the Go module's messages and grpc stubs; the plugins are built into .tools by the Go toolchain."""
+    tools = ROOT / ".tools"
+    tools.mkdir(exist_ok=True)
+    for plugin in GO_PLUGINS:
+        stamp = tools / plugin.replace("/", "_")
+        if not stamp.exists():
+            environment = {**os.environ, "GOBIN": str(tools), "GOFLAGS": ""}
+            subprocess.run(["go", "install", plugin], check=True, env=environment)
+            stamp.touch()
+    out.mkdir(parents=True, exist_ok=True)
+    run_protoc(
+        f"--plugin=protoc-gen-go={tools / 'protoc-gen-go'}",
+        f"--plugin=protoc-gen-go-grpc={tools / 'protoc-gen-go-grpc'}",
+        f"--go_out={out}",
+        f"--go_opt=module={GO_MODULE}",
+        f"--go-grpc_out={out}",
+        f"--go-grpc_opt=module={GO_MODULE}",
+    )
+
+
+def differences(made: Path, kept: Path) -> list[str]:
+    """Paths below either folder that are missing from one of them or not equal, byte by byte."""
+    names = {
+        path.relative_to(folder)
+        for folder in (made, kept)
+        for path in folder.rglob("*")
+        if path.is_file() and "__pycache__" not in path.parts
+    }
+    # go.mod and go.sum lie beside the generated Go and are kept by hand with the go command.
+    names -= {Path("go.mod"), Path("go.sum")}
+    return sorted(
+        str(name)
+        for name in names
+        if not (made / name).is_file()
+        or not (kept / name).is_file()
+        or not filecmp.cmp(made / name, kept / name, shallow=False)
+    )
+
+
+def replace(made: Path, kept: Path) -> None:
+    """Put what was made in the place of what was kept, so that a file no longer generated does not linger."""
+    for name in differences(made, kept):
+        (kept / name).unlink(missing_ok=True)
+        if (made / name).exists():
+            (kept / name).parent.mkdir(parents=True, exist_ok=True)
+            shutil.copyfile(made / name, kept / name)
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
+    parser.add_argument("--check", action="store_true", help="compare instead of writing")
+    parser.add_argument("--image", type=Path, metavar="F", help="write only the descriptor set for buf")
+    arguments = parser.parse_args()
+    if arguments.image:
+        write_image(arguments.image)
+        return 0
+
+    languages = {"python": write_python}
+    if shutil.which("go"):
+        languages["go"] = write_go
+    else:
+        print("generate: there is no Go on this machine, so generated/go was left as it is")
+    stale = []
+    with tempfile.TemporaryDirectory() as temporary:
+        for language, write in languages.items():
+            made, kept = Path(temporary, language), ROOT / "generated" / language
+            write(made)
+            if arguments.check:
+                stale += [f"generated/{language}/{name}" for name in differences(made, kept)]
+            else:
+                replace(made, kept)
+    if stale:
+        print("generate: not current, run 'make generate':", *stale, sep="\n  ")
+    return 1 if stale else 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
