@@ -13,7 +13,7 @@ from grpc_reflection.v1alpha import reflection, reflection_pb2
 from service.rpc.policy import REFLECTION
 
 
-class CommentedReflection(reflection.aio.ReflectionServicer):
+class CommentedReflection(reflection.aio.ReflectionServicer):  # type: ignore[misc]
     """Reflection over the descriptors of this process, with those of taskwell.v1 replaced by commented ones."""
 
     def __init__(self, service_names: tuple[str, ...]) -> None:
