@@ -27,7 +27,7 @@ DEADLINE = 30.0  # s; long, so that it only ends what hangs
 def settings_for(database_url: str, **more: Any) -> Settings:
     """The settings of a service on a free port, from these values alone."""
     values = {"grpc_address": "127.0.0.1:0", "database_url": database_url, **more}
-    return Settings(_env_file=None, **values)
+    return Settings(_env_file=None, **values)  # type: ignore[call-arg]  # of pydantic-settings, not of the class
 
 
 @contextmanager

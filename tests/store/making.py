@@ -1,0 +1,29 @@
+"""Rows for the store's tests: what matters is given, the rest is made up."""
+
+from datetime import UTC, datetime, timedelta
+from typing import Any
+from uuid import uuid4
+
+from service.model import NewTask, Task
+from tests.running import new_user
+
+START = datetime(2026, 1, 2, 3, 4, 5, 678901, tzinfo=UTC)
+"""When the tests' first task was created."""
+
+
+def later(seconds: float) -> datetime:
+    return START + timedelta(seconds=seconds)
+
+
+def new_task(user_id: str | None = None, **fields: Any) -> NewTask:
+    values = {"title": "Buy milk", "description": "", "created_at": START, **fields}
+    return NewTask(user_id or new_user(), str(uuid4()), **values)
+
+
+def requested(user_id: str, request_id: str, digest: str = "a" * 64, **fields: Any) -> NewTask:
+    return new_task(user_id, request_id=request_id, request_digest=digest, **fields)
+
+
+def is_task(outcome: object) -> Task:
+    assert isinstance(outcome, Task), outcome
+    return outcome
