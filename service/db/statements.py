@@ -21,6 +21,7 @@ from sqlalchemy import (
     select,
     true,
     tuple_,
+    union_all,
     update,
 )
 from sqlalchemy.dialects import postgresql, sqlite
@@ -120,9 +121,9 @@ class Statements:
         """The tasks that stood in the way of a create: of the same request_id, or of the same id."""
         asked = self.requests
         by_request = and_(tasks.c.user_id == asked.c.user_id, tasks.c.request_id == asked.c.request_id)
-        return select(*TASK_COLUMNS, tasks.c.request_id, tasks.c.request_digest).join(
-            asked.cte, or_(by_request, _same_task(asked))
-        )
+        found = select(*TASK_COLUMNS, tasks.c.request_id, tasks.c.request_digest)
+        # Not one join with an OR: PostgreSQL would read the whole table for it.
+        return union_all(found.join(asked.cte, by_request), found.join(asked.cte, _same_task(asked)))
 
     def _update(self) -> Executable:
         new = self.changes.c

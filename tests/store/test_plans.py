@@ -1,0 +1,140 @@
+"""How the databases run the statements: by an index, without sorting, however large the table."""
+
+import asyncio
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
+from functools import partial
+from typing import Any
+from uuid import uuid4
+
+import pytest
+import pytest_asyncio
+from sqlalchemy import event
+
+from service.db.engine import Database
+from service.db.schema import Schema
+from service.db.store import SqlTaskStore
+from service.db.url import parse_database_url
+from service.model import Position, TaskChange, TaskQuery, TaskRemoval, TaskStatus
+from tests.postgres import fresh_database
+from tests.store.making import later, new_task, requested
+
+USER = "user-of-many"
+OTHERS = 50
+TASKS_EACH = 200
+
+
+class Explained:
+    """A store whose statements can be asked how the database runs them."""
+
+    def __init__(self, database: Database) -> None:
+        self.database = database
+        self.store = SqlTaskStore(database)
+        self._seen: list[tuple[str, Any]] = []
+        event.listen(database._engine.sync_engine, "before_cursor_execute", self._see)
+
+    def _see(self, _connection: object, _cursor: object, text: str, parameters: object, *_: object) -> None:
+        self._seen.append((text, parameters))
+
+    async def plans_of(self, operation: Callable[[], Awaitable[object]]) -> list[str]:
+        """The plans of the statements on tasks that an operation runs, each as one text."""
+        self._seen.clear()
+        await operation()
+        seen = [(text, parameters) for text, parameters in self._seen if " tasks" in text]
+        assert seen
+        prefix = "EXPLAIN QUERY PLAN " if self.database.dialect.name == "sqlite" else "EXPLAIN "
+        async with self.database._engine.connect() as connection:
+            return [
+                "\n".join(str(row[-1]) for row in await connection.exec_driver_sql(prefix + text, parameters))
+                for text, parameters in seen
+            ]
+
+
+async def fill(database_url: str) -> None:
+    """Ten thousand tasks of one user and as many of fifty others, in a database that knows how many there are."""
+    url = parse_database_url(database_url)
+    Schema(url).up()
+    database = Database(url)
+    store = SqlTaskStore(database)
+    users = [USER] * OTHERS + [f"user-{number}" for number in range(OTHERS)]
+    for number, user in enumerate(users):
+        tasks = [new_task(user, created_at=later(number + each)) for each in range(TASKS_EACH)]
+        await store.create(tasks)
+        await store.update([TaskChange(*task.key, later(number), status=TaskStatus.COMPLETE) for task in tasks[::3]])
+    async with database._engine.connect() as connection:
+        await connection.exec_driver_sql("ANALYZE")
+    await database.close()
+
+
+@pytest.fixture(scope="session")
+def sqlite_full_url(tmp_path_factory: pytest.TempPathFactory) -> str:
+    url = f"sqlite:///{tmp_path_factory.mktemp('full') / 'taskwell.db'}"
+    asyncio.run(fill(url))
+    return url
+
+
+@pytest.fixture(scope="session")
+def postgresql_full_url(postgres: str) -> Iterator[str]:
+    with fresh_database(postgres) as url:
+        asyncio.run(fill(url))
+        yield url
+
+
+@pytest.fixture
+def full_url(request: pytest.FixtureRequest, database_kind: str) -> str:
+    url: str = request.getfixturevalue(f"{database_kind}_full_url")
+    return url
+
+
+@pytest_asyncio.fixture
+async def explained(full_url: str) -> AsyncIterator[Explained]:
+    database = Database(parse_database_url(full_url))
+    yield Explained(database)
+    await database.close()
+
+
+def test_the_plan_reader_would_notice() -> None:
+    assert reads_whole_table("Seq Scan on tasks  (cost=0.00..1.00)")
+    assert reads_whole_table("SCAN tasks")
+    assert sorts("Sort  (cost=0.00..1.00)")
+    assert sorts("USE TEMP B-TREE FOR ORDER BY")
+
+
+def reads_whole_table(plan: str) -> bool:
+    return "Seq Scan on tasks" in plan or "SCAN tasks" in plan
+
+
+def sorts(plan: str) -> bool:
+    return "Sort" in plan or "ORDER BY" in plan
+
+
+@pytest.mark.parametrize("newest_first", [True, False])
+async def test_every_page_is_a_range_of_one_index(explained: Explained, *, newest_first: bool) -> None:
+    middle = Position(later(100), str(uuid4()))
+    for status in (None, TaskStatus.INCOMPLETE, TaskStatus.COMPLETE):
+        index = "tasks_newest_idx" if status is None else "tasks_status_newest_idx"
+        for after in (None, middle):
+            query = TaskQuery(USER, 51, status, newest_first, after)
+            [plan] = await explained.plans_of(partial(explained.store.page, query))
+            assert index in plan
+            assert not reads_whole_table(plan)
+            assert not sorts(plan)
+            assert "OFFSET" not in plan
+
+
+@pytest.mark.parametrize("size", [1, 64])
+async def test_every_other_statement_finds_its_tasks_by_a_key(explained: Explained, size: int) -> None:
+    store = explained.store
+    mine = await store.page(TaskQuery(USER, size))
+    keys = [task.key for task in mine]
+    again = [requested(USER, str(uuid4())) for _ in range(size)]
+    await store.create(again)
+    for operation in (
+        lambda: store.get(keys),
+        lambda: store.update([TaskChange(*key, later(9999), title="New") for key in keys]),
+        lambda: store.update([TaskChange(*key, later(9999), title="Newer", version=2) for key in keys]),
+        lambda: store.create(again),
+        lambda: store.delete([TaskRemoval(*key) for key in keys[::2]]),
+        lambda: store.delete([TaskRemoval(*key, 1) for key in keys]),
+    ):
+        for plan in await explained.plans_of(operation):
+            assert not reads_whole_table(plan), plan
