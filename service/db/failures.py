@@ -28,6 +28,7 @@ class Failure(Enum):
 
 # https://www.postgresql.org/docs/current/errcodes-appendix.html
 _BY_SQLSTATE = {
+    "0A000": Failure.NOT_DONE,  # a migration changed a type under a prepared statement
     "23503": Failure.FOREIGN_KEY,
     "25006": Failure.NOT_DONE,  # read-only: the server became a standby
     "26000": Failure.NOT_DONE,  # a pooler gave us a connection that does not know our prepared statement

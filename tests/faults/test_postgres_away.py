@@ -1,0 +1,203 @@
+"""PostgreSQL goes away, comes back, restarts, changes its mind: what callers see, and that the service recovers."""
+
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from typing import Any
+from uuid import uuid4
+
+import grpc
+import psycopg
+import pytest
+from grpc import StatusCode
+from structlog.testing import capture_logs
+from taskwell.v1 import tasks_pb2
+
+from tests.postgres import fresh_database
+from tests.proxy import Proxy, proxied
+from tests.running import Api, refused, running_service, settings_for
+from tests.waiting import until
+
+
+@pytest.fixture
+def url(postgres: str) -> Iterator[str]:
+    """A database for this test alone."""
+    with fresh_database(postgres) as url:
+        yield url
+
+
+@contextmanager
+def serving(url: str, **more: Any) -> Iterator[Api]:
+    settings = settings_for(url, migrate=True, database_start_timeout=1, **more)
+    with running_service(settings) as address, grpc.insecure_channel(address) as channel:
+        yield Api(channel)
+
+
+@pytest.fixture
+def proxy(url: str) -> Iterator[Proxy]:
+    with proxied(url) as proxy:
+        yield proxy
+
+
+def every_method(api: Api) -> list[Callable[[], object]]:
+    """The six methods, each of which succeeds when called once, in this order."""
+    kept = api.create("Kept")
+    gone = api.create("Gone")
+    return [
+        lambda: api.create("New"),
+        lambda: api.list(),
+        lambda: api.get(kept.id),
+        lambda: api.update(kept.id, title="Changed", etag=kept.etag),
+        lambda: api.complete(kept.id),
+        lambda: api.delete(gone.id),
+    ]
+
+
+def test_while_the_database_is_away_every_method_is_unavailable_and_afterwards_works(proxy: Proxy) -> None:
+    with serving(proxy.conninfo) as api:
+        methods = every_method(api)
+        proxy.refuse()
+        for method in methods:
+            with refused(StatusCode.UNAVAILABLE, "DATABASE_UNAVAILABLE") as refusal:
+                method()
+            assert refusal.retry_delay == 1
+        proxy.accept()
+        for method in methods:
+            method()
+
+
+def test_a_restart_between_calls_is_not_noticed_by_any_method(proxy: Proxy) -> None:
+    with serving(proxy.conninfo) as api:
+        for method in every_method(api):
+            proxy.cut()
+            method()
+
+
+def test_backends_that_an_administrator_terminates_between_calls_are_not_missed(url: str) -> None:
+    with serving(url) as api, psycopg.connect(url, autocommit=True) as admin:
+        for method in every_method(api):
+            others = "SELECT pg_terminate_backend(pid, 5000) FROM pg_stat_activity WHERE application_name = 'taskwell'"
+            assert all(row[0] for row in admin.execute(others))
+            method()
+
+
+def test_a_create_whose_answer_is_lost_is_made_once(proxy: Proxy) -> None:
+    with serving(proxy.conninfo) as api:
+        api.create("First")
+        proxy.swallow_answers()
+        second = api.create("Second")
+        assert proxy.swallowed.is_set()
+        assert [second.id] == [task.id for task in api.list().tasks if task.title == "Second"]
+
+
+def test_reads_and_updates_without_etag_survive_a_lost_answer(proxy: Proxy) -> None:
+    with serving(proxy.conninfo) as api:
+        task = api.create()
+        for operation in (
+            lambda: api.get(task.id),
+            lambda: api.list(),
+            lambda: api.update(task.id, title="Changed"),
+            lambda: api.complete(task.id),
+        ):
+            proxy.swallowed.clear()
+            proxy.swallow_answers()
+            operation()
+            assert proxy.swallowed.is_set()
+        assert (api.get(task.id).title, api.get(task.id).etag) == ("Changed", "3")
+
+
+def test_a_write_that_may_not_be_run_twice_says_that_its_fate_is_unknown(proxy: Proxy) -> None:
+    with serving(proxy.conninfo) as api:
+        task = api.create()
+        for operation in (lambda: api.update(task.id, title="New", etag=task.etag), lambda: api.delete(task.id)):
+            proxy.swallow_answers()
+            with refused(StatusCode.UNAVAILABLE, "DATABASE_UNAVAILABLE"):
+                operation()
+
+
+def test_a_network_that_lost_its_way_costs_the_deadline_and_no_more(proxy: Proxy) -> None:
+    with serving(proxy.conninfo, max_call_seconds=0.5) as api:
+        task = api.create()
+        proxy.hold()
+        with refused(StatusCode.DEADLINE_EXCEEDED, "DEADLINE_EXCEEDED"):
+            api.get(task.id)
+        proxy.flow()
+        assert task == api.get(task.id)
+
+
+def test_calls_wait_for_a_connection_and_are_unavailable_when_none_comes(url: str) -> None:
+    pool = {"database_pool_size": 1, "database_max_overflow": 0, "database_pool_timeout": 0.2}
+    with serving(url, **pool) as api, psycopg.connect(url) as other:
+        task = api.create()
+        other.execute("LOCK TABLE tasks")
+        held = api.start("GetTask", tasks_pb2.GetTaskRequest(id=task.id))
+        until_waiting(url)
+        with refused(StatusCode.UNAVAILABLE, "DATABASE_UNAVAILABLE"):
+            api.get(task.id)
+        other.rollback()
+        assert task == held.result()
+
+
+def test_a_call_that_its_caller_gave_up_harms_no_other(url: str) -> None:
+    with serving(url, database_pool_size=2, database_max_overflow=0) as api, psycopg.connect(url) as other:
+        task = api.create()
+        other.execute("LOCK TABLE tasks")
+        calls = [api.start("CompleteTask", tasks_pb2.CompleteTaskRequest(id=task.id)) for _ in range(20)]
+        until_waiting(url)
+        for call in calls:
+            call.cancel()
+        other.rollback()
+        assert {task.id} == {api.complete(task.id).id for _ in range(20)}
+
+
+@pytest.mark.parametrize(
+    "statement",
+    [
+        "ALTER DATABASE {database} SET default_transaction_read_only = on",
+        "ALTER DATABASE {database} SET statement_timeout = '1ms'",
+        "ALTER DATABASE {database} CONNECTION LIMIT 0",
+    ],
+)
+def test_a_database_that_cannot_work_now_is_unavailable(url: str, statement: str) -> None:
+    role = f"role_{uuid4().hex}"
+    with psycopg.connect(url, autocommit=True) as admin:
+        database = admin.info.dbname
+        admin.execute(f"CREATE ROLE {role} LOGIN SUPERUSER")
+        admin.execute(f"GRANT ALL ON SCHEMA public TO {role}")
+        with serving(url) as first:
+            first.create()
+        admin.execute(f"GRANT ALL ON ALL TABLES IN SCHEMA public TO {role}")
+        admin.execute(f"ALTER ROLE {role} NOSUPERUSER")
+        with serving(url.replace("user=postgres", f"user={role}")) as api:
+            task = api.create()
+            admin.execute(statement.format(database=database))
+            if "timeout" in statement:
+                admin.execute("CREATE FUNCTION slow() RETURNS bool LANGUAGE sql AS 'SELECT pg_sleep(1) IS NULL'")
+                admin.execute("ALTER TABLE tasks ADD CONSTRAINT slow CHECK (title <> 'Slow' OR slow())")
+            terminate(admin, role)
+            with refused(StatusCode.UNAVAILABLE, "DATABASE_UNAVAILABLE"):
+                api.update(task.id, title="Slow")
+
+
+@pytest.mark.parametrize("change", ["RENAME TO others", "DROP COLUMN version CASCADE"])
+def test_a_schema_that_is_not_ours_is_our_fault_and_says_so_in_one_sentence(url: str, change: str) -> None:
+    with serving(url) as api, capture_logs() as log, psycopg.connect(url, autocommit=True) as admin:
+        task = api.create("A secret title")
+        admin.execute(f"ALTER TABLE tasks {change}")
+        for method in (lambda: api.get(task.id), lambda: api.create("A secret title"), lambda: api.delete(task.id)):
+            with refused(StatusCode.INTERNAL, "INTERNAL") as refusal:
+                method()
+            sentence, _, error_id = refusal.message.rpartition(" ")
+            assert sentence == "Something went wrong in the service; it was logged under the id"
+            assert [refusal.message] == [line["message"] for line in log if error_id in str(line.get("message"))]
+        assert "A secret title" not in str(log)
+
+
+def terminate(admin: psycopg.Connection, role: str) -> None:
+    admin.execute("SELECT pg_terminate_backend(pid, 5000) FROM pg_stat_activity WHERE usename = %s", [role])
+
+
+def until_waiting(url: str) -> None:
+    """Return when a statement of the service waits for a lock."""
+    waiting = "SELECT count(*) FROM pg_stat_activity WHERE application_name = 'taskwell' AND wait_event_type = 'Lock'"
+    with psycopg.connect(url, autocommit=True) as admin:
+        until(lambda: admin.execute(waiting).fetchone() != (0,))

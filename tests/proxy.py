@@ -1,0 +1,97 @@
+"""A TCP proxy in front of a database, that can refuse, cut, hold back and swallow."""
+
+import contextlib
+import socket
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+from psycopg.conninfo import conninfo_to_dict, make_conninfo
+
+
+class Proxy:
+    """Forwards connections on a free port to a Unix socket or a host, until it is told otherwise."""
+
+    def __init__(self, conninfo: str) -> None:
+        known = conninfo_to_dict(conninfo)
+        host, port = str(known.get("host") or "127.0.0.1"), int(known.get("port") or 5432)
+        self._target: str | tuple[str, int] = f"{host}/.s.PGSQL.{port}" if host.startswith("/") else (host, port)
+        self._pairs: list[tuple[socket.socket, socket.socket]] = []
+        self._flowing = threading.Event()
+        self._flowing.set()
+        self._refusing = False
+        self._swallowing = False
+        self.swallowed = threading.Event()
+        """Set when an answer of the database was swallowed."""
+        self._listener = socket.create_server(("127.0.0.1", 0))
+        threading.Thread(target=self._accept, daemon=True).start()
+        self.conninfo = make_conninfo(conninfo, host="127.0.0.1", port=self._listener.getsockname()[1])
+
+    def refuse(self) -> None:
+        """Be away: cut every connection and close new ones at once."""
+        self._refusing = True
+        self.cut()
+
+    def accept(self) -> None:
+        self._refusing = False
+
+    def cut(self) -> None:
+        """Cut every connection, as a restart does."""
+        pairs, self._pairs = self._pairs, []
+        for end in (end for pair in pairs for end in pair):
+            with contextlib.suppress(OSError):
+                end.shutdown(socket.SHUT_RDWR)
+
+    def hold(self) -> None:
+        """Forward nothing in either direction, and say nothing: a network that lost its way."""
+        self._flowing.clear()
+
+    def flow(self) -> None:
+        self._flowing.set()
+
+    def swallow_answers(self) -> None:
+        """Cut the connection at the database's next answer: what was asked has been done, and nobody learns of it."""
+        self._swallowing = True
+
+    def close(self) -> None:
+        self.flow()
+        self._listener.close()
+        self.refuse()
+
+    def _accept(self) -> None:
+        while True:
+            try:
+                near, _ = self._listener.accept()
+            except OSError:
+                return
+            if self._refusing:
+                near.close()
+                continue
+            far = socket.socket(socket.AF_UNIX if isinstance(self._target, str) else socket.AF_INET)
+            far.connect(self._target)
+            self._pairs.append((near, far))
+            for source, sink, answers in ((near, far, False), (far, near, True)):
+                threading.Thread(target=self._forward, args=(source, sink, answers), daemon=True).start()
+
+    def _forward(self, source: socket.socket, sink: socket.socket, answers: bool) -> None:
+        with contextlib.suppress(OSError):
+            while data := source.recv(65536):
+                self._flowing.wait()
+                if answers and self._swallowing:
+                    self._swallowing = False
+                    self.swallowed.set()
+                    break
+                sink.sendall(data)
+        for end in (source, sink):
+            with contextlib.suppress(OSError):
+                end.shutdown(socket.SHUT_RDWR)
+            end.close()
+
+
+@contextmanager
+def proxied(conninfo: str) -> Iterator[Proxy]:
+    proxy = Proxy(conninfo)
+    try:
+        yield proxy
+    finally:
+        proxy.close()

@@ -1,0 +1,84 @@
+"""What the engine does with connections on PostgreSQL."""
+
+from collections.abc import AsyncIterator
+
+import pytest_asyncio
+from sqlalchemy import text
+
+from service.db.engine import Database, PoolSettings
+from service.db.store import SqlTaskStore
+from service.db.url import parse_database_url
+from tests.store.making import new_task
+
+PREPARED = text("SELECT count(*) FROM pg_prepared_statements")
+
+
+@pytest_asyncio.fixture
+async def single(postgresql_url: str) -> AsyncIterator[Database]:
+    """A database with one connection."""
+    database = Database(parse_database_url(postgresql_url), PoolSettings(size=1, max_overflow=0))
+    yield database
+    await database.close()
+
+
+async def prepared(database: Database) -> int:
+    [(count,)] = await database.read(PREPARED, {})
+    return int(count)
+
+
+async def command(database: Database, statement: str) -> None:
+    async with database._engine.connect() as connection:
+        await connection.exec_driver_sql(statement)
+
+
+async def test_statements_that_come_often_are_prepared(single: Database) -> None:
+    store, task = SqlTaskStore(single), new_task()
+    for _ in range(10):
+        await store.get([task.key])
+    assert await prepared(single) == 1
+
+
+async def test_a_pooler_that_forgets_prepared_statements_is_coped_with(single: Database) -> None:
+    store, task = SqlTaskStore(single), new_task()
+    made = await store.create([task])
+    for _ in range(10):
+        await store.get([task.key])
+    # What a pooler in transaction mode amounts to: our statements meet a session that was never told of them.
+    # In a block, so that the driver does not notice.
+    await command(single, "DO $$ BEGIN EXECUTE 'DEALLOCATE ALL'; END $$")
+    assert made == await store.get([task.key])
+    for _ in range(10):
+        assert made == await store.get([task.key])
+    assert await prepared(single) == 0
+
+
+async def test_a_type_changed_under_a_prepared_statement_is_coped_with(single: Database) -> None:
+    store, task = SqlTaskStore(single), new_task()
+    made = await store.create([task])
+    for _ in range(10):
+        await store.get([task.key])
+    for kind in ("varchar(300)", "text"):
+        await command(single, f"ALTER TABLE tasks ALTER title TYPE {kind}")
+        for _ in range(10):
+            assert made == await store.get([task.key])
+
+
+async def test_a_connection_that_lay_idle_for_long_is_asked_for_a_sign_of_life(postgresql_url: str) -> None:
+    for ping_after, pings in ((3600.0, 0), (0.0, 1)):
+        database = Database(parse_database_url(postgresql_url), PoolSettings(size=1, ping_after=ping_after))
+        seen: list[object] = []
+        await database.read(text("SELECT 1"), {})
+        database.dialect.do_ping = lambda connection, seen=seen: seen.append(connection) or True  # type: ignore[method-assign,misc]
+        await database.read(text("SELECT 1"), {})
+        assert pings == len(seen)
+        await database.close()
+
+
+async def test_a_statement_that_stands_alone_is_its_own_transaction(single: Database) -> None:
+    store, task = SqlTaskStore(single), new_task()
+    await store.create([task])
+    async with single._engine.connect() as connection:
+        raw = (await connection.get_raw_connection()).driver_connection
+        assert raw is not None
+        assert raw.autocommit
+        assert raw.info.transaction_status.name == "IDLE"

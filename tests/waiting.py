@@ -1,0 +1,14 @@
+"""Waiting for a condition and for nothing else."""
+
+import time
+from collections.abc import Callable
+
+_PATIENCE = 30.0  # s; long, so that it only ends what would never come
+
+
+def until(condition: Callable[[], bool]) -> None:
+    """Return as soon as the condition holds; fail if it does not come to hold."""
+    deadline = time.monotonic() + _PATIENCE
+    while not condition():
+        assert time.monotonic() < deadline, "what was waited for did not come"
+        time.sleep(0.005)
