@@ -25,6 +25,15 @@ Parameters = dict[str, Any]
 _ATTEMPTS = 3
 
 
+# What makes SQLite a database for a service. The busy timeout comes first: the others may have to wait as well.
+SQLITE_PRAGMAS = (
+    "busy_timeout = 5000",  # ms; for other programs, our own writers queue
+    "journal_mode = WAL",  # readers beside the writer
+    "synchronous = FULL",  # a commit is on the disk when it is answered
+    "foreign_keys = ON",
+)
+
+
 class ForeignKeyBroken(Exception):
     """A row refers to one that does not exist. For the store; never leaves it."""
 
@@ -193,9 +202,9 @@ def _sqlite_engine(url: SqliteFile, pool: PoolSettings) -> AsyncEngine:
 
 
 def set_sqlite_pragmas(connection: Any, _record: object) -> None:  # noqa: ANN401 - of either driver
-    """What makes SQLite a database for a service: readers beside the writer, foreign keys, commits that last."""
+    """Set SQLITE_PRAGMAS on a new connection."""
     cursor = connection.cursor()
-    for pragma in ("journal_mode = WAL", "synchronous = FULL", "foreign_keys = ON", "busy_timeout = 5000"):
+    for pragma in SQLITE_PRAGMAS:
         cursor.execute(f"PRAGMA {pragma}")
     cursor.close()
 

@@ -31,6 +31,7 @@ class Schema:
     """The schema of one database. Every method raises DatabaseUnavailable where the database cannot be reached."""
 
     def __init__(self, url: DatabaseUrl) -> None:
+        self._url = url
         self._engine = _sqlite_engine(url) if isinstance(url, SqliteFile) else _postgres_engine(url)
         self._config = Config(stdout=StringIO())
         self._config.set_main_option("script_location", "migrations:")
@@ -122,6 +123,11 @@ class Schema:
                     connection.exec_driver_sql("BEGIN IMMEDIATE")
                 yield connection
         except DBAPIError as error:
+            if getattr(error.orig, "sqlite_errorname", None) == "SQLITE_NOTADB":
+                raise SchemaUnknown(
+                    f"the file of {self._url} is not an SQLite database; it was left as it is. Name another with "
+                    "TASKWELL_DATABASE_URL or --database-url"
+                ) from error
             if failure_of(error) is Failure.FAULT:
                 raise
             raise DatabaseUnavailable from error

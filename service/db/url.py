@@ -98,4 +98,6 @@ def _postgres(arguments: dict[str, Any]) -> PostgresServer:
             "is not a connection string that libpq understands; characters such as @ : / ? % in a user name or "
             "password must be percent-encoded"
         ) from None
+    if not all(port.isdigit() for port in str(known.get("port", "5432")).split(",")):
+        raise ValueError("has a port that is not a number")
     return PostgresServer(make_conninfo("", **{**_LIBPQ_DEFAULTS, **known}))

@@ -1,0 +1,100 @@
+"""SQLite files that are locked, full, read-only, broken or not there."""
+
+import sqlite3
+from collections.abc import Iterator
+from contextlib import closing, contextmanager
+from pathlib import Path
+
+import grpc
+import pytest
+from grpc import StatusCode
+from structlog.testing import capture_logs
+
+from service.app import StartError, prepare_schema
+from tests.running import Api, refused, running_service, settings_for
+
+
+@contextmanager
+def serving(path: Path) -> Iterator[Api]:
+    with running_service(settings_for(f"sqlite:///{path}")) as address, grpc.insecure_channel(address) as channel:
+        yield Api(channel)
+
+
+@contextmanager
+def beside(path: Path) -> Iterator[sqlite3.Connection]:
+    """Another program's connection to the same file."""
+    with closing(sqlite3.connect(path, isolation_level=None)) as connection:
+        yield connection
+
+
+def test_a_folder_that_is_missing_is_made(tmp_path: Path) -> None:
+    path = tmp_path / "some" / "where" / "taskwell.db"
+    with serving(path) as api:
+        api.create()
+    assert path.exists()
+
+
+def test_readers_read_while_another_program_writes(tmp_path: Path) -> None:
+    path = tmp_path / "taskwell.db"
+    with serving(path) as api, beside(path) as other:
+        task = api.create()
+        other.execute("BEGIN IMMEDIATE")
+        assert task == api.get(task.id)
+
+
+def test_a_writer_waits_for_another_program_and_is_unavailable_when_that_does_not_end(tmp_path: Path) -> None:
+    path = tmp_path / "taskwell.db"
+    with serving(path) as api, beside(path) as other:
+        task = api.create()
+        other.execute("BEGIN IMMEDIATE")
+        with refused(StatusCode.UNAVAILABLE, "DATABASE_UNAVAILABLE"):
+            api.complete(task.id)
+        other.execute("ROLLBACK")
+        api.complete(task.id)
+
+
+def test_a_full_disk_is_unavailable_and_loses_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    path = tmp_path / "taskwell.db"
+    monkeypatch.setattr("service.db.engine.SQLITE_PRAGMAS", (*pragmas(), "max_page_count = 60"))
+    kept = []
+    with serving(path) as api:
+        with refused(StatusCode.UNAVAILABLE, "DATABASE_UNAVAILABLE"):
+            while True:
+                kept.append(api.create("x" * 255, "x" * 5000))
+        assert [task.id for task in kept] == [task.id for task in api.walk(order_by="create_time")]
+        api.delete(kept[0].id)
+        api.create()
+
+
+def pragmas() -> tuple[str, ...]:
+    from service.db.engine import SQLITE_PRAGMAS
+
+    return SQLITE_PRAGMAS
+
+
+def test_a_table_that_is_gone_is_our_fault_and_says_so_in_one_sentence(tmp_path: Path) -> None:
+    path = tmp_path / "taskwell.db"
+    with serving(path) as api, capture_logs() as log, beside(path) as other:
+        task = api.create("A secret title")
+        other.execute("ALTER TABLE tasks RENAME TO others")
+        for method in (lambda: api.get(task.id), lambda: api.create("A secret title"), lambda: api.delete(task.id)):
+            with refused(StatusCode.INTERNAL, "INTERNAL") as refusal:
+                method()
+            sentence, _, error_id = refusal.message.rpartition(" ")
+            assert sentence == "Something went wrong in the service; it was logged under the id"
+            assert [refusal.message] == [line["message"] for line in log if error_id in str(line.get("message"))]
+        assert "A secret title" not in str(log)
+
+
+@pytest.mark.parametrize("content", [b"This is no database", b"\0" * 4096])
+def test_a_file_that_is_no_database_stops_the_start_with_a_sentence(tmp_path: Path, content: bytes) -> None:
+    path = tmp_path / "taskwell.db"
+    path.write_bytes(content)
+    with pytest.raises(StartError, match="is not an SQLite database"):
+        prepare_schema(settings_for(f"sqlite:///{path}"))
+    assert path.read_bytes() == content
+
+
+def test_a_folder_in_the_place_of_the_file_stops_the_start_with_a_sentence(tmp_path: Path) -> None:
+    with pytest.raises(StartError, match="cannot reach the database"):
+        prepare_schema(settings_for(f"sqlite:///{tmp_path}", database_start_timeout=0.01))

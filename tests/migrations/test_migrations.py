@@ -1,0 +1,120 @@
+"""The schema's history, up and down, on both databases, and by twenty processes at once."""
+
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import psycopg
+import pytest
+from alembic.script import ScriptDirectory
+from sqlalchemy import create_engine, inspect
+
+from service.app import StartError, prepare_schema
+from service.db.schema import Schema
+from service.db.url import PostgresServer, parse_database_url
+from tests.running import settings_for
+
+ROOT = Path(__file__).parents[2]
+TABLES = {"users", "tasks"}
+
+
+def tables_of(database_url: str) -> set[str]:
+    url = parse_database_url(database_url)
+    engine = (
+        create_engine("postgresql+psycopg://", creator=lambda: psycopg.connect(url.conninfo))
+        if isinstance(url, PostgresServer)
+        else create_engine(database_url)
+    )
+    try:
+        return set(inspect(engine).get_table_names())
+    finally:
+        engine.dispose()
+
+
+def test_every_migration_goes_up_and_down_again(empty_database_url: str) -> None:
+    schema = Schema(parse_database_url(empty_database_url))
+    assert schema.current() is None
+    for revision in reversed(list(script().walk_revisions())):
+        schema.up(revision.revision)
+        assert revision.revision == schema.current()
+        schema.down("-1")
+        assert revision.down_revision == schema.current()
+        schema.up(revision.revision)
+    assert tables_of(empty_database_url) == {*TABLES, "alembic_version"}
+    schema.down("base")
+    assert schema.current() is None
+    assert tables_of(empty_database_url) == {"alembic_version"}
+
+
+def test_the_tables_of_the_service_are_those_of_the_migrations(empty_database_url: str) -> None:
+    schema = Schema(parse_database_url(empty_database_url))
+    schema.up()
+    schema.check()
+
+
+def test_going_up_twice_is_going_up_once(empty_database_url: str) -> None:
+    schema = Schema(parse_database_url(empty_database_url))
+    schema.up()
+    schema.up()
+    assert schema.newest == schema.current()
+
+
+def test_migrations_are_dated_and_named_for_their_change() -> None:
+    revisions = list(script().walk_revisions())
+    assert revisions
+    for revision in revisions:
+        assert re.fullmatch(rf"{revision.revision}_[a-z_]+\.py", Path(revision.path).name)
+        assert re.fullmatch(r"20\d{6}", revision.revision)
+        assert revision.doc
+
+
+def test_twenty_processes_at_once_migrate_once(empty_database_url: str) -> None:
+    command = [sys.executable, "-m", "service", "migrate", "up", "--database-url", empty_database_url]
+    processes = [subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE) for _ in range(20)]
+    answers = [process.communicate() for process in processes]
+    newest = Schema(parse_database_url(empty_database_url)).newest
+    assert {(f"the schema is at {newest}\n".encode(), b"")} == set(answers)
+    assert {0} == {process.returncode for process in processes}
+    assert tables_of(empty_database_url) == {*TABLES, "alembic_version"}
+
+
+def test_postgresql_is_not_served_on_an_old_schema_unless_asked_to_migrate(
+    empty_database_url: str, database_kind: str
+) -> None:
+    if database_kind == "sqlite":
+        prepare_schema(settings_for(empty_database_url))
+    else:
+        with pytest.raises(StartError, match="run 'taskwell migrate up', or start with --migrate"):
+            prepare_schema(settings_for(empty_database_url))
+        assert not tables_of(empty_database_url)
+        prepare_schema(settings_for(empty_database_url, migrate=True))
+    assert tables_of(empty_database_url) >= TABLES
+
+
+def test_a_schema_of_a_newer_version_is_not_served_nor_touched(empty_database_url: str) -> None:
+    url = parse_database_url(empty_database_url)
+    schema = Schema(url)
+    schema.up()
+    with schema._connection(begins=True) as connection:
+        connection.exec_driver_sql("UPDATE alembic_version SET version_num = '29990101'")
+        connection.commit()
+    for migrate in (False, True):
+        with pytest.raises(StartError, match="29990101"):
+            prepare_schema(settings_for(empty_database_url, migrate=migrate))
+    assert schema.current() == "29990101"
+
+
+def test_a_database_in_another_encoding_is_refused(postgres: str) -> None:
+    with psycopg.connect(postgres, autocommit=True) as admin:
+        admin.execute("CREATE DATABASE latin ENCODING 'LATIN1' LOCALE 'C' TEMPLATE template0")
+        try:
+            url = postgres.replace("/postgres?", "/latin?")
+            with pytest.raises(StartError, match="encoding is LATIN1, it must be UTF8"):
+                prepare_schema(settings_for(url, migrate=True))
+        finally:
+            admin.execute("DROP DATABASE latin WITH (FORCE)")
+
+
+def script() -> ScriptDirectory:
+    return ScriptDirectory.from_config(Schema(parse_database_url("sqlite:///unused.db"))._config)

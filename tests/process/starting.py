@@ -1,0 +1,69 @@
+"""`taskwell` as a process."""
+
+import os
+import signal
+import subprocess
+import sys
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+
+import grpc
+
+from tests.running import Api
+
+COMMAND = (sys.executable, "-m", "service")
+PATIENCE = 30.0  # s
+
+
+def run(*arguments: str, folder: Path, **environment: str) -> subprocess.CompletedProcess[str]:
+    """Run one command to its end, in a folder, with these variables alone beside the system's."""
+    return subprocess.run(
+        [*COMMAND, *arguments],
+        cwd=folder,
+        env={"PATH": os.environ["PATH"], "HOME": str(folder), **environment},
+        capture_output=True,
+        text=True,
+        timeout=PATIENCE,
+        check=False,
+    )
+
+
+class Server:
+    """A running `taskwell serve`, and where it listens."""
+
+    def __init__(self, process: subprocess.Popen[str]) -> None:
+        self.process = process
+        assert process.stdout is not None
+        line = process.stdout.readline()
+        assert line.startswith("gRPC listening on "), (line, process.communicate())
+        self.address = line.split()[-1]
+        self.hint = process.stdout.readline()
+
+    @contextmanager
+    def api(self, user: str | None = None) -> Iterator[Api]:
+        with grpc.insecure_channel(self.address) as channel:
+            yield Api(channel, user)
+
+    def end(self, number: signal.Signals = signal.SIGTERM) -> int:
+        """Send a signal and answer the exit status."""
+        self.process.send_signal(number)
+        return self.process.wait(PATIENCE)
+
+
+@contextmanager
+def serving(folder: Path, arguments: Sequence[str] = (), **environment: str) -> Iterator[Server]:
+    """A server on a free port that is killed in the end if it still runs."""
+    process = subprocess.Popen(
+        [*COMMAND, "serve", "--grpc-address", "127.0.0.1:0", *arguments],
+        cwd=folder,
+        env={"PATH": os.environ["PATH"], "HOME": str(folder), **environment},
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+    try:
+        yield Server(process)
+    finally:
+        process.kill()
+        process.communicate()

@@ -1,0 +1,96 @@
+"""The other commands: config, check, migrate, health, and what they say to wrong settings."""
+
+from pathlib import Path
+
+from tests.postgres import fresh_database
+from tests.process.starting import run, serving
+
+
+def test_without_a_command_the_usage_is_printed(tmp_path: Path) -> None:
+    for arguments in ([], ["--help"], ["help"]):
+        answer = run(*arguments, folder=tmp_path)
+        assert answer.returncode == 0
+        assert answer.stdout.startswith("usage: taskwell COMMAND")
+
+
+def test_an_unknown_command_names_the_known_ones(tmp_path: Path) -> None:
+    answer = run("start", folder=tmp_path)
+    assert answer.returncode == 2
+    assert "there is no command 'start'" in answer.stderr
+    assert "serve" in answer.stderr
+
+
+def test_help_lists_every_setting(tmp_path: Path) -> None:
+    answer = run("serve", "--help", folder=tmp_path)
+    assert answer.returncode == 0
+    for flag in ("--grpc-address", "--database-url", "--trust-network", "--migrate", "--shutdown-grace"):
+        assert flag in answer.stdout
+
+
+def test_a_wrong_setting_stops_every_command_with_a_sentence_that_names_it(tmp_path: Path) -> None:
+    for command in (["serve"], ["migrate", "up"], ["check"], ["config"], ["health"]):
+        answer = run(*command, folder=tmp_path, TASKWELL_GRPC_ADDRESS="0.0.0.0:50051")
+        assert (answer.returncode, answer.stdout) == (2, "")
+        assert answer.stderr.startswith("taskwell: TASKWELL_GRPC_ADDRESS: other machines can reach 0.0.0.0:50051")
+
+
+def test_an_unknown_flag_is_refused(tmp_path: Path) -> None:
+    answer = run("config", "--grpc-adress", "127.0.0.1:1", folder=tmp_path)
+    assert answer.returncode == 2
+    assert "--grpc-adress" in answer.stderr
+
+
+def test_config_prints_the_settings_with_secrets_masked(tmp_path: Path) -> None:
+    url = "postgresql://user:s3cret@db.example:6543/tasks?sslmode=require"
+    answer = run("config", "--database-url", url, "--migrate", folder=tmp_path)
+    assert answer.returncode == 0
+    assert "TASKWELL_GRPC_ADDRESS=127.0.0.1:50051\n" in answer.stdout
+    assert "TASKWELL_MIGRATE=true\n" in answer.stdout
+    assert "host=db.example" in answer.stdout
+    assert "s3cret" not in answer.stdout + answer.stderr
+
+
+def test_check_says_what_is_missing_and_then_that_all_is_well(tmp_path: Path) -> None:
+    answer = run("check", folder=tmp_path)
+    assert answer.returncode == 1
+    assert "run 'taskwell migrate up'" in answer.stderr
+    assert run("migrate", "up", folder=tmp_path).returncode == 0
+    answer = run("check", folder=tmp_path)
+    assert (answer.returncode, answer.stdout[:3], answer.stderr) == (0, "ok:", "")
+
+
+def test_migrate_goes_up_and_down_and_says_where_it_is(tmp_path: Path, postgres: str, database_kind: str) -> None:
+    with fresh_database(postgres) as url:
+        arguments = ["--database-url", url] if database_kind == "postgresql" else []
+        steps = [("current", "none"), ("up", "at 2"), ("current", "at 2"), ("down", "none"), ("current", "none")]
+        for direction, where in steps:
+            answer = run("migrate", direction, *arguments, folder=tmp_path)
+            assert answer.returncode == 0, answer.stderr
+            assert where in answer.stdout
+
+
+def test_migrate_to_a_revision_that_does_not_exist_is_refused(tmp_path: Path) -> None:
+    answer = run("migrate", "up", "29990101", folder=tmp_path)
+    assert answer.returncode == 1
+    assert "no such revision" in answer.stderr
+    assert "Traceback" not in answer.stderr
+
+
+def test_a_database_that_is_not_there_is_named_and_its_password_is_not(tmp_path: Path) -> None:
+    url = "postgresql://user:s3cret@127.0.0.1:1/tasks"
+    for command in (["check"], ["migrate", "up"], ["serve", "--database-start-timeout", "0.01"]):
+        answer = run(*command, "--database-url", url, folder=tmp_path)
+        assert answer.returncode == 1
+        assert "cannot reach the database" in answer.stderr
+        assert "127.0.0.1" in answer.stderr
+        assert "s3cret" not in answer.stderr
+        assert "Traceback" not in answer.stderr
+
+
+def test_health_exits_with_0_while_a_server_serves_and_with_1_otherwise(tmp_path: Path) -> None:
+    with serving(tmp_path) as server:
+        answer = run("health", "--grpc-address", server.address, folder=tmp_path)
+        assert (answer.returncode, answer.stdout) == (0, "SERVING\n")
+        server.end()
+        answer = run("health", "--grpc-address", server.address, folder=tmp_path)
+        assert (answer.returncode, answer.stdout) == (1, "UNAVAILABLE\n")

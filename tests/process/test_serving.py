@@ -1,0 +1,148 @@
+"""The process: what it says, how it drains, what survives its death."""
+
+import re
+import signal
+import socket
+import sqlite3
+import threading
+from contextlib import closing
+from pathlib import Path
+
+import grpc
+import pytest
+from grpc import StatusCode
+from grpc_health.v1 import health_pb2, health_pb2_grpc
+from taskwell.v1 import tasks_pb2
+
+from tests.process.starting import run, serving
+from tests.running import Api, new_user
+from tests.waiting import until
+
+
+def test_serve_says_where_it_listens_and_how_to_call_it(tmp_path: Path) -> None:
+    with serving(tmp_path) as server, server.api() as api:
+        assert re.fullmatch(r"127\.0\.0\.1:[1-9]\d*", server.address)
+        assert f"{server.address} taskwell.v1.TaskService/CreateTask" in server.hint
+        api.create()
+    assert (tmp_path / "taskwell.db").exists()
+
+
+def test_tasks_are_still_there_after_a_restart(tmp_path: Path) -> None:
+    user = new_user()
+    with serving(tmp_path) as server, server.api(user) as api:
+        task = api.create()
+        assert server.end() == 0
+    with serving(tmp_path) as server, server.api(user) as api:
+        assert task == api.get(task.id)
+
+
+def test_an_acknowledged_write_survives_a_kill(
+    tmp_path: Path, database_kind: str, request: pytest.FixtureRequest
+) -> None:
+    url = "sqlite:///taskwell.db" if database_kind == "sqlite" else request.getfixturevalue("postgresql_url")
+    user, acknowledged = new_user(), []
+    with serving(tmp_path, ["--database-url", url]) as server, server.api(user) as api:
+        enough = threading.Event()
+
+        def write() -> None:
+            while True:
+                try:
+                    acknowledged.append(api.create().id)
+                except grpc.RpcError:
+                    return
+                if len(acknowledged) > 100:
+                    enough.set()
+
+        writers = [threading.Thread(target=write) for _ in range(4)]
+        for writer in writers:
+            writer.start()
+        enough.wait()
+        server.process.kill()
+        for writer in writers:
+            writer.join()
+    with serving(tmp_path, ["--database-url", url]) as server, server.api(user) as api:
+        assert set(acknowledged) <= {task.id for task in api.walk(page_size=1000)}
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+def test_a_signal_lets_calls_end_refuses_new_ones_and_exits_with_0(tmp_path: Path, number: signal.Signals) -> None:
+    with serving(tmp_path) as server, server.api() as api:
+        task = api.create()
+        with closing(sqlite3.connect(tmp_path / "taskwell.db", isolation_level=None)) as other:
+            other.execute("BEGIN IMMEDIATE")
+            held = api.start("CompleteTask", tasks_pb2.CompleteTaskRequest(id=task.id))
+            api.list()  # answered after `held` has arrived: they share a connection
+            watch = health_pb2_grpc.HealthStub(api.channel).Watch(health_pb2.HealthCheckRequest())
+            assert next(watch).status == health_pb2.HealthCheckResponse.SERVING
+            server.process.send_signal(number)
+            assert next(watch).status == health_pb2.HealthCheckResponse.NOT_SERVING
+            until(lambda: not accepts(server.address))
+            assert not held.done()
+            other.execute("ROLLBACK")
+            assert held.result().status == tasks_pb2.TASK_STATUS_COMPLETE
+        assert server.process.wait(10) == 0
+        with pytest.raises(grpc.RpcError) as ended:
+            next(watch)
+        assert ended.value.code() == StatusCode.UNAVAILABLE
+
+
+def test_calls_that_do_not_end_are_cut_off_after_the_grace(tmp_path: Path) -> None:
+    with serving(tmp_path, ["--shutdown-grace", "0.2"]) as server, server.api() as api:
+        task = api.create()
+        with closing(sqlite3.connect(tmp_path / "taskwell.db", isolation_level=None)) as other:
+            other.execute("BEGIN IMMEDIATE")
+            held = api.start("CompleteTask", tasks_pb2.CompleteTaskRequest(id=task.id))
+            api.list()
+            assert server.end() == 0
+            assert held.code() in (StatusCode.UNAVAILABLE, StatusCode.CANCELLED)
+
+
+def test_a_second_signal_exits_at_once(tmp_path: Path) -> None:
+    with serving(tmp_path, ["--shutdown-grace", "600"]) as server, server.api() as api:
+        task = api.create()
+        with closing(sqlite3.connect(tmp_path / "taskwell.db", isolation_level=None)) as other:
+            other.execute("BEGIN IMMEDIATE")
+            api.start("CompleteTask", tasks_pb2.CompleteTaskRequest(id=task.id))
+            api.list()
+            server.process.terminate()
+            until(lambda: not accepts(server.address))
+            assert server.end() == 128 + signal.SIGTERM
+
+
+def test_a_port_that_is_taken_stops_the_start_with_a_sentence(tmp_path: Path) -> None:
+    with serving(tmp_path) as server:
+        second = run("serve", "--grpc-address", server.address, folder=tmp_path)
+    assert second.returncode == 1
+    assert "cannot listen on " + server.address in second.stderr
+    assert "--grpc-address" in second.stderr
+    assert "Traceback" not in second.stderr
+
+
+def test_log_lines_go_to_standard_error_as_json(tmp_path: Path) -> None:
+    with serving(tmp_path, ["--log-level", "debug"]) as server, server.api() as api:
+        task = api.create()
+        with pytest.raises(grpc.RpcError):
+            api.as_user().get(task.id)
+        server.process.terminate()
+        out, err = server.process.communicate()
+    assert out == ""
+    lines = [line for line in err.splitlines() if '"method"' in line]
+    assert [('"code": "OK"' in line, '"code": "NOT_FOUND"' in line) for line in lines] == [(True, False), (False, True)]
+    assert '"level": "debug"' in lines[0]
+
+
+def accepts(address: str) -> bool:
+    host, _, port = address.rpartition(":")
+    try:
+        socket.create_connection((host, int(port)), timeout=5).close()
+    except ConnectionError:
+        return False
+    return True
+
+
+def test_the_check_for_open_ports_can_fail() -> None:
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        address = f"127.0.0.1:{listener.getsockname()[1]}"
+        assert accepts(address)
+    assert not accepts(address)
+    assert isinstance(Api, type)

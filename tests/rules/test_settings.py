@@ -1,0 +1,142 @@
+"""Settings: where they come from, which are refused, what is shown of them."""
+
+import socket
+from pathlib import Path
+
+import pytest
+
+from service.db.url import parse_database_url
+from service.settings import Address, Settings, SettingsError, load_settings, parse_address
+
+
+@pytest.fixture(autouse=True)
+def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """An empty working directory, since settings may come from a file in it."""
+    monkeypatch.chdir(tmp_path)
+    return tmp_path
+
+
+def test_the_defaults_are_settings_that_can_be_served_with() -> None:
+    settings = load_settings("taskwell serve", [])
+    assert (settings.grpc_address, str(settings.database)) == ("127.0.0.1:50051", "sqlite:///taskwell.db")
+
+
+@pytest.mark.parametrize(
+    ("name", "value", "sentence"),
+    [
+        ("grpc_address", "50051", "must be host:port"),
+        ("grpc_address", ":50051", "must be host:port"),
+        ("grpc_address", "127.0.0.1:x", "port from 0 to 65535"),
+        ("grpc_address", "127.0.0.1:65536", "port from 0 to 65535"),
+        ("grpc_address", "::1:50051", "brackets"),
+        ("grpc_address", "0.0.0.0:50051", "TASKWELL_TRUST_NETWORK"),
+        ("grpc_address", "[::]:50051", "TASKWELL_TRUST_NETWORK"),
+        ("grpc_address", "192.0.2.1:50051", "TASKWELL_TRUST_NETWORK"),
+        ("grpc_address", "no.such.host.invalid:50051", "TASKWELL_TRUST_NETWORK"),
+        ("auth", "none", "metadata"),
+        ("users", "some", "'any' or 'known'"),
+        ("max_in_flight", "0", "greater than or equal to 1"),
+        ("max_call_seconds", "soon", "number"),
+        ("max_call_seconds", "-1", "greater than 0"),
+        ("database_url", "mysql://secret@db/tasks", "postgresql://"),
+        ("database_url", "postgresql+asyncpg://u:secret@db/tasks", "postgresql://"),
+        ("database_url", "postgresql://u:secret@db:port/tasks", "port that is not a number"),
+        ("database_url", "postgresql://u:sec%ret@db/tasks", "libpq understands"),
+        ("database_url", "postgresql://u:secret@db/tasks?no_such_thing=1", "libpq understands"),
+        ("database_url", "taskwell.db", "sqlite:///"),
+        ("database_url", "sqlite://", "must name a file"),
+        ("database_url", "sqlite:///:memory:", "must name a file"),
+        ("database_url", "sqlite://host/file.db", "host"),
+        ("database_url", "sqlite:///file.db?mode=ro", "no parameters"),
+    ],
+)
+def test_a_wrong_setting_is_refused_with_a_sentence_that_names_it(
+    monkeypatch: pytest.MonkeyPatch, name: str, value: str, sentence: str
+) -> None:
+    monkeypatch.setenv(f"TASKWELL_{name.upper()}", value)
+    with pytest.raises(SettingsError) as refusal:
+        load_settings("taskwell serve", [])
+    message = str(refusal.value)
+    assert message.startswith(f"TASKWELL_{name.upper()}: ")
+    assert sentence in message
+    assert "secret" not in message
+
+
+def test_every_wrong_setting_is_named_at_once() -> None:
+    with pytest.raises(SettingsError) as refusal:
+        load_settings("taskwell serve", ["--max-in-flight", "0", "--users", "some"])
+    assert len(str(refusal.value).splitlines()) == 2
+
+
+def test_flags_come_before_the_environment_and_that_before_the_env_file(
+    folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    kept = "TASKWELL_MAX_IN_FLIGHT=1\nTASKWELL_USERS=known\nTASKWELL_LOG_LEVEL=debug\nOTHER=1\n"
+    (folder / ".env").write_text(kept)
+    for name, value in {"MAX_IN_FLIGHT": "2", "LOG_LEVEL": "error", "USERS": ""}.items():
+        monkeypatch.setenv(f"TASKWELL_{name}", value)
+    settings = load_settings("taskwell serve", ["--max-in-flight", "3"])
+    assert (settings.max_in_flight, settings.log_level, settings.users) == (3, "error", "known")
+
+
+@pytest.mark.parametrize("address", ["127.0.0.1:0", "127.1.2.3:1", "[::1]:65535", "localhost:50051"])
+def test_loopback_addresses_need_no_trust(address: str) -> None:
+    if address.startswith("[") and not socket.has_ipv6:
+        pytest.skip("this machine has no IPv6")
+    assert str(load_settings("taskwell serve", ["--grpc-address", address]).grpc) == address
+
+
+def test_other_addresses_are_served_on_a_trusted_network() -> None:
+    settings = load_settings("taskwell serve", ["--grpc-address", "0.0.0.0:50051", "--trust-network"])
+    assert settings.grpc == Address("0.0.0.0", 50051)
+
+
+def test_settings_cannot_be_changed_afterwards() -> None:
+    with pytest.raises(ValueError, match="frozen"):
+        load_settings("taskwell serve", []).max_in_flight = 1
+
+
+def test_every_setting_says_what_it_is() -> None:
+    for name, field in Settings.model_fields.items():
+        assert field.description, name
+
+
+def test_an_ipv6_address_is_read_and_written_in_brackets() -> None:
+    assert parse_address("[::1]:1") == Address("::1", 1)
+    assert str(Address("::1", 1)) == "[::1]:1"
+
+
+@pytest.mark.parametrize(
+    "url",
+    [
+        "postgresql://user:s3cret@db.example:6543/tasks?sslmode=require",
+        "postgres://user:s3cret@db.example:6543/tasks?sslmode=require",
+        "postgresql+psycopg://user:s3cret@db.example:6543/tasks?sslmode=require",
+        "host=db.example port=6543 dbname=tasks user=user password=s3cret sslmode=require",
+    ],
+)
+def test_every_form_of_a_postgresql_url_is_the_same_database_and_hides_its_password(url: str) -> None:
+    shown = str(parse_database_url(url))
+    for part in ("user=user", "password=***", "host=db.example", "port=6543", "dbname=tasks", "sslmode=require"):
+        assert part in shown
+    assert "s3cret" not in shown
+
+
+@pytest.mark.parametrize(
+    "url",
+    [
+        "postgresql://u@one:1,two:2/tasks?target_session_attrs=read-write",
+        "postgresql+psycopg://u@/tasks?host=one:1&host=two:2&target_session_attrs=read-write",
+        "host=one,two port=1,2 dbname=tasks user=u target_session_attrs=read-write",
+    ],
+)
+def test_several_hosts_may_be_given(url: str) -> None:
+    shown = str(parse_database_url(url))
+    for part in ("host=one,two", "port=1,2", "target_session_attrs=read-write"):
+        assert part in shown
+
+
+def test_what_a_url_says_comes_before_our_defaults() -> None:
+    url = parse_database_url("postgresql://db/tasks?connect_timeout=3&application_name=mine")
+    assert "connect_timeout=3" in getattr(url, "conninfo", "")
+    assert "application_name=mine" in getattr(url, "conninfo", "")
