@@ -38,8 +38,8 @@ setup: .venv/installed ## Make .venv with the taskwell command and everything fo
 run: .venv/installed ## Start the service on SQLite (taskwell.db) and show how to call it
 	@exec $(BIN)/taskwell serve
 
-demo: .venv/installed ## Call all six RPCs of a running service and print each request and answer
-	@$(BIN)/python tools/demo.py
+demo: .venv/installed ## Call all six RPCs of a running service, each request and answer printed (ADDRESS=host:port)
+	@$(BIN)/python tools/demo.py $(ADDRESS)
 
 test: .venv/installed .venv-oldest/installed ## Run every test, on SQLite and on a real PostgreSQL
 	@$(BIN)/pytest

@@ -121,6 +121,8 @@ def server_options(settings: Settings) -> list[tuple[str, int]]:
         ("grpc.server_handshake_timeout_ms", ms(settings.handshake_timeout)),
         ("grpc.keepalive_time_ms", ms(settings.keepalive_time)),
         ("grpc.keepalive_timeout_ms", ms(settings.keepalive_timeout)),
+        # Without this one a ping may stay unanswered for a minute, whatever the keepalive timeout says.
+        ("grpc.http2.ping_timeout_ms", ms(settings.keepalive_timeout)),
         ("grpc.keepalive_permit_without_calls", 1),
         ("grpc.http2.min_ping_interval_without_data_ms", ms(settings.keepalive_min_interval)),
         ("grpc.http2.min_recv_ping_interval_without_data_ms", ms(settings.keepalive_min_interval)),

@@ -14,6 +14,7 @@ import structlog
 from google.protobuf.message import DecodeError
 from grpc import HandlerCallDetails, StatusCode
 from grpc.aio import AbortError, ServerInterceptor
+from grpc_status import rpc_status
 
 from service.errors import (
     DeadlineExceeded,
@@ -38,7 +39,7 @@ from service.rpc.handlers import (
     with_behaviour,
 )
 from service.rpc.policy import TASK_SERVICE, Access
-from service.rpc.status import CODES, DETAILS_KEY, status_of
+from service.rpc.status import CODES, status_of
 
 _log = structlog.get_logger("rpc")
 _caller: ContextVar[Caller | None] = ContextVar("caller", default=None)
@@ -137,8 +138,7 @@ class Errors(ServerInterceptor):
         getattr(_log, level)(
             "rpc", method=method, code=code.name, reason=error.reason, message=str(error), **_about(started), **private
         )
-        status = status_of(error)
-        await context.abort(code, status.message, ((DETAILS_KEY, status.SerializeToString()),))
+        await context.abort_with_status(rpc_status.to_status(status_of(error)))
 
 
 class Streams(ServerInterceptor):

@@ -12,7 +12,6 @@ from service import errors
 from service.errors import InvalidArgument, RequestError
 
 DOMAIN = "taskwell.v1"
-DETAILS_KEY = "grpc-status-details-bin"
 
 CODES = MappingProxyType(
     {

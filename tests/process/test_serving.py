@@ -7,6 +7,7 @@ import sqlite3
 import threading
 from contextlib import closing
 from pathlib import Path
+from typing import Any
 
 import grpc
 import pytest
@@ -15,7 +16,7 @@ from grpc_health.v1 import health_pb2, health_pb2_grpc
 from taskwell.v1 import tasks_pb2
 
 from tests.process.starting import run, serving
-from tests.running import Api, new_user
+from tests.running import new_user
 from tests.waiting import until
 
 
@@ -72,7 +73,8 @@ def test_a_signal_lets_calls_end_refuses_new_ones_and_exits_with_0(tmp_path: Pat
             other.execute("BEGIN IMMEDIATE")
             held = api.start("CompleteTask", tasks_pb2.CompleteTaskRequest(id=task.id))
             api.list()  # answered after `held` has arrived: they share a connection
-            watch = health_pb2_grpc.HealthStub(api.channel).Watch(health_pb2.HealthCheckRequest())
+            health: Any = health_pb2_grpc.HealthStub(api.channel)
+            watch = health.Watch(health_pb2.HealthCheckRequest())
             assert next(watch).status == health_pb2.HealthCheckResponse.SERVING
             server.process.send_signal(number)
             assert next(watch).status == health_pb2.HealthCheckResponse.NOT_SERVING
@@ -145,4 +147,3 @@ def test_the_check_for_open_ports_can_fail() -> None:
         address = f"127.0.0.1:{listener.getsockname()[1]}"
         assert accepts(address)
     assert not accepts(address)
-    assert isinstance(Api, type)

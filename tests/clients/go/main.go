@@ -1,5 +1,5 @@
-// Command go calls every method of a running Taskwell through the generated Go, checks each answer and prints a line
-// for it. It ends with status 1 and a sentence at the first answer that is wrong.
+// The Go client calls every method of a running Taskwell through the generated Go, checks each answer and prints a line
+// for each method. It ends with status 1 and a sentence at the first answer that is wrong.
 //
 //	go run . ADDRESS USER
 //
