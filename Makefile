@@ -10,7 +10,7 @@ PIP := -m pip --disable-pip-version-check --quiet install
 LOCK := $(BIN)/uv pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-emit-index-url \
   --no-emit-find-links --no-annotate --custom-compile-command 'make lock'
 
-.PHONY: help setup run demo test check format generate lock build clean
+.PHONY: help setup run demo test check format generate lock tables bench-pages build clean
 
 help: ## List the targets
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /|/' | awk -F'|' '{printf "  make %-12s %s\n", $$1, $$2}'
@@ -20,18 +20,18 @@ setup: .venv/installed ## Make .venv with the taskwell command and everything fo
 .venv/installed: requirements-dev.txt pyproject.toml
 	@test -n "$(PYTHON)" || { echo "Taskwell needs Python 3.11 or newer: install it, or name it with 'make PYTHON=...'"; exit 1; }
 	@echo "Installing into .venv (once, about a minute)"
-	@"$(PYTHON)" -m venv --clear .venv
+	@"$(PYTHON)" -m venv .venv
 	@$(BIN)/python $(PIP) --require-hashes -r requirements-dev.txt
 	@$(BIN)/python $(PIP) --no-deps --no-build-isolation --editable .
 	@touch $@
 
 .venv-generate/installed: requirements-generate.txt
-	@"$(PYTHON)" -m venv --clear .venv-generate
+	@"$(PYTHON)" -m venv .venv-generate
 	@.venv-generate/bin/python $(PIP) --require-hashes -r requirements-generate.txt
 	@touch $@
 
 .venv-oldest/installed: requirements-oldest.txt
-	@"$(PYTHON)" -m venv --clear .venv-oldest
+	@"$(PYTHON)" -m venv .venv-oldest
 	@.venv-oldest/bin/python $(PIP) --require-hashes -r requirements-oldest.txt
 	@touch $@
 
@@ -71,6 +71,12 @@ lock: .venv/installed ## Resolve the dependencies anew into requirements*.txt
 	@$(LOCK) --upgrade pyproject.toml --group dev -o requirements-dev.txt
 	@$(LOCK) --upgrade --group generate -o requirements-generate.txt
 	@$(LOCK) --upgrade --group oldest -o requirements-oldest.txt
+
+tables: .venv/installed ## Write the README's tables of settings and errors from the code
+	@$(BIN)/python tools/tables.py
+
+bench-pages: .venv/installed ## Measure the first against the thousandth page of a user with 100,000 tasks
+	@$(BIN)/python bench/pages.py
 
 build: .venv/installed ## Build the wheel and the source archive into dist/
 	@rm -rf dist

@@ -1,5 +1,6 @@
 """How each error leaves the service: one table, and the google.rpc.Status that carries the details (AIP-193)."""
 
+from collections.abc import Mapping
 from types import MappingProxyType
 
 from google.protobuf.any_pb2 import Any
@@ -13,7 +14,7 @@ from service.errors import InvalidArgument, RequestError
 
 DOMAIN = "taskwell.v1"
 
-CODES = MappingProxyType(
+CODES: Mapping[type[RequestError], StatusCode] = MappingProxyType(
     {
         errors.CallerMissing: StatusCode.UNAUTHENTICATED,
         errors.CallerInvalid: StatusCode.UNAUTHENTICATED,

@@ -9,6 +9,7 @@ import grpc
 import pytest
 from grpc import StatusCode
 from structlog.testing import capture_logs
+from taskwell.v1 import tasks_pb2
 
 from service.app import StartError, prepare_schema
 from tests.running import Api, refused, running_service, settings_for
@@ -56,11 +57,10 @@ def test_a_writer_waits_for_another_program_and_is_unavailable_when_that_does_no
 def test_a_full_disk_is_unavailable_and_loses_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     path = tmp_path / "taskwell.db"
     monkeypatch.setattr("service.db.engine.SQLITE_PRAGMAS", (*pragmas(), "max_page_count = 60"))
-    kept = []
+    kept: list[tasks_pb2.Task] = []
     with serving(path) as api:
         with refused(StatusCode.UNAVAILABLE, "DATABASE_UNAVAILABLE"):
-            for _ in range(1000):
-                kept.append(api.create("x" * 255, "x" * 5000))
+            kept.extend(api.create("x" * 255, "x" * 5000) for _ in range(1000))
         assert [task.id for task in kept] == [task.id for task in api.walk(order_by="create_time")]
         api.delete(kept[0].id)
         api.create()

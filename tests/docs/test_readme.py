@@ -1,0 +1,91 @@
+"""The README stays true: its tables are the code's, its programs run, its commands exist."""
+
+import re
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from service.app import _example
+from service.settings import parse_address
+from tests.running import running_service, settings_for
+from tools.tables import with_tables
+
+ROOT = Path(__file__).parents[2]
+README = (ROOT / "README.md").read_text()
+
+
+def blocks(language: str) -> list[str]:
+    return re.findall(rf"^```{language}\n(.*?)^```", README, flags=re.DOTALL | re.MULTILINE)
+
+
+def test_the_tables_are_those_of_the_code() -> None:
+    assert with_tables(README) == README, "run 'make tables'"
+    assert "| `TASKWELL_GRPC_ADDRESS` | `127.0.0.1:50051` |" in README
+    assert "| NOT_FOUND | `TASK_NOT_FOUND` |" in README
+
+
+def test_the_python_program_runs(sqlite_url: str) -> None:
+    [program] = blocks("python")
+    assert len([line for line in program.splitlines() if line.strip()]) <= 12
+    with running_service(settings_for(sqlite_url)) as address:
+        done = subprocess.run(
+            [sys.executable, "-W", "error", "-c", program.replace("127.0.0.1:50051", address)],
+            capture_output=True,
+            text=True,
+            timeout=60,
+            check=False,
+        )
+    assert (done.returncode, done.stderr) == (0, "")
+    first, *rest = done.stdout.splitlines()
+    assert first.endswith(" Call Bob")
+    assert first in rest
+
+
+def test_what_serve_prints_is_what_the_readme_says() -> None:
+    assert f"gRPC listening on 127.0.0.1:50051\n{_example(parse_address('127.0.0.1:50051'))}\n" in README
+
+
+def test_every_make_target_that_is_named_exists() -> None:
+    targets = set(re.findall(r"^([a-z-]+):", (ROOT / "Makefile").read_text(), flags=re.MULTILINE))
+    documents = [README, (ROOT / "CONTRIBUTING.md").read_text()]
+    named = {name for text in documents for name in re.findall(r"(?:`|\$ )make ([a-z-]+)", text)}
+    assert named
+    assert named <= targets
+
+
+def test_every_file_that_is_linked_exists() -> None:
+    for path in ("README.md", "CONTRIBUTING.md"):
+        for target in re.findall(r"\]\((?!http)([^)#]+)\)", (ROOT / path).read_text()):
+            assert (ROOT / target).exists(), target
+
+
+def test_the_grpcurl_session_goes_as_it_is_written(tmp_path: Path) -> None:
+    if not shutil.which("grpcurl"):
+        pytest.skip("grpcurl is not installed: the README's grpcurl session was not run")
+    session = "".join(block for block in blocks("console") if "grpcurl" in block).replace("\\\n", "")
+    commands = re.findall(r"^\$ (.*)", session, flags=re.MULTILINE)
+    with running_service(settings_for(f"sqlite:///{tmp_path / 'taskwell.db'}")) as address:
+        done = subprocess.run(
+            ["bash", "-c", "\n".join(commands).replace("127.0.0.1:50051", address)],
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            text=True,
+            timeout=60,
+            check=False,
+        )
+    written = re.sub(r"^\$ .*\n", "", session, flags=re.MULTILINE)
+    assert shape_of(written) == shape_of(done.stdout)
+
+
+def shape_of(text: str) -> str:
+    """The text without what differs from run to run: ids, times, and how tabs are drawn."""
+    text = re.sub(r"[0-9a-f-]{36}", "ID", text)
+    text = re.sub(r"\d{4}-\d\d-\d\dT[0-9:.]+Z", "TIME", text)
+    return re.sub(r"\s+", " ", text).strip()
+
+
+def test_the_shapes_can_differ() -> None:
+    assert shape_of('{"title": "a"}') != shape_of('{"title": "b"}')

@@ -1,0 +1,60 @@
+"""Writes the README's tables of settings and errors from the code; a test holds them current."""
+
+import re
+from pathlib import Path
+
+from pydantic import SecretStr
+from pydantic.fields import FieldInfo
+
+from service.errors import RequestError
+from service.rpc.status import CODES, RETRY_DELAYS
+from service.settings import PREFIX, Settings
+
+README = Path(__file__).resolve().parent.parent / "README.md"
+
+
+def settings_table() -> str:
+    """Every setting, its default and what it is for."""
+    rows = [f"| `{PREFIX}{name.upper()}` | {_default(field)} | {field.description} |" for name, field in _fields()]
+    return "\n".join(["| setting | default | |", "|---|---|---|", *rows])
+
+
+def errors_table() -> str:
+    """Every error: its code, its reason, whether a retry may help, and the message."""
+    rows = [
+        f"| {code.name} | `{error.reason}` | {_retry(error)} | {_sentence(error)} |"
+        for error, code in sorted(CODES.items(), key=lambda item: (item[1].value[0], item[0].reason))
+    ]
+    return "\n".join(["| code | reason | retry after | message |", "|---|---|---|---|", *rows])
+
+
+def with_tables(text: str) -> str:
+    """The README's text with both tables between their markers as they must be now."""
+    for name, table in (("settings", settings_table()), ("errors", errors_table())):
+        pattern = rf"(<!-- {name} -->\n).*?(<!-- /{name} -->)"
+        text = re.sub(pattern, lambda match, table=table: f"{match[1]}{table}\n{match[2]}", text, flags=re.DOTALL)
+    return text
+
+
+def _fields() -> list[tuple[str, FieldInfo]]:
+    return list(Settings.model_fields.items())
+
+
+def _default(field: FieldInfo) -> str:
+    value = field.default.get_secret_value() if isinstance(field.default, SecretStr) else field.default
+    return f"`{str(value).lower() if isinstance(value, bool) else value}`"
+
+
+def _retry(error: type[RequestError]) -> str:
+    delay = RETRY_DELAYS.get(error)
+    return f"{delay / 1000:g} s" if delay else ""
+
+
+def _sentence(error: type[RequestError]) -> str:
+    if error.sentence == "{summary}":
+        return "What is wrong with each field, and what to change."
+    return error.sentence.replace("{", "*").replace("}", "*")
+
+
+if __name__ == "__main__":
+    README.write_text(with_tables(README.read_text()))
