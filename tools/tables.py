@@ -1,8 +1,8 @@
 """Writes the README's tables of settings and errors from the code; a test holds them current."""
 
-import re
 from pathlib import Path
 
+from grpc import StatusCode
 from pydantic import SecretStr
 from pydantic.fields import FieldInfo
 
@@ -23,7 +23,7 @@ def errors_table() -> str:
     """Every error: its code, its reason, whether a retry may help, and the message."""
     rows = [
         f"| {code.name} | `{error.reason}` | {_retry(error)} | {_sentence(error)} |"
-        for error, code in sorted(CODES.items(), key=lambda item: (item[1].value[0], item[0].reason))
+        for error, code in sorted(CODES.items(), key=_place)
     ]
     return "\n".join(["| code | reason | retry after | message |", "|---|---|---|---|", *rows])
 
@@ -31,9 +31,14 @@ def errors_table() -> str:
 def with_tables(text: str) -> str:
     """The README's text with both tables between their markers as they must be now."""
     for name, table in (("settings", settings_table()), ("errors", errors_table())):
-        pattern = rf"(<!-- {name} -->\n).*?(<!-- /{name} -->)"
-        text = re.sub(pattern, lambda match, table=table: f"{match[1]}{table}\n{match[2]}", text, flags=re.DOTALL)
+        before, start, rest = text.partition(f"<!-- {name} -->\n")
+        _, end, after = rest.partition(f"<!-- /{name} -->")
+        text = f"{before}{start}{table}\n{end}{after}"
     return text
+
+
+def _place(row: tuple[type[RequestError], StatusCode]) -> tuple[int, str]:
+    return row[1].value[0], row[0].reason
 
 
 def _fields() -> list[tuple[str, FieldInfo]]:

@@ -28,7 +28,6 @@ POLICY = MappingProxyType(
         f"/{TASK_SERVICE}/CompleteTask": Access.CALLER,
         f"/{HEALTH}/Check": Access.OPEN,
         f"/{HEALTH}/Watch": Access.OPEN,
-        f"/{HEALTH}/List": Access.OPEN,
     }
 )
 
