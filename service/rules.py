@@ -1,10 +1,10 @@
 """What a field must look like (design section 2). Each function yields what is wrong, as sentences for the caller."""
 
 import re
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 
 from service.errors import InvalidArgument, Violation
-from service.model import TaskStatus
+from service.model import Task, TaskStatus
 
 TITLE_MAX = 255
 """The longest title, in Unicode code points."""
@@ -12,6 +12,8 @@ DESCRIPTION_MAX = 5000
 """The longest description, in Unicode code points."""
 PAGE_SIZE_DEFAULT = 50
 PAGE_SIZE_MAX = 1000
+PAGE_BYTES_MAX = 3 * 2**20
+"""How much a page holds (bytes): with room to spare below the 4 MiB that a gRPC client takes unless told otherwise."""
 
 WRITABLE_FIELDS = ("title", "description", "status")
 OUTPUT_ONLY_FIELDS = ("id", "create_time", "update_time", "complete_time", "etag")
@@ -21,6 +23,8 @@ _STATUSES = frozenset(TaskStatus)
 _NIL_UUID = "00000000-0000-0000-0000-000000000000"
 # An output-only timestamp may also be named by its parts (AIP-161).
 _OUTPUT_ONLY_PATH = re.compile(r"(?:id|etag|(?:create|update|complete)_time(?:\.(?:seconds|nanos))?)")
+# What a task takes beside its texts: id, three times, etag and the tags of the fields, rounded up.
+_TASK_BYTES = 150
 _NUL = "must not contain the NUL character (U+0000)"
 
 
@@ -28,6 +32,16 @@ def refuse(violations: Iterable[Violation]) -> None:
     """Raise InvalidArgument with all that is wrong, if anything is."""
     if found := tuple(violations):
         raise InvalidArgument(*found)
+
+
+def fitting(tasks: Sequence[Task]) -> int:
+    """How many of these tasks fit into a page. A page may hold fewer than were asked for (AIP-158), but never none."""
+    size = 0
+    for count, task in enumerate(tasks):
+        size += _TASK_BYTES + len(task.title.encode()) + len(task.description.encode())
+        if size > PAGE_BYTES_MAX and count:
+            return count
+    return len(tasks)
 
 
 def title(field: str, value: str) -> Iterator[Violation]:

@@ -128,10 +128,10 @@ class Tasks:
         tasks = await self._store.page(query)
         if not tasks:
             await self._refuse_stranger(caller, TaskNotFound())
-        if len(tasks) <= size:
-            return TaskPage(tasks, "")
-        last = tasks[size - 1]
-        return TaskPage(tasks[:size], page_token_of(query, Position(last.created_at, last.id)))
+        page = tasks[: rules.fitting(tasks[:size])]
+        if len(page) == len(tasks):
+            return TaskPage(page, "")
+        return TaskPage(page, page_token_of(query, Position(page[-1].created_at, page[-1].id)))
 
     async def update(self, caller: Caller, task_id: str, draft: TaskDraft, *, paths: Sequence[str], etag: str) -> Task:
         rules.refuse([*rules.task_id("task.id", task_id), *rules.update_mask("update_mask", paths)])
@@ -209,15 +209,15 @@ def _continue(query: TaskQuery, page_token: str) -> TaskQuery:
 def _written_fields(draft: TaskDraft, paths: Sequence[str]) -> frozenset[str]:
     """Which fields an update writes (AIP-134)."""
     populated = frozenset(field for field in rules.WRITABLE_FIELDS if getattr(draft, field))
+    named = frozenset(paths).intersection(rules.WRITABLE_FIELDS)
+    if "status" in named - populated:
+        raise InvalidArgument(
+            Violation("task.status", "is named in update_mask: give TASK_STATUS_INCOMPLETE or TASK_STATUS_COMPLETE")
+        )
     if "*" in paths:
         return populated | {"title", "description"}
     if paths:
-        written = frozenset(paths).intersection(rules.WRITABLE_FIELDS)
-        if "status" in written and "status" not in populated:
-            raise InvalidArgument(
-                Violation("task.status", "is named in update_mask: give TASK_STATUS_INCOMPLETE or TASK_STATUS_COMPLETE")
-            )
-        return written
+        return named
     if not populated:
         raise InvalidArgument(
             Violation("update_mask", "is empty and so are title, description and status: set what is to be changed")

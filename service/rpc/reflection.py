@@ -3,24 +3,27 @@
 The generator for Python strips comments from the descriptors that it embeds, and grpcio-reflection knows v1alpha alone.
 """
 
+from collections.abc import Iterator
 from importlib.resources import files
 
 import grpc
-from google.protobuf import descriptor_pb2
+from google.protobuf import descriptor_pb2, descriptor_pool, text_format
 from grpc.aio import Server
+from grpc_health.v1 import health_pb2
 from grpc_reflection.v1alpha import reflection, reflection_pb2
 
 from service.rpc.policy import REFLECTION
 
 
 class CommentedReflection(reflection.aio.ReflectionServicer):  # type: ignore[misc]
-    """Reflection over the descriptors of this process, with those of taskwell.v1 replaced by commented ones."""
+    """Reflection over the services of this server, with the comments of taskwell.v1."""
 
     def __init__(self, service_names: tuple[str, ...]) -> None:
-        super().__init__(service_names)
         bundle = files("taskwell.v1").joinpath("taskwell.protoset").read_bytes()
-        commented = descriptor_pb2.FileDescriptorSet.FromString(bundle)
-        self._commented = {file.name: file.SerializeToString() for file in commented.file}
+        commented = descriptor_pb2.FileDescriptorSet.FromString(bundle).file
+        super().__init__(service_names, _pool_of(*commented, *_own_files()))
+        # A pool forgets comments as well, so what it finds is answered from the bundle.
+        self._commented = {file.name: file.SerializeToString() for file in commented}
 
     async def ServerReflectionInfo(self, request_iterator, context):  # type: ignore[no-untyped-def]  # noqa: ANN001, ANN201, N802
         async for response in super().ServerReflectionInfo(request_iterator, context):
@@ -39,6 +42,23 @@ class CommentedReflection(reflection.aio.ReflectionServicer):  # type: ignore[mi
         except KeyError:
             pass
         return super()._file_containing_symbol(request, fully_qualified_name)
+
+
+def _own_files() -> Iterator[descriptor_pb2.FileDescriptorProto]:
+    """Health and both versions of reflection; v1 is v1alpha under another name."""
+    for descriptor in (health_pb2.DESCRIPTOR, reflection_pb2.DESCRIPTOR):
+        file = descriptor_pb2.FileDescriptorProto()
+        descriptor.CopyToProto(file)
+        yield file
+    text = text_format.MessageToString(file)
+    yield text_format.Parse(text.replace("v1alpha", "v1"), descriptor_pb2.FileDescriptorProto())
+
+
+def _pool_of(*proto_files: descriptor_pb2.FileDescriptorProto) -> descriptor_pool.DescriptorPool:
+    pool = descriptor_pool.DescriptorPool()
+    for file in proto_files:
+        pool.AddSerializedFile(file.SerializeToString())
+    return pool
 
 
 def add_reflection(server: Server, service_names: tuple[str, ...]) -> None:

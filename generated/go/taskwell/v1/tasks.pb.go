@@ -254,7 +254,8 @@ func (x *CreateTaskRequest) GetRequestId() string {
 type ListTasksRequest struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
 	// How many tasks a page may hold: 0 means 50, anything above 1000 is taken as 1000, a negative number is refused. It
-	// may differ from page to page.
+	// may differ from page to page. A page of long tasks may hold fewer, so that it stays below 4 MiB: only an empty
+	// next_page_token says that a page is the last one.
 	PageSize int32 `protobuf:"varint,1,opt,name=page_size,json=pageSize,proto3" json:"page_size,omitempty"`
 	// The next_page_token of the page before; empty for the first page. A token is good only for the caller, status and
 	// order_by that it was made for.

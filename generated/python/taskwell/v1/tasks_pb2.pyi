@@ -151,7 +151,8 @@ class ListTasksRequest(_message.Message):
     ORDER_BY_FIELD_NUMBER: _builtins.int
     page_size: _builtins.int
     """How many tasks a page may hold: 0 means 50, anything above 1000 is taken as 1000, a negative number is refused. It
-    may differ from page to page.
+    may differ from page to page. A page of long tasks may hold fewer, so that it stays below 4 MiB: only an empty
+    next_page_token says that a page is the last one.
     """
     page_token: _builtins.str
     """The next_page_token of the page before; empty for the first page. A token is good only for the caller, status and
