@@ -7,7 +7,8 @@ from collections.abc import Iterator
 from importlib.resources import files
 
 import grpc
-from google.protobuf import descriptor_pb2, descriptor_pool, text_format
+from google.protobuf import descriptor_pb2, descriptor_pool, duration_pb2, text_format
+from google.rpc import error_details_pb2
 from grpc.aio import Server
 from grpc_health.v1 import health_pb2
 from grpc_reflection.v1alpha import reflection, reflection_pb2
@@ -45,8 +46,13 @@ class CommentedReflection(reflection.aio.ReflectionServicer):  # type: ignore[mi
 
 
 def _own_files() -> Iterator[descriptor_pb2.FileDescriptorProto]:
-    """Health and both versions of reflection; v1 is v1alpha under another name."""
-    for descriptor in (health_pb2.DESCRIPTOR, reflection_pb2.DESCRIPTOR):
+    """Error details, for clients to decode; health; and both versions of reflection: v1 is v1alpha by another name."""
+    for descriptor in (
+        duration_pb2.DESCRIPTOR,
+        error_details_pb2.DESCRIPTOR,
+        health_pb2.DESCRIPTOR,
+        reflection_pb2.DESCRIPTOR,
+    ):
         file = descriptor_pb2.FileDescriptorProto()
         descriptor.CopyToProto(file)
         yield file
