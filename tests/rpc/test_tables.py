@@ -1,0 +1,235 @@
+"""What must be complete: the table of errors, the table of who may call what, and the contract itself."""
+
+import re
+from collections.abc import Iterator
+from importlib.resources import files
+from typing import Any
+
+import grpc
+import pytest
+from google.api import annotations_pb2, field_behavior_pb2
+from google.protobuf import descriptor_pb2
+from google.protobuf.descriptor import FieldDescriptor, MethodDescriptor
+from google.rpc import error_details_pb2
+from grpc import StatusCode
+from grpc_health.v1 import health_pb2, health_pb2_grpc
+from grpc_reflection.v1alpha import reflection_pb2
+from taskwell.v1 import tasks_pb2
+
+from service import errors
+from service.errors import InvalidArgument, RequestError, Violation
+from service.model import TaskStatus
+from service.rpc import policy
+from service.rpc.policy import Access, policy_with_reflection
+from service.rpc.status import CODES, status_of
+from tests.rpc.given import METHODS, ask_reflection, well_formed
+from tests.running import Api, refused, running_service, settings_for
+
+# Errors
+
+
+def error_classes() -> Iterator[type[RequestError]]:
+    for value in vars(errors).values():
+        if isinstance(value, type) and issubclass(value, RequestError) and value is not RequestError:
+            yield value
+
+
+ERRORS = sorted(error_classes(), key=lambda error: error.__name__)
+
+# Those of the design's table, and the one with which every gRPC server answers a method that it does not have.
+ALLOWED_CODES = {
+    StatusCode.UNAUTHENTICATED,
+    StatusCode.PERMISSION_DENIED,
+    StatusCode.INVALID_ARGUMENT,
+    StatusCode.NOT_FOUND,
+    StatusCode.ALREADY_EXISTS,
+    StatusCode.ABORTED,
+    StatusCode.RESOURCE_EXHAUSTED,
+    StatusCode.UNAVAILABLE,
+    StatusCode.DEADLINE_EXCEEDED,
+    StatusCode.INTERNAL,
+    StatusCode.UNIMPLEMENTED,
+}
+
+
+def example(error: type[RequestError]) -> RequestError:
+    if issubclass(error, InvalidArgument):
+        return error(Violation("task.title", "is required"))
+    return error(size=70_000, limit=65_536, error_id="0192f0c1")
+
+
+def test_every_error_has_a_code_that_the_contract_allows() -> None:
+    assert set(ERRORS) == set(CODES)
+    assert set(CODES.values()) <= ALLOWED_CODES
+
+
+@pytest.mark.parametrize("error", ERRORS)
+def test_every_error_says_a_sentence(error: type[RequestError]) -> None:
+    sentence = str(example(error))
+    assert re.fullmatch(r"[A-Za-z].*\.|[A-Za-z].*: [a-z].*\.", sentence), sentence
+    assert not re.search(r"[{}\n]|  ", sentence), sentence
+
+
+def test_every_reason_is_stable_upper_snake_and_of_one_error_only() -> None:
+    reasons = [error.reason for error in ERRORS]
+    assert len(set(reasons)) == len(reasons)
+    for reason in reasons:
+        assert re.fullmatch(r"[A-Z][A-Z0-9_]{0,61}[A-Z0-9]", reason)  # AIP-193
+
+
+@pytest.mark.parametrize("error", ERRORS)
+def test_every_error_carries_its_details(error: type[RequestError]) -> None:
+    status = status_of(example(error))
+    kinds = [detail.type_url.rpartition(".")[2] for detail in status.details]
+    info = error_details_pb2.ErrorInfo.FromString(status.details[kinds.index("ErrorInfo")].value)
+    assert (status.code, status.message) == (CODES[error].value[0], str(example(error)))
+    assert (info.domain, info.reason) == ("taskwell.v1", error.reason)
+    assert ("BadRequest" in kinds) == (error is InvalidArgument)
+    # Worth a retry as it is: what has to do with the server's state, and not with the request or the task's state.
+    may_be_retried = CODES[error] is StatusCode.UNAVAILABLE or error is errors.Overloaded
+    assert ("RetryInfo" in kinds) == may_be_retried
+
+
+# Who may call what
+
+
+def methods_of(descriptor: object, service: str) -> set[str]:
+    methods = descriptor.services_by_name[service.rpartition(".")[2]].methods_by_name  # type: ignore[attr-defined]
+    return {f"/{service}/{method}" for method in methods}
+
+
+TASK_METHODS = methods_of(tasks_pb2.DESCRIPTOR, "taskwell.v1.TaskService")
+HEALTH_METHODS = methods_of(health_pb2.DESCRIPTOR, "grpc.health.v1.Health")
+REFLECTION_METHODS = methods_of(reflection_pb2.DESCRIPTOR, "grpc.reflection.v1alpha.ServerReflection") | methods_of(
+    reflection_pb2.DESCRIPTOR, "grpc.reflection.v1.ServerReflection"
+)
+
+
+@pytest.mark.parametrize("access", Access)
+def test_the_policy_table_has_every_method_and_no_other(access: Access) -> None:
+    assert policy_with_reflection(access) == {
+        **dict.fromkeys(TASK_METHODS, Access.CALLER),
+        **dict.fromkeys(HEALTH_METHODS, Access.OPEN),
+        **dict.fromkeys(REFLECTION_METHODS, access),
+    }
+
+
+@pytest.fixture
+def without_policy(monkeypatch: pytest.MonkeyPatch, sqlite_url: str) -> Iterator[grpc.Channel]:
+    """A channel to a service whose policy table has no method but ListTasks."""
+    table = {name: access for name, access in policy.POLICY.items() if name.endswith("/ListTasks")}
+    monkeypatch.setattr("service.app.POLICY", table)
+    monkeypatch.setattr("service.app.policy_with_reflection", lambda _access: table)
+    with running_service(settings_for(sqlite_url)) as address, grpc.insecure_channel(address) as channel:
+        yield channel
+
+
+def test_a_method_that_the_policy_table_does_not_have_is_refused(without_policy: grpc.Channel) -> None:
+    api = Api(without_policy)
+    for method in set(METHODS) - {"ListTasks"}:
+        with refused(StatusCode.PERMISSION_DENIED, "METHOD_NOT_ALLOWED"):
+            api.call(method, well_formed(method, "0192f0c1-2d3e-7f4a-8b5c-6d7e8f901234"))
+    health: Any = health_pb2_grpc.HealthStub(without_policy)
+    with refused(StatusCode.PERMISSION_DENIED, "METHOD_NOT_ALLOWED"):
+        health.Check(health_pb2.HealthCheckRequest())
+    with refused(StatusCode.PERMISSION_DENIED, "METHOD_NOT_ALLOWED"):
+        next(health.Watch(health_pb2.HealthCheckRequest()))
+    with refused(StatusCode.PERMISSION_DENIED, "METHOD_NOT_ALLOWED"):
+        ask_reflection(without_policy, "v1", user="alice", list_services="")
+    assert tasks_pb2.ListTasksResponse() == api.list()
+
+
+# The contract
+
+SERVICE = tasks_pb2.DESCRIPTOR.services_by_name["TaskService"]
+BUNDLE = descriptor_pb2.FileDescriptorSet.FromString(files("taskwell.v1").joinpath("taskwell.protoset").read_bytes())
+[FILE] = [file for file in BUNDLE.file if file.name == "taskwell/v1/tasks.proto"]
+
+
+def things_to_comment() -> Iterator[tuple[str, tuple[int, ...]]]:
+    """Every service, RPC, message, field, enum and enum value, and its path (descriptor.proto, SourceCodeInfo)."""
+    for at, message in enumerate(FILE.message_type):
+        assert not message.nested_type, "comments of nested messages are not looked for here"
+        yield message.name, (4, at)
+        for index, field in enumerate(message.field):
+            yield f"{message.name}.{field.name}", (4, at, 2, index)
+    for at, enum in enumerate(FILE.enum_type):
+        yield enum.name, (5, at)
+        for index, value in enumerate(enum.value):
+            yield f"{enum.name}.{value.name}", (5, at, 2, index)
+    for at, service in enumerate(FILE.service):
+        yield service.name, (6, at)
+        for index, method in enumerate(service.method):
+            yield f"{service.name}.{method.name}", (6, at, 2, index)
+
+
+def bindings(method: MethodDescriptor) -> set[tuple[str, str, str]]:
+    """The HTTP method, path and body of each way to call the method (google.api.http)."""
+    rule = method.GetOptions().Extensions[annotations_pb2.http]
+    rules = [rule, *rule.additional_bindings]
+    verbs = [each.WhichOneof("pattern") for each in rules]
+    return {(verb.upper(), getattr(each, verb), each.body) for each, verb in zip(rules, verbs, strict=True)}
+
+
+def test_there_are_exactly_six_methods_and_none_streams() -> None:
+    assert set(METHODS) == {"CreateTask", "ListTasks", "GetTask", "UpdateTask", "DeleteTask", "CompleteTask"}
+    assert not any(method.client_streaming or method.server_streaming for method in SERVICE.methods)
+
+
+def test_everything_in_the_bundled_contract_has_a_comment() -> None:
+    commented = {tuple(each.path) for each in FILE.source_code_info.location if each.leading_comments.strip()}
+    assert [name for name, path in things_to_comment() if path not in commented] == []
+
+
+def test_the_bundled_contract_is_the_one_that_is_served() -> None:
+    bare = descriptor_pb2.FileDescriptorProto()
+    bare.CopyFrom(FILE)
+    bare.ClearField("source_code_info")
+    for field in (field for message in bare.message_type for field in message.field):
+        field.ClearField("json_name")  # derived from the name, and left out of what is embedded
+    served = descriptor_pb2.FileDescriptorProto()
+    tasks_pb2.DESCRIPTOR.CopyToProto(served)
+    assert bare == served
+
+
+def test_every_method_can_be_called_over_http() -> None:
+    assert {method.name: bindings(method) for method in SERVICE.methods} == {
+        "CreateTask": {("POST", "/v1/tasks", "task")},
+        "ListTasks": {("GET", "/v1/tasks", "")},
+        "GetTask": {("GET", "/v1/tasks/{id}", "")},
+        "UpdateTask": {("PATCH", "/v1/tasks/{task.id}", "task"), ("PUT", "/v1/tasks/{task.id}", "task")},
+        "DeleteTask": {("DELETE", "/v1/tasks/{id}", "")},
+        "CompleteTask": {("POST", "/v1/tasks/{id}:complete", ""), ("PATCH", "/v1/tasks/{id}/complete", "")},
+    }
+
+
+def test_every_method_says_whether_it_may_be_repeated() -> None:
+    assert {method.name: method.GetOptions().idempotency_level for method in SERVICE.methods} == {
+        "CreateTask": descriptor_pb2.MethodOptions.IDEMPOTENCY_UNKNOWN,
+        "ListTasks": descriptor_pb2.MethodOptions.NO_SIDE_EFFECTS,
+        "GetTask": descriptor_pb2.MethodOptions.NO_SIDE_EFFECTS,
+        "UpdateTask": descriptor_pb2.MethodOptions.IDEMPOTENT,
+        "DeleteTask": descriptor_pb2.MethodOptions.IDEMPOTENT,
+        "CompleteTask": descriptor_pb2.MethodOptions.IDEMPOTENT,
+    }
+
+
+def test_every_field_that_a_caller_may_send_says_how_it_behaves() -> None:
+    def behaviour(field: FieldDescriptor) -> list[int]:
+        return list(field.GetOptions().Extensions[field_behavior_pb2.field_behavior])
+
+    sent = [
+        message
+        for message in tasks_pb2.DESCRIPTOR.message_types_by_name.values()
+        if message.name != "ListTasksResponse"
+    ]
+    assert [field.full_name for message in sent for field in message.fields if not behaviour(field)] == []
+
+
+def test_no_request_names_a_user() -> None:
+    fields = {field.name for message in FILE.message_type for field in message.field}
+    assert not {name for name in fields if "user" in name or "owner" in name}
+
+
+def test_the_status_of_the_model_is_that_of_the_contract() -> None:
+    assert {f"TASK_STATUS_{status.name}": status.value for status in TaskStatus} == dict(tasks_pb2.TaskStatus.items())
