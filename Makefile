@@ -42,7 +42,7 @@ demo: .venv/installed ## Call all six RPCs of a running service, each request an
 	@$(BIN)/python tools/demo.py $(ADDRESS)
 
 test: .venv/installed .venv-oldest/installed ## Run every test, on SQLite and on a real PostgreSQL
-	@$(BIN)/pytest
+	@$(BIN)/pytest --numprocesses auto --maxprocesses 4
 
 check: .venv/installed .venv-generate/installed ## Format, lint, types, contract, layers, generated code and schema: the one gate
 	@$(BIN)/ruff format --check --quiet . || { echo "ruff: run 'make format'"; exit 1; }
