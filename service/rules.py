@@ -14,6 +14,8 @@ PAGE_SIZE_DEFAULT = 50
 PAGE_SIZE_MAX = 1000
 PAGE_BYTES_MAX = 3 * 2**20
 """How much a page holds (bytes): with room to spare below the 4 MiB that a gRPC client takes unless told otherwise."""
+PAGE_CHUNK = 256
+"""How many tasks are read at once: the longest that there can be then take about 5 MiB."""
 
 WRITABLE_FIELDS = ("title", "description", "status")
 OUTPUT_ONLY_FIELDS = ("id", "create_time", "update_time", "complete_time", "etag")

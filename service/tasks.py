@@ -2,6 +2,7 @@
 
 import hashlib
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from datetime import datetime
 from typing import Protocol, TypeVar
 
@@ -119,19 +120,30 @@ class Tasks:
         size = min(page_size, rules.PAGE_SIZE_MAX) or rules.PAGE_SIZE_DEFAULT
         query = TaskQuery(
             user_id=caller.user_id,
-            limit=size + 1,  # one more than the page holds tells whether there is another page
+            limit=size + 1,  # one more than the page holds tells whether there is another
             status=TaskStatus(status) or None,
             newest_first=order_by.split() != ["create_time"],
         )
         if page_token:
             query = _continue(query, page_token)
-        tasks = await self._store.page(query)
+        tasks = await self._read(query)
         if not tasks:
             await self._refuse_stranger(caller, TaskNotFound())
-        page = tasks[: rules.fitting(tasks[:size])]
+        page = tasks[: min(size, rules.fitting(tasks))]
         if len(page) == len(tasks):
             return TaskPage(page, "")
         return TaskPage(page, page_token_of(query, Position(page[-1].created_at, page[-1].id)))
+
+    async def _read(self, query: TaskQuery) -> Sequence[Task]:
+        """The tasks of a page and one more, or as many as fill it: long tasks are not read to be thrown away."""
+        tasks: list[Task] = []
+        while (missing := query.limit - len(tasks)) > 0 and rules.fitting(tasks) == len(tasks):
+            chunk = await self._store.page(replace(query, limit=min(missing, rules.PAGE_CHUNK)))
+            tasks += chunk
+            if len(chunk) < rules.PAGE_CHUNK:
+                break
+            query = replace(query, after=Position(chunk[-1].created_at, chunk[-1].id))
+        return tasks
 
     async def update(self, caller: Caller, task_id: str, draft: TaskDraft, *, paths: Sequence[str], etag: str) -> Task:
         rules.refuse([*rules.task_id("task.id", task_id), *rules.update_mask("update_mask", paths)])
@@ -203,7 +215,7 @@ def _continue(query: TaskQuery, page_token: str) -> TaskQuery:
                 "status and order_by, or leave it out to start again",
             )
         ) from cause
-    return TaskQuery(query.user_id, query.limit, query.status, query.newest_first, after)
+    return replace(query, after=after)
 
 
 def _written_fields(draft: TaskDraft, paths: Sequence[str]) -> frozenset[str]:

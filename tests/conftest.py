@@ -11,12 +11,16 @@ from hypothesis import settings as hypothesis_settings
 
 from service.db.schema import Schema
 from service.db.url import parse_database_url
+from service.log import configure_log
 from tests.postgres import URL_VARIABLE, fresh_database, running_postgres
 from tests.running import Api, running_service, settings_for
 
 # The service must be under the settings of a test, not of whoever runs it.
 for name in [name for name in os.environ if name.startswith("TASKWELL_") and name != URL_VARIABLE]:
     del os.environ[name]
+
+# A line for every call would take a fifth of the tests' time.
+configure_log("warning", "json")
 
 hypothesis_settings.register_profile(
     "taskwell",

@@ -43,7 +43,8 @@ const (
 // request field. A caller meets only their own tasks: another user's task answers NOT_FOUND, exactly as a missing one.
 //
 // Every error carries google.rpc.ErrorInfo with the domain `taskwell.v1` and a stable reason; INVALID_ARGUMENT also
-// carries google.rpc.BadRequest with the path of each field, and errors worth a retry carry google.rpc.RetryInfo.
+// carries google.rpc.BadRequest with the path of each field (but for a message that could not be decoded), and errors worth
+// a retry carry google.rpc.RetryInfo.
 // Any method may answer UNAUTHENTICATED (no valid caller), PERMISSION_DENIED (this caller may not), RESOURCE_EXHAUSTED
 // (overload, or a message over the size limit), UNAVAILABLE (the database cannot be reached), DEADLINE_EXCEEDED and
 // INTERNAL; what else a method may answer is listed with it.
@@ -161,7 +162,8 @@ func (c *taskServiceClient) CompleteTask(ctx context.Context, in *CompleteTaskRe
 // request field. A caller meets only their own tasks: another user's task answers NOT_FOUND, exactly as a missing one.
 //
 // Every error carries google.rpc.ErrorInfo with the domain `taskwell.v1` and a stable reason; INVALID_ARGUMENT also
-// carries google.rpc.BadRequest with the path of each field, and errors worth a retry carry google.rpc.RetryInfo.
+// carries google.rpc.BadRequest with the path of each field (but for a message that could not be decoded), and errors worth
+// a retry carry google.rpc.RetryInfo.
 // Any method may answer UNAUTHENTICATED (no valid caller), PERMISSION_DENIED (this caller may not), RESOURCE_EXHAUSTED
 // (overload, or a message over the size limit), UNAVAILABLE (the database cannot be reached), DEADLINE_EXCEEDED and
 // INTERNAL; what else a method may answer is listed with it.

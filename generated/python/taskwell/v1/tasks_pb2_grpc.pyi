@@ -38,7 +38,8 @@ class TaskServiceStub:
     request field. A caller meets only their own tasks: another user's task answers NOT_FOUND, exactly as a missing one.
 
     Every error carries google.rpc.ErrorInfo with the domain `taskwell.v1` and a stable reason; INVALID_ARGUMENT also
-    carries google.rpc.BadRequest with the path of each field, and errors worth a retry carry google.rpc.RetryInfo.
+    carries google.rpc.BadRequest with the path of each field (but for a message that could not be decoded), and errors worth
+    a retry carry google.rpc.RetryInfo.
     Any method may answer UNAUTHENTICATED (no valid caller), PERMISSION_DENIED (this caller may not), RESOURCE_EXHAUSTED
     (overload, or a message over the size limit), UNAVAILABLE (the database cannot be reached), DEADLINE_EXCEEDED and
     INTERNAL; what else a method may answer is listed with it.
@@ -96,7 +97,8 @@ class TaskServiceAsyncStub(TaskServiceStub):
     request field. A caller meets only their own tasks: another user's task answers NOT_FOUND, exactly as a missing one.
 
     Every error carries google.rpc.ErrorInfo with the domain `taskwell.v1` and a stable reason; INVALID_ARGUMENT also
-    carries google.rpc.BadRequest with the path of each field, and errors worth a retry carry google.rpc.RetryInfo.
+    carries google.rpc.BadRequest with the path of each field (but for a message that could not be decoded), and errors worth
+    a retry carry google.rpc.RetryInfo.
     Any method may answer UNAUTHENTICATED (no valid caller), PERMISSION_DENIED (this caller may not), RESOURCE_EXHAUSTED
     (overload, or a message over the size limit), UNAVAILABLE (the database cannot be reached), DEADLINE_EXCEEDED and
     INTERNAL; what else a method may answer is listed with it.
@@ -150,7 +152,8 @@ class TaskServiceServicer(metaclass=_abc_1.ABCMeta):
     request field. A caller meets only their own tasks: another user's task answers NOT_FOUND, exactly as a missing one.
 
     Every error carries google.rpc.ErrorInfo with the domain `taskwell.v1` and a stable reason; INVALID_ARGUMENT also
-    carries google.rpc.BadRequest with the path of each field, and errors worth a retry carry google.rpc.RetryInfo.
+    carries google.rpc.BadRequest with the path of each field (but for a message that could not be decoded), and errors worth
+    a retry carry google.rpc.RetryInfo.
     Any method may answer UNAUTHENTICATED (no valid caller), PERMISSION_DENIED (this caller may not), RESOURCE_EXHAUSTED
     (overload, or a message over the size limit), UNAVAILABLE (the database cannot be reached), DEADLINE_EXCEEDED and
     INTERNAL; what else a method may answer is listed with it.
