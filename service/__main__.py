@@ -1,11 +1,12 @@
 """The command line: `taskwell serve | migrate | check | config | health`."""
 
 import asyncio
+import signal
 import sys
 from collections.abc import Callable
 from typing import TYPE_CHECKING
 
-from service.settings import PREFIX, Settings, SettingsError, load_settings
+from service.settings import PREFIX, Address, Settings, SettingsError, load_settings
 
 if TYPE_CHECKING:
     from service.db.schema import Schema
@@ -49,6 +50,9 @@ def serve(arguments: list[str]) -> int:
     from service.log import configure_log
 
     configure_log(settings.log_level, settings.log_format)
+    # Until the server has handlers of its own: without a word, and also as the first process of a container.
+    for number in (signal.SIGTERM, signal.SIGINT):
+        signal.signal(number, lambda number, _: sys.exit(128 + number))
     try:
         prepare_schema(settings)
         with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
@@ -64,6 +68,8 @@ def migrate(arguments: list[str]) -> int:
         return _fail(f"'taskwell migrate' takes one of {', '.join(directions)}\n\n{USAGE}", status=2)
     direction, *arguments = arguments
     revision = arguments.pop(0) if arguments and not arguments[0].startswith("--") else None
+    if direction == "current" and revision:
+        return _fail("'taskwell migrate current' takes no revision", status=2)
     settings = load_settings(f"taskwell migrate {direction}", arguments)
     return _about_schema(settings, lambda schema: schema.migrate(direction, revision))
 
@@ -72,7 +78,7 @@ def check(arguments: list[str]) -> int:
     settings = load_settings("taskwell check", arguments)
 
     def verify(schema: "Schema") -> str:
-        schema.verify()
+        schema.verify(makes_users=settings.users == "any")
         return f"ok: the settings, the database ({settings.database}) and its schema ({schema.newest})"
 
     return _about_schema(settings, verify)
@@ -88,9 +94,12 @@ def config(arguments: list[str]) -> int:
 
 def health(arguments: list[str]) -> int:
     settings = load_settings("taskwell health", arguments)
-    from service.probe import probe
+    from service.rpc.probe import probe
 
-    answer = probe(settings.grpc)
+    address = settings.grpc
+    # A server that listens on every address is asked on this machine's own.
+    host = {"0.0.0.0": "127.0.0.1", "::": "::1"}.get(address.host, address.host)  # noqa: S104 - compared, not bound
+    answer = probe(str(Address(host, address.port)))
     print(answer)
     return 0 if answer == "SERVING" else 1
 

@@ -1,15 +1,17 @@
 """The only wiring: every part is built here, top to bottom, then started, drained and stopped."""
 
 import asyncio
+import errno
 import os
 import signal
+import socket
 import time
 from datetime import UTC, datetime
 
 import grpc
 import structlog
 import uuid_utils
-from grpc_health.v1 import health, health_pb2, health_pb2_grpc
+from grpc_health.v1 import health_pb2_grpc
 from taskwell.v1 import tasks_pb2_grpc
 
 from service.auth.metadata import caller_from_metadata
@@ -18,6 +20,7 @@ from service.db.schema import Schema, SchemaUnknown
 from service.db.store import SqlTaskStore
 from service.db.url import SqliteFile
 from service.errors import DatabaseUnavailable
+from service.rpc.health import Health
 from service.rpc.interceptors import Authentication, Errors, Limits, Streams
 from service.rpc.policy import HEALTH, POLICY, TASK_SERVICE, Access, policy_with_reflection
 from service.rpc.reflection import add_reflection
@@ -52,6 +55,8 @@ class Service:
                 recycle=settings.database_pool_recycle,
                 ping_after=settings.database_ping_after,
                 prepare=settings.database_prepare,
+                # A call that nobody waits for any more may hold its connection only a little longer.
+                statement_timeout=settings.max_call_seconds + 5,
             ),
         )
         known_users_only = settings.users == "known"
@@ -61,7 +66,7 @@ class Service:
             new_id=lambda: str(uuid_utils.uuid7()),
             known_users_only=known_users_only,
         )
-        self._health = health.aio.HealthServicer()
+        self._health = Health(("", TASK_SERVICE))
         self._streams = Streams()
         policy = POLICY
         if settings.reflection != "off":
@@ -85,24 +90,24 @@ class Service:
         """Accept calls. Answers the address, with the port that was picked; raises StartError if it is taken."""
         wanted = self._settings.grpc
         try:
+            _refuse_taken(wanted)
             port = self._server.add_insecure_port(str(wanted))
-        except RuntimeError as error:
+        except (RuntimeError, OSError) as error:
             raise StartError(
                 f"cannot listen on {wanted}: the address is in use or not this machine's. "
                 "Stop what uses it, or choose another with TASKWELL_GRPC_ADDRESS or --grpc-address"
             ) from error
         await self._server.start()
-        for name in ("", TASK_SERVICE):
-            await self._health.set(name, health_pb2.HealthCheckResponse.SERVING)
         return Address(wanted.host, port)
 
     async def stop(self, grace: float) -> None:
         """Say NOT_SERVING, refuse new calls, let those under way end within `grace` seconds, close the database."""
-        await self._health.enter_graceful_shutdown()
+        ends = time.monotonic() + grace
+        self._health.end()
         await asyncio.sleep(_LAST_WORDS)
         self._streams.end()
-        await self._server.stop(grace)
-        await self._database.close(grace)
+        await self._server.stop(max(0.0, ends - time.monotonic()))
+        await self._database.close(max(_LAST_WORDS, ends - time.monotonic()))
 
 
 def server_options(settings: Settings) -> list[tuple[str, int]]:
@@ -117,6 +122,9 @@ def server_options(settings: Settings) -> list[tuple[str, int]]:
         ("grpc.max_metadata_size", settings.max_metadata_bytes),
         ("grpc.absolute_max_metadata_size", settings.max_metadata_bytes),
         ("grpc.max_concurrent_streams", settings.max_concurrent_streams),
+        # Beyond these the core answers CANCELLED by chance; our own limit answers RESOURCE_EXHAUSTED with details.
+        ("grpc.server.max_pending_requests", 16 * settings.max_in_flight),
+        ("grpc.server.max_pending_requests_hard_limit", 32 * settings.max_in_flight),
         ("grpc.max_allowed_incoming_connections", settings.max_connections),
         ("grpc.server_handshake_timeout_ms", ms(settings.handshake_timeout)),
         ("grpc.keepalive_time_ms", ms(settings.keepalive_time)),
@@ -134,24 +142,36 @@ def server_options(settings: Settings) -> list[tuple[str, int]]:
     ]
 
 
+def _refuse_taken(address: Address) -> None:
+    """Raise OSError if any of the addresses of this name is in use: gRPC is content if one of them is free."""
+    for family, kind, protocol, _, place in socket.getaddrinfo(address.host, address.port, type=socket.SOCK_STREAM):
+        with socket.socket(family, kind, protocol) as probe:
+            probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+            try:
+                probe.bind(place)
+            except OSError as error:
+                if error.errno == errno.EADDRINUSE:
+                    raise
+
+
 def prepare_schema(settings: Settings) -> None:
     """Bring the database to the schema of this version, or raise StartError with the command that does.
 
     SQLite is migrated without asking: nobody else uses the file. A database that does not answer is waited for.
     """
-    schema = Schema(settings.database)
     may_migrate = settings.migrate or isinstance(settings.database, SqliteFile)
     patience = time.monotonic() + settings.database_start_timeout
     while True:
         try:
+            schema = Schema(settings.database)
             if may_migrate and schema.current() != schema.newest:
                 schema.up()
-            schema.verify()
+            schema.verify(makes_users=settings.users == "any")
             return
         except SchemaUnknown as error:
             raise StartError(str(error)) from error
         except DatabaseUnavailable as error:
-            if time.monotonic() > patience:
+            if time.monotonic() > patience or isinstance(settings.database, SqliteFile):
                 raise StartError(
                     f"cannot reach the database ({settings.database}): check TASKWELL_DATABASE_URL and that the "
                     "database runs; 'taskwell check' prints what it says"

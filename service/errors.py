@@ -59,6 +59,12 @@ class MethodUnknown(RequestError):
     reason = "METHOD_UNKNOWN"
 
 
+class ServiceUnknown(RequestError):
+    """This server has no service of that name: ask for taskwell.v1.TaskService, or for the empty name."""
+
+    reason = "SERVICE_UNKNOWN"
+
+
 @dataclass(frozen=True, slots=True)
 class Violation:
     """One thing wrong with one field: its path in the request, and what to change."""
@@ -117,7 +123,7 @@ class Overloaded(RequestError):
 
 
 class DatabaseUnavailable(RequestError):
-    """The database cannot be reached at the moment: try again, with a request_id if the call creates a task."""
+    """The database cannot be reached or is busy: try again soon, with a request_id if the call creates a task."""
 
     reason = "DATABASE_UNAVAILABLE"
 

@@ -8,6 +8,8 @@ import structlog
 
 def configure_log(level: str, style: str) -> None:
     """Set up structlog for this process; `style` is `json`, `console`, or `auto` for console on a terminal."""
+    # Without the values of variables: they hold what users write.
+    tracebacks = structlog.tracebacks.ExceptionDictTransformer(show_locals=False)
     to_people = style == "console" or (style == "auto" and sys.stderr.isatty())
     shared: list[structlog.typing.Processor] = [
         structlog.contextvars.merge_contextvars,
@@ -15,9 +17,9 @@ def configure_log(level: str, style: str) -> None:
         structlog.processors.TimeStamper(fmt="iso", utc=True),
     ]
     last: list[structlog.typing.Processor] = (
-        [structlog.dev.ConsoleRenderer()]
+        [structlog.dev.ConsoleRenderer(exception_formatter=structlog.dev.plain_traceback)]
         if to_people
-        else [structlog.processors.dict_tracebacks, structlog.processors.JSONRenderer(ensure_ascii=False)]
+        else [structlog.processors.ExceptionRenderer(tracebacks), structlog.processors.JSONRenderer(ensure_ascii=False)]
     )
     structlog.configure(
         processors=[*shared, *last],

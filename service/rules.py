@@ -107,12 +107,15 @@ def order_by(field: str, value: str) -> Iterator[Violation]:
 
 
 def update_mask(field: str, paths: Iterable[str]) -> Iterator[Violation]:
-    for path in paths:
-        if path != "*" and path not in WRITABLE_FIELDS and not _OUTPUT_ONLY_PATH.fullmatch(path):
-            known = ", ".join(WRITABLE_FIELDS)
-            yield Violation(
-                field, f"names an unknown path {_excerpt(path)}: give any of {known}, or * for a full replacement"
-            )
+    unknown = [path for path in paths if path not in {"*", *WRITABLE_FIELDS} and not _OUTPUT_ONLY_PATH.fullmatch(path)]
+    if unknown:
+        # Only the first is quoted: a mask may hold thousands, and what is answered must fit into the metadata.
+        more = f" and {len(unknown) - 1} more" if len(unknown) > 1 else ""
+        known = ", ".join(WRITABLE_FIELDS)
+        yield Violation(
+            field,
+            f"names an unknown path {_excerpt(unknown[0])}{more}: give any of {known}, or * for a full replacement",
+        )
 
 
 def _excerpt(text: str) -> str:

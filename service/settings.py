@@ -1,6 +1,9 @@
 """Settings: read once from flags, the environment and `.env` (in that order of precedence), verified, then frozen."""
 
+import difflib
 import ipaddress
+import os
+import re
 import socket
 from dataclasses import dataclass
 from typing import Annotated, Any, Literal, Self
@@ -28,23 +31,21 @@ class Address:
         """Whether only this machine can reach it. A name is looked up; one that cannot be is taken for reachable."""
         try:
             found = {str(info[4][0]) for info in socket.getaddrinfo(self.host, None)}
-        except OSError:
+        except (OSError, UnicodeError):
             return False
         return all(ipaddress.ip_address(host.partition("%")[0]).is_loopback for host in found)
 
 
 def parse_address(text: str) -> Address:
     """Read `host:port` or `[ipv6]:port`. Raises ValueError with a sentence for whoever set it."""
-    host, separator, port = text.rpartition(":")
-    if host.startswith("[") and host.endswith("]"):
-        host = host[1:-1]
-    elif ":" in host:
-        raise ValueError("must put an IPv6 address into brackets: [::1]:50051")
-    if not separator or not host:
-        raise ValueError("must be host:port, for example 127.0.0.1:50051")
+    parts = re.fullmatch(r"(?:\[(?P<ipv6>[^][]+)\]|(?P<host>[^:]+)):(?P<port>[^:]*)", text)
+    if parts is None:
+        hint = ", with an IPv6 address in brackets: [::1]:50051" if text.count(":") > 1 else ""
+        raise ValueError(f"must be host:port, for example 127.0.0.1:50051{hint}")
+    port = parts["port"]
     if not (port.isascii() and port.isdigit() and int(port) <= 65535):
         raise ValueError("must end in a port from 0 to 65535")
-    return Address(host, int(port))
+    return Address(parts["ipv6"] or parts["host"], int(port))
 
 
 def _is_address(text: str) -> str:
@@ -185,11 +186,22 @@ def load_settings(program: str, arguments: list[str]) -> Settings:
         settings: Settings = _settings_class(program)(_cli_parse_args=arguments)
     except ValidationError as error:
         raise SettingsError("\n".join(_sentence(each) for each in error.errors())) from None
+    except (OSError, UnicodeError) as error:
+        raise SettingsError(f"the file .env cannot be read as UTF-8 text: {error}") from None
+    _refuse_misspelt()
     return settings
 
 
 class SettingsError(Exception):
     """Settings that cannot be served with; the message names each one and says what to change."""
+
+
+def _refuse_misspelt() -> None:
+    """Raise SettingsError for a variable that is nearly one of ours: it was meant to do something and does nothing."""
+    known = {f"{PREFIX}{name.upper()}" for name in Settings.model_fields}
+    for name in os.environ:
+        if name.startswith(PREFIX) and name not in known and (near := difflib.get_close_matches(name, known, 1, 0.85)):
+            raise SettingsError(f"{name}: there is no such setting; did you mean {near[0]}?")
 
 
 def _settings_class(program: str) -> Any:  # noqa: ANN401 - the class is Settings but for the name it shows in --help

@@ -101,7 +101,7 @@ def main() -> int:
     parser.add_argument("address", nargs="?", default="127.0.0.1:50051", help="host:port of the service (%(default)s)")
     parser.add_argument("--user", default="demo", help="on whose behalf to call (%(default)s)")
     arguments = parser.parse_args()
-    with grpc.insecure_channel(arguments.address) as channel:
+    with grpc.insecure_channel(arguments.address, options=[("grpc.enable_http_proxy", 0)]) as channel:
         try:
             tour(Client(channel, arguments.user))
         except NoTaskwell:

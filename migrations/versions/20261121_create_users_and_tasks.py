@@ -20,8 +20,8 @@ def upgrade() -> None:
         "users",
         sa.Column("id", user_id, nullable=False),
         sa.Column("created_at", moment, nullable=False),
-        sa.PrimaryKeyConstraint("id", name="users_pkey"),
-        sa.CheckConstraint("length(id) BETWEEN 1 AND 255", name="users_id_length_check"),
+        sa.PrimaryKeyConstraint("id", name=op.f("users_pkey")),
+        sa.CheckConstraint("length(id) BETWEEN 1 AND 255", name=op.f("users_id_length_check")),
     )
     op.create_table(
         "tasks",
@@ -36,18 +36,20 @@ def upgrade() -> None:
         sa.Column("created_at", moment, nullable=False),
         sa.Column("updated_at", moment, nullable=False),
         sa.Column("completed_at", moment),
-        sa.PrimaryKeyConstraint("user_id", "id", name="tasks_pkey"),
-        sa.ForeignKeyConstraint(["user_id"], ["users.id"], name="tasks_user_id_fkey", ondelete="CASCADE"),
-        sa.UniqueConstraint("user_id", "request_id", name="tasks_user_id_request_id_key"),
-        sa.CheckConstraint("length(title) BETWEEN 1 AND 255", name="tasks_title_length_check"),
-        sa.CheckConstraint("length(description) <= 5000", name="tasks_description_length_check"),
-        sa.CheckConstraint("status IN (1, 2)", name="tasks_status_set_check"),
-        sa.CheckConstraint("(status = 2) = (completed_at IS NOT NULL)", name="tasks_complete_has_time_check"),
-        sa.CheckConstraint("(request_id IS NULL) = (request_digest IS NULL)", name="tasks_request_has_digest_check"),
+        sa.PrimaryKeyConstraint("user_id", "id", name=op.f("tasks_pkey")),
+        sa.ForeignKeyConstraint(["user_id"], ["users.id"], name=op.f("tasks_user_id_fkey"), ondelete="CASCADE"),
+        sa.UniqueConstraint("user_id", "request_id", name=op.f("tasks_user_id_request_id_key")),
+        sa.CheckConstraint("length(title) BETWEEN 1 AND 255", name=op.f("tasks_title_length_check")),
+        sa.CheckConstraint("length(description) <= 5000", name=op.f("tasks_description_length_check")),
+        sa.CheckConstraint("status IN (1, 2)", name=op.f("tasks_status_set_check")),
+        sa.CheckConstraint("(status = 2) = (completed_at IS NOT NULL)", name=op.f("tasks_complete_has_time_check")),
+        sa.CheckConstraint(
+            "(request_id IS NULL) = (request_digest IS NULL)", name=op.f("tasks_request_has_digest_check")
+        ),
     )
     newest_first = [sa.text("created_at DESC"), sa.text("id DESC")]
-    op.create_index("tasks_newest_idx", "tasks", ["user_id", *newest_first])
-    op.create_index("tasks_status_newest_idx", "tasks", ["user_id", "status", *newest_first])
+    op.create_index(op.f("tasks_newest_idx"), "tasks", ["user_id", *newest_first])
+    op.create_index(op.f("tasks_status_newest_idx"), "tasks", ["user_id", "status", *newest_first])
 
 
 def downgrade() -> None:

@@ -52,6 +52,8 @@ class PoolSettings:
     """How long a connection may lie idle before it is asked for a sign of life."""
     prepare: bool = True
     """Whether statements are prepared on the server."""
+    statement_timeout: float = 35.0
+    """How long a statement may run, whether or not its caller still waits."""
 
 
 class Database:
@@ -63,6 +65,7 @@ class Database:
     def __init__(self, url: DatabaseUrl, pool: PoolSettings | None = None) -> None:
         pool = pool or PoolSettings()
         self._prepares = pool.prepare
+        self._statement_timeout = pool.statement_timeout
         self._engine = (
             self._postgres_engine(url, pool) if isinstance(url, PostgresServer) else _sqlite_engine(url, pool)
         )
@@ -115,18 +118,32 @@ class Database:
         raise AssertionError("the last attempt returns or raises")
 
     async def _run(self, statements: Sequence[Executable], parameters: Parameters, *, writes: bool) -> Rows:
+        # In a task of its own, which a caller that gives up does not break off: that would cost the connection, and the
+        # outcome of its statement would be unknown. What was not begun by then is not begun at all.
+        wanted = asyncio.Event()
+        wanted.set()
+        task = asyncio.create_task(self._run_if(wanted, statements, parameters, writes=writes))
+        self._running.add(task)
+        task.add_done_callback(self._forget)
+        try:
+            return await asyncio.shield(task)
+        except asyncio.CancelledError:
+            wanted.clear()
+            raise
+
+    async def _run_if(
+        self, wanted: asyncio.Event, statements: Sequence[Executable], parameters: Parameters, *, writes: bool
+    ) -> Rows:
         async with AsyncExitStack() as stack:
             if writes and self._writer:
                 await stack.enter_async_context(self._writer)
-            connection = await self._engine.connect()
-            stack.push_async_callback(connection.close)
-            held = stack.pop_all()
-        # Up to here a cancelled call leaves nothing behind. From here on its statement runs to the end although nobody
-        # waits for it: to break it off would cost the connection, and its outcome would be unknown.
-        task = asyncio.create_task(_execute(held, connection, statements, parameters))
-        self._running.add(task)
-        task.add_done_callback(self._forget)
-        return await asyncio.shield(task)
+            if not wanted.is_set():
+                return []
+            connection = await stack.enter_async_context(self._engine.connect())
+            if not wanted.is_set():
+                return []
+            async with asyncio.timeout(self._statement_timeout):
+                return await _execute(connection, statements, parameters)
 
     def _forget(self, task: asyncio.Task[Rows]) -> None:
         self._running.discard(task)
@@ -155,28 +172,25 @@ class Database:
             context.is_disconnect |= failure_of(context.sqlalchemy_exception) is Failure.NOT_DONE
 
 
-async def _execute(
-    held: AsyncExitStack, connection: AsyncConnection, statements: Sequence[Executable], parameters: Parameters
-) -> Rows:
-    async with held:
-        *before, last = statements
-        if not before:
-            return (await connection.execute(last, parameters)).all()
-        # IMMEDIATE: SQLite would otherwise refuse, at once and for good, a reader that wants to become the writer.
-        begin = "BEGIN IMMEDIATE" if connection.dialect.name == "sqlite" else "BEGIN"
-        await connection.exec_driver_sql(begin)
+async def _execute(connection: AsyncConnection, statements: Sequence[Executable], parameters: Parameters) -> Rows:
+    *before, last = statements
+    if not before:
+        return (await connection.execute(last, parameters)).all()
+    # IMMEDIATE: SQLite would otherwise refuse, at once and for good, a reader that wants to become the writer.
+    begin = "BEGIN IMMEDIATE" if connection.dialect.name == "sqlite" else "BEGIN"
+    await connection.exec_driver_sql(begin)
+    try:
+        for statement in before:
+            await connection.execute(statement, parameters)
+        rows = (await connection.execute(last, parameters)).all()
+        await connection.exec_driver_sql("COMMIT")
+    except BaseException:
         try:
-            for statement in before:
-                await connection.execute(statement, parameters)
-            rows = (await connection.execute(last, parameters)).all()
-            await connection.exec_driver_sql("COMMIT")
-        except BaseException:
-            try:
-                await connection.exec_driver_sql("ROLLBACK")
-            except DBAPIError:  # undone already, or not to be reached: the first error is the one that says why
-                await connection.invalidate()
-            raise
-        return rows
+            await connection.exec_driver_sql("ROLLBACK")
+        except DBAPIError:  # undone already, or not to be reached: the first error is the one that says why
+            await connection.invalidate()
+        raise
+    return rows
 
 
 def _engine_options(pool: PoolSettings) -> dict[str, Any]:

@@ -12,7 +12,7 @@ from alembic.config import Config
 from alembic.runtime.migration import MigrationContext
 from alembic.script import ScriptDirectory
 from alembic.util import CommandError
-from sqlalchemy import Connection, Engine, NullPool, create_engine, event
+from sqlalchemy import Connection, Engine, NullPool, create_engine, event, text
 from sqlalchemy.exc import DBAPIError
 
 from service.db.engine import set_sqlite_pragmas
@@ -58,11 +58,15 @@ class Schema:
         with self._connection(begins=False) as connection:
             return MigrationContext.configure(connection).get_current_revision()
 
-    def verify(self) -> None:
-        """Raise SchemaUnknown, with a sentence for whoever runs the service, unless this version can serve from it."""
+    def verify(self, *, makes_users: bool = True) -> None:
+        """Raise SchemaUnknown, with a sentence for whoever runs the service, unless this version can serve from it.
+
+        `makes_users` says whether the service inserts users, or only looks them up.
+        """
         self._verify_database()
         current = self.current()
         if current == self.newest:
+            self._verify_rights(makes_users=makes_users)
             return
         if current is not None and not self._knows(current):
             raise SchemaUnknown(
@@ -71,7 +75,7 @@ class Schema:
             )
         raise SchemaUnknown(
             f"the database is at schema revision {current or 'none'}, this version needs {self.newest}: "
-            "run 'taskwell migrate up', or start with --migrate"
+            "run 'taskwell migrate up', or start with --migrate (on SQLite 'taskwell serve' does it by itself)"
         )
 
     def up(self, revision: str = "head") -> None:
@@ -103,6 +107,18 @@ class Schema:
                     f"the database's encoding is {encoding}, it must be UTF8: create it with ENCODING 'UTF8'"
                 )
 
+    def _verify_rights(self, *, makes_users: bool) -> None:
+        needed = ["tasks SELECT", "tasks INSERT", "tasks UPDATE", "tasks DELETE", "users SELECT"]
+        needed += ["users INSERT"] if makes_users else []
+        with self._connection(begins=False) as connection:
+            if connection.dialect.name == "sqlite":
+                return
+            asked = text("SELECT has_table_privilege(:table, :right)")
+            for need in needed:
+                table, right = need.split()
+                if not connection.execute(asked, {"table": table, "right": right}).scalar_one():
+                    raise SchemaUnknown(f"the database's role lacks a right: run GRANT {right} ON {table} TO its name")
+
     def _run(self, action: Callable[[], None]) -> None:
         with self._connection(begins=True) as connection:
             self._config.attributes["connection"] = connection
@@ -129,7 +145,9 @@ class Schema:
                     "TASKWELL_DATABASE_URL or --database-url"
                 ) from error
             if failure_of(error) is Failure.FAULT:
-                raise
+                # Rights, names, tables of somebody else: what the database says is what its operator needs.
+                words = getattr(getattr(error.orig, "diag", None), "message_primary", None) or error.orig
+                raise SchemaUnknown(f"the database ({self._url}) refused: {words}") from error
             raise DatabaseUnavailable from error
 
 
@@ -141,7 +159,12 @@ def _postgres_engine(url: PostgresServer) -> Engine:
 
 
 def _sqlite_engine(url: SqliteFile) -> Engine:
-    url.path.parent.mkdir(parents=True, exist_ok=True)
+    try:
+        url.path.parent.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise SchemaUnknown(
+            f"cannot make the folder of {url} ({error.strerror}): name another file with TASKWELL_DATABASE_URL"
+        ) from error
     engine = create_engine(f"sqlite:///{url.path}", poolclass=NullPool, hide_parameters=True)
 
     @event.listens_for(engine, "connect")

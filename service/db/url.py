@@ -13,7 +13,6 @@ from sqlalchemy.exc import ArgumentError
 # within these bounds and not after the system's two hours.
 _LIBPQ_DEFAULTS = {
     "application_name": "taskwell",
-    "client_encoding": "utf8",
     "connect_timeout": "10",  # s; a suspended Neon compute answers within a few
     "keepalives_idle": "30",  # s
     "keepalives_interval": "5",  # s
@@ -41,7 +40,11 @@ class PostgresServer:
 
     def __str__(self) -> str:
         known = conninfo_to_dict(self.conninfo)
-        shown = {key: "***" if key in _SECRETS else value for key, value in known.items() if key not in _LIBPQ_DEFAULTS}
+        shown = {
+            key: "***" if key in _SECRETS else value
+            for key, value in known.items()
+            if key not in (*_LIBPQ_DEFAULTS, "client_encoding")
+        }
         return f"postgresql {make_conninfo('', **shown)}"
 
 
@@ -95,9 +98,9 @@ def _postgres(arguments: dict[str, Any]) -> PostgresServer:
     except ProgrammingError:
         # libpq's words may quote parts of the URL.
         raise ValueError(
-            "is not a connection string that libpq understands; characters such as @ : / ? % in a user name or "
-            "password must be percent-encoded"
+            "is not a connection string that libpq understands: it may have a parameter that libpq does not know, or "
+            "a user name or password with a character such as @ : / ? % that is not percent-encoded"
         ) from None
     if not all(port.isdigit() for port in str(known.get("port", "5432")).split(",")):
         raise ValueError("has a port that is not a number")
-    return PostgresServer(make_conninfo("", **{**_LIBPQ_DEFAULTS, **known}))
+    return PostgresServer(make_conninfo("", **{**_LIBPQ_DEFAULTS, **known, "client_encoding": "utf8"}))

@@ -162,6 +162,8 @@ class Streams(ServerInterceptor):
         handler = await continuation(details)
         if handler is None or not handler.response_streaming:
             return handler
+        if self._ending:
+            raise ShuttingDown
         if details.method not in self._wrapped:
             self._wrapped[details.method] = with_behaviour(handler, self._ended(behaviour_of(handler)))
         return self._wrapped[details.method]

@@ -21,6 +21,7 @@ CODES: Mapping[type[RequestError], StatusCode] = MappingProxyType(
         errors.CallerUnknown: StatusCode.PERMISSION_DENIED,
         errors.MethodNotAllowed: StatusCode.PERMISSION_DENIED,
         errors.MethodUnknown: StatusCode.UNIMPLEMENTED,
+        errors.ServiceUnknown: StatusCode.NOT_FOUND,
         errors.InvalidArgument: StatusCode.INVALID_ARGUMENT,
         errors.MessageMalformed: StatusCode.INVALID_ARGUMENT,
         errors.MessageTooLarge: StatusCode.RESOURCE_EXHAUSTED,

@@ -3,15 +3,18 @@
 import re
 import subprocess
 import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import psycopg
 import pytest
 from alembic.script import ScriptDirectory
-from sqlalchemy import create_engine, inspect
+from sqlalchemy import Engine, create_engine, inspect
 
 from service.app import StartError, prepare_schema
 from service.db.schema import Schema
+from service.db.tables import metadata
 from service.db.url import PostgresServer, parse_database_url
 from tests.running import settings_for
 
@@ -19,7 +22,8 @@ ROOT = Path(__file__).parents[2]
 TABLES = {"users", "tasks"}
 
 
-def tables_of(database_url: str) -> set[str]:
+@contextmanager
+def engine_of(database_url: str) -> Iterator[Engine]:
     url = parse_database_url(database_url)
     engine = (
         create_engine("postgresql+psycopg://", creator=lambda: psycopg.connect(url.conninfo))
@@ -27,9 +31,14 @@ def tables_of(database_url: str) -> set[str]:
         else create_engine(database_url)
     )
     try:
-        return set(inspect(engine).get_table_names())
+        yield engine
     finally:
         engine.dispose()
+
+
+def tables_of(database_url: str) -> set[str]:
+    with engine_of(database_url) as engine:
+        return set(inspect(engine).get_table_names())
 
 
 def test_every_migration_goes_up_and_down_again(empty_database_url: str) -> None:
@@ -51,6 +60,26 @@ def test_the_tables_of_the_service_are_those_of_the_migrations(empty_database_ur
     schema = Schema(parse_database_url(empty_database_url))
     schema.up()
     schema.check()
+
+
+def test_every_constraint_and_index_is_named_as_the_service_knows_it(empty_database_url: str) -> None:
+    Schema(parse_database_url(empty_database_url)).up()
+    with engine_of(empty_database_url) as engine:
+        inspector = inspect(engine)
+        found = {
+            constraint["name"]
+            for table in TABLES
+            for constraint in (
+                inspector.get_pk_constraint(table),
+                *inspector.get_foreign_keys(table),
+                *inspector.get_unique_constraints(table),
+                *inspector.get_check_constraints(table),
+                *(index for index in inspector.get_indexes(table) if not index.get("duplicates_constraint")),
+            )
+        }
+    known = {each.name for table in metadata.tables.values() for each in table.constraints}
+    known |= {index.name for table in metadata.tables.values() for index in table.indexes}
+    assert known == found
 
 
 def test_going_up_twice_is_going_up_once(empty_database_url: str) -> None:

@@ -104,11 +104,33 @@ def test_a_second_signal_exits_at_once(tmp_path: Path) -> None:
         task = api.create()
         with closing(sqlite3.connect(tmp_path / "taskwell.db", isolation_level=None)) as other:
             other.execute("BEGIN IMMEDIATE")
-            api.start("CompleteTask", tasks_pb2.CompleteTaskRequest(id=task.id))
+            held = api.start("CompleteTask", tasks_pb2.CompleteTaskRequest(id=task.id))
             api.list()
             server.process.terminate()
             until(lambda: not accepts(server.address))
+            assert not held.done()
             assert server.end() == 128 + signal.SIGTERM
+
+
+def test_calls_that_are_given_up_in_a_hurry_leave_nothing_behind(
+    tmp_path: Path, database_kind: str, request: pytest.FixtureRequest
+) -> None:
+    url = "sqlite:///taskwell.db" if database_kind == "sqlite" else request.getfixturevalue("postgresql_url")
+    pool = ["--database-pool-size", "1", "--database-max-overflow", "1"]
+    with serving(tmp_path, ["--database-url", url, *pool]) as server, server.api() as api:
+        task = api.create()
+        metadata = (("x-user-id", api.user),)
+        for deadline in (0.001, 0.003, 0.01, 0.03):
+            get = tasks_pb2.GetTaskRequest(id=task.id)
+            calls = [api.stub.GetTask.future(get, metadata=metadata, timeout=deadline) for _ in range(100)]
+            complete = tasks_pb2.CompleteTaskRequest(id=task.id)
+            calls += [api.stub.CompleteTask.future(complete, metadata=metadata, timeout=deadline) for _ in range(50)]
+            assert {call.code() for call in calls} <= {StatusCode.OK, StatusCode.DEADLINE_EXCEEDED}
+        assert api.get(task.id).id == task.id
+        server.process.terminate()
+        _, err = server.process.communicate()
+    assert server.process.returncode == 0
+    assert [line for line in err.splitlines() if not line.startswith("{")] == []
 
 
 def test_a_port_that_is_taken_stops_the_start_with_a_sentence(tmp_path: Path) -> None:

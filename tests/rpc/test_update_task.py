@@ -144,6 +144,15 @@ def test_a_status_in_the_mask_needs_a_value(api: Api, mask: list[str]) -> None:
     assert task == api.get(task.id)
 
 
+def test_a_mask_of_thousands_of_unknown_paths_is_refused_in_a_few_words(api: Api) -> None:
+    task = api.create()
+    with refused(StatusCode.INVALID_ARGUMENT, "INVALID_FIELD") as refusal:
+        api.update(task.id, ["x" * 40] * 1500, title="Buy oat milk")
+    assert refusal.fields == ["update_mask"]
+    assert "and 1499 more" in refusal.message
+    assert len(refusal.message) < 300
+
+
 def test_a_full_replacement_clears_the_description_and_keeps_the_status(api: Api) -> None:
     task = api.complete(api.create("Buy milk", "Two litres").id)
     assert written(api.update(task.id, ["*"], title="Sow oats")) == ("Sow oats", "", COMPLETE)

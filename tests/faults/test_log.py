@@ -1,0 +1,38 @@
+"""What is written to the log when something goes wrong: enough to find out why, and nothing that users wrote."""
+
+import json
+from pathlib import Path
+
+import psycopg
+import pytest
+from grpc import StatusCode
+
+from tests.postgres import fresh_database
+from tests.process.starting import serving
+from tests.running import refused
+
+SECRET = "what nobody else may read"
+
+
+@pytest.mark.parametrize("style", ["json", "console"])
+def test_a_fault_is_logged_with_its_stack_and_without_what_users_wrote(
+    tmp_path: Path, postgres: str, style: str
+) -> None:
+    with fresh_database(postgres) as url:
+        arguments = ["--database-url", url, "--migrate", "--log-format", style]
+        with serving(tmp_path, arguments) as server, server.api() as api:
+            api.create(SECRET, SECRET)
+            with psycopg.connect(url, autocommit=True) as admin:
+                admin.execute("ALTER TABLE tasks RENAME TO others")
+            with refused(StatusCode.INTERNAL, "INTERNAL") as refusal:
+                api.create(SECRET, SECRET)
+            server.process.terminate()
+            _, log = server.process.communicate()
+    error_id = refusal.message.rpartition(" ")[2].rstrip(".")
+    assert error_id in log
+    assert "UndefinedTable" in log
+    assert SECRET not in log
+    if style == "json":
+        [line] = [json.loads(line) for line in log.splitlines() if error_id in line]
+        assert (line["level"], line["reason"], line["user"]) == ("error", "INTERNAL", api.user)
+        assert line["exception"][0]["frames"]

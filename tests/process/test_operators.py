@@ -1,0 +1,112 @@
+"""What operators get wrong, and the sentence that each gets instead of a traceback."""
+
+import socket
+from collections.abc import Iterator
+from pathlib import Path
+from uuid import uuid4
+
+import psycopg
+import pytest
+from psycopg.conninfo import make_conninfo
+
+from service.db.schema import Schema
+from service.db.url import parse_database_url
+from tests.postgres import fresh_database
+from tests.process.starting import run, serving
+
+
+@pytest.fixture
+def url(postgres: str) -> Iterator[str]:
+    with fresh_database(postgres) as url:
+        yield url
+
+
+@pytest.fixture
+def role(url: str) -> Iterator[str]:
+    """A role without any rights."""
+    name = f"role_{uuid4().hex}"
+    with psycopg.connect(url, autocommit=True) as admin:
+        admin.execute(f"CREATE ROLE {name} LOGIN")
+        yield name
+        admin.execute(f"DROP OWNED BY {name}")
+        admin.execute(f"DROP ROLE {name}")
+
+
+def sentence(folder: Path, *command: str) -> str:
+    """What a command that must fail says."""
+    answer = run(*command, folder=folder)
+    assert answer.returncode == 1, answer
+    assert "Traceback" not in answer.stderr
+    assert answer.stdout == ""
+    return answer.stderr
+
+
+def test_a_role_that_may_not_make_tables(tmp_path: Path, url: str, role: str) -> None:
+    said = sentence(tmp_path, "migrate", "up", "--database-url", make_conninfo(url, user=role))
+    assert "refused: permission denied for schema public" in said
+
+
+def test_a_role_that_may_not_write(tmp_path: Path, url: str, role: str) -> None:
+    Schema(parse_database_url(url)).up()
+    theirs = make_conninfo(url, user=role)
+    with psycopg.connect(url, autocommit=True) as admin:
+        assert "refused: permission denied" in sentence(tmp_path, "check", "--database-url", theirs)
+        admin.execute(f"GRANT SELECT ON alembic_version, tasks, users TO {role}")
+        assert "GRANT INSERT ON tasks" in sentence(tmp_path, "check", "--database-url", theirs)
+        assert "GRANT INSERT ON tasks" in sentence(tmp_path, "serve", "--database-url", theirs)
+        admin.execute(f"GRANT INSERT, UPDATE, DELETE ON tasks TO {role}")
+        assert "GRANT INSERT ON users" in sentence(tmp_path, "check", "--database-url", theirs)
+        assert run("check", "--database-url", theirs, "--users", "known", folder=tmp_path).returncode == 0
+
+
+def test_a_database_with_somebody_elses_tables(tmp_path: Path, url: str) -> None:
+    with psycopg.connect(url, autocommit=True) as admin:
+        admin.execute("CREATE TABLE users (name text)")
+    assert 'refused: relation "users" already exists' in sentence(tmp_path, "migrate", "up", "--database-url", url)
+
+
+def test_a_folder_that_cannot_be_made(tmp_path: Path) -> None:
+    (tmp_path / "file").touch()
+    said = sentence(tmp_path, "serve", "--database-url", "sqlite:///file/taskwell.db")
+    assert "TASKWELL_DATABASE_URL" in said
+
+
+def test_a_folder_in_the_place_of_the_file(tmp_path: Path) -> None:
+    (tmp_path / "taskwell.db").mkdir()
+    assert "cannot reach the database" in sentence(tmp_path, "serve")
+
+
+def test_a_name_that_is_taken_under_another_address(tmp_path: Path) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        port = taken.getsockname()[1]
+        assert "in use" in sentence(tmp_path, "serve", "--grpc-address", f"localhost:{port}")
+
+
+def test_an_env_file_that_is_no_text(tmp_path: Path) -> None:
+    (tmp_path / ".env").write_bytes(b"TASKWELL_USERS=\xff\xfe")
+    answer = run("config", folder=tmp_path)
+    assert (answer.returncode, answer.stdout) == (2, "")
+    assert answer.stderr.startswith("taskwell: the file .env cannot be read as UTF-8 text")
+
+
+def test_a_setting_that_is_nearly_one_of_ours(tmp_path: Path) -> None:
+    answer = run("config", folder=tmp_path, TASKWELL_GRPC_ADRESS="127.0.0.1:1")
+    assert (answer.returncode, answer.stdout) == (2, "")
+    assert "TASKWELL_GRPC_ADRESS: there is no such setting; did you mean TASKWELL_GRPC_ADDRESS?" in answer.stderr
+
+
+def test_what_kubernetes_injects_for_a_service_named_taskwell_is_no_setting(tmp_path: Path) -> None:
+    injected = {
+        "TASKWELL_SERVICE_HOST": "10.0.0.1",
+        "TASKWELL_SERVICE_PORT": "50051",
+        "TASKWELL_PORT": "tcp://10.0.0.1:50051",
+        "TASKWELL_PORT_50051_TCP_ADDR": "10.0.0.1",
+        "TASKWELL_GRPC_SERVICE_HOST": "10.0.0.1",
+    }
+    assert run("config", folder=tmp_path, **injected).returncode == 0
+
+
+def test_a_probe_takes_no_way_around_by_a_proxy(tmp_path: Path) -> None:
+    with serving(tmp_path) as server:
+        answer = run("health", "--grpc-address", server.address, folder=tmp_path, http_proxy="http://127.0.0.1:9")
+    assert answer.stdout == "SERVING\n"
