@@ -4,6 +4,7 @@ from functools import lru_cache
 from typing import Any
 
 from sqlalchemy import (
+    CTE,
     BigInteger,
     ColumnElement,
     Dialect,
@@ -126,7 +127,8 @@ class Statements:
         return union_all(found.join(asked.cte, by_request), found.join(asked.cte, _same_task(asked)))
 
     def _update(self) -> Executable:
-        new = self.changes.c
+        locked = _locked(self.changes)
+        new = locked.c
         title = func.coalesce(new.title, tasks.c.title)
         description = func.coalesce(new.description, tasks.c.description)
         status = func.coalesce(new.status, tasks.c.status)
@@ -145,7 +147,7 @@ class Statements:
                 ),
             )
             .where(
-                _same_task(self.changes),
+                _same_task(locked),
                 or_(new.version.is_(None), new.version == tasks.c.version),
                 or_(title != tasks.c.title, description != tasks.c.description, status != tasks.c.status),
             )
@@ -155,7 +157,7 @@ class Statements:
     def _delete(self) -> Executable:
         # Two conditions on the same rows: the first finds them by the primary key, the second compares the version.
         # One EXISTS alone would have both databases read the whole table.
-        gone = self.removals
+        gone = _locked(self.removals)
         any_version = or_(gone.c.version.is_(None), gone.c.version == tasks.c.version)
         return (
             delete(tasks)
@@ -167,7 +169,16 @@ class Statements:
         )
 
 
-def _same_task(rows: RowSet) -> ColumnElement[bool]:
+def _locked(rows: RowSet) -> CTE:
+    """These rows, their tasks locked in the order of their keys, or two sets could each wait for a task of the other.
+
+    SQLite locks no rows and drops the clause.
+    """
+    order = (tasks.c.user_id, tasks.c.id)
+    return select(rows.cte).join(tasks, _same_task(rows)).order_by(*order).with_for_update(of=tasks).cte("locked")
+
+
+def _same_task(rows: RowSet | CTE) -> ColumnElement[bool]:
     return and_(tasks.c.user_id == rows.c.user_id, tasks.c.id == rows.c.id)
 
 

@@ -84,7 +84,7 @@ class SqlTaskStore:
                 task.request_digest,
                 task.created_at,
             )
-            for task in tasks
+            for task in sorted(tasks, key=_create_order)
         )
         if self._known_users_only:
             rows = await self._database.write(self._sql.create, parameters=parameters, repeatable=True)
@@ -170,6 +170,14 @@ async def _in_rounds(settle: Callable[[Sequence[Any]], Any], requests: Sequence[
         if not left:
             return outcomes
     raise DatabaseUnavailable
+
+
+def _create_order(task: NewTask) -> tuple[str, str]:
+    """One order for unique keys everywhere: two sets of equal requests then wait for each other in one direction only.
+
+    Equal requests within a set keep the order in which they came.
+    """
+    return task.user_id, task.request_id or ""
 
 
 def _task(row: Iterable[Any]) -> Task:
