@@ -60,7 +60,7 @@ class Service:
             ),
         )
         known_users_only = settings.users == "known"
-        tasks = Tasks(
+        self._tasks = Tasks(
             SqlTaskStore(self._database, known_users_only=known_users_only),
             clock=lambda: datetime.now(UTC),
             new_id=lambda: str(uuid_utils.uuid7()),
@@ -81,7 +81,7 @@ class Service:
             ),
             options=server_options(settings),
         )
-        tasks_pb2_grpc.add_TaskServiceServicer_to_server(TaskServicer(tasks), self._server)
+        tasks_pb2_grpc.add_TaskServiceServicer_to_server(TaskServicer(self._tasks), self._server)
         health_pb2_grpc.add_HealthServicer_to_server(self._health, self._server)
         if settings.reflection != "off":
             add_reflection(self._server, (TASK_SERVICE, HEALTH))

@@ -1,12 +1,13 @@
 """The rules: six methods, and what they need of a store. Knows nothing of gRPC or SQL."""
 
 import hashlib
-from collections.abc import Callable, Sequence
+from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import replace
 from datetime import datetime
 from typing import Protocol, TypeVar
 
 from service import rules
+from service.coalescer import Coalescer, Gathering
 from service.errors import CallerUnknown, InvalidArgument, RequestError, TaskNotFound, Violation
 from service.model import (
     Caller,
@@ -76,8 +77,15 @@ class Tasks:
         clock: Callable[[], datetime],
         new_id: Callable[[], str],
         known_users_only: bool = False,
+        gathering: Gathering | None = None,
     ) -> None:
         self._store = store
+        owner = _user_id
+        self._get = Coalescer(store.get, owner=owner, gathering=gathering)
+        self._create = Coalescer(store.create, owner=owner, gathering=gathering)
+        # Complete is an update too: what is asked of one task is done in the order of its arrival.
+        self._update = Coalescer(store.update, owner=owner, key=_key, gathering=gathering)
+        self._delete = Coalescer(store.delete, owner=owner, key=_key, gathering=gathering)
         self._clock = clock
         self._new_id = new_id
         self._known_users_only = known_users_only
@@ -100,14 +108,11 @@ class Tasks:
             request_id=request_id.lower() or None,
             request_digest=_content_digest(draft) if request_id else None,
         )
-        [outcome] = await self._store.create([task])
-        return _unwrap(outcome)
+        return await self._create.submit(task)
 
     async def get(self, caller: Caller, task_id: str) -> Task:
         rules.refuse(rules.task_id("id", task_id))
-        [outcome] = await self._store.get([TaskKey(caller.user_id, task_id.lower())])
-        await self._refuse_stranger(caller, outcome)
-        return _unwrap(outcome)
+        return await self._of_known(caller, self._get.submit(TaskKey(caller.user_id, task_id.lower())))
 
     async def list(self, caller: Caller, *, page_size: int, page_token: str, status: int, order_by: str) -> TaskPage:
         rules.refuse(
@@ -128,7 +133,7 @@ class Tasks:
             query = _continue(query, page_token)
         tasks = await self._read(query)
         if not tasks:
-            await self._refuse_stranger(caller, TaskNotFound())
+            await self._refuse_stranger(caller)
         page = tasks[: min(size, rules.fitting(tasks))]
         if len(page) == len(tasks):
             return TaskPage(page, "")
@@ -164,7 +169,7 @@ class Tasks:
             status=TaskStatus(draft.status) if "status" in written else None,
             version=version_of(etag),
         )
-        return await self._change(caller, change)
+        return await self._of_known(caller, self._update.submit(change))
 
     async def complete(self, caller: Caller, task_id: str, *, etag: str) -> Task:
         rules.refuse(rules.task_id("id", task_id))
@@ -175,33 +180,44 @@ class Tasks:
             status=TaskStatus.COMPLETE,
             version=version_of(etag),
         )
-        return await self._change(caller, change)
+        return await self._of_known(caller, self._update.submit(change))
 
     async def delete(self, caller: Caller, task_id: str, *, etag: str, allow_missing: bool) -> None:
         rules.refuse(rules.task_id("id", task_id))
         removal = TaskRemoval(caller.user_id, task_id.lower(), version_of(etag))
-        [outcome] = await self._store.delete([removal])
-        await self._refuse_stranger(caller, outcome)
-        if not (allow_missing and isinstance(outcome, TaskNotFound)):
-            _unwrap(outcome)
+        try:
+            await self._of_known(caller, self._delete.submit(removal))
+        except TaskNotFound:
+            if not allow_missing:
+                raise
 
-    async def _change(self, caller: Caller, change: TaskChange) -> Task:
-        [outcome] = await self._store.update([change])
-        await self._refuse_stranger(caller, outcome)
-        return _unwrap(outcome)
+    async def drain(self) -> None:
+        """Return when every call that was taken on has been answered."""
+        for coalescer in (self._get, self._create, self._update, self._delete):
+            await coalescer.drain()
 
-    async def _refuse_stranger(self, caller: Caller, outcome: object) -> None:
+    async def _of_known(self, caller: Caller, result: Awaitable[T]) -> T:
+        """The result, but CallerUnknown in the place of TaskNotFound where that is the reason."""
+        try:
+            return await result
+        except TaskNotFound:
+            await self._refuse_stranger(caller)
+            raise
+
+    async def _refuse_stranger(self, caller: Caller) -> None:
         # Who has a task has a row, so the users table is asked only where nothing was found.
-        if self._known_users_only and isinstance(outcome, TaskNotFound):
+        if self._known_users_only:
             [known] = await self._store.knows([caller.user_id])
             if not known:
                 raise CallerUnknown
 
 
-def _unwrap(outcome: T | RequestError) -> T:
-    if isinstance(outcome, RequestError):
-        raise outcome
-    return outcome
+def _user_id(request: TaskKey | NewTask | TaskChange | TaskRemoval) -> str:
+    return request.user_id
+
+
+def _key(request: TaskChange | TaskRemoval) -> TaskKey:
+    return request.key
 
 
 def _continue(query: TaskQuery, page_token: str) -> TaskQuery:

@@ -1,0 +1,213 @@
+"""The coalescer's promises, each with a test that fails when it is broken. Sets are let go by hand, never by time."""
+
+import asyncio
+from collections.abc import Sequence
+
+import pytest
+
+from service.coalescer import Coalescer, Gathering
+from service.errors import DatabaseUnavailable, Overloaded, TaskNotFound
+
+Request = tuple[str, object]
+"""An owner and what they ask."""
+
+
+class Operation:
+    """A set operation that holds every set until it is let go, and remembers what it was asked."""
+
+    def __init__(self, *, holds: bool = True) -> None:
+        self.sets: list[list[Request]] = []
+        self.poison: set[object] = set()
+        self.failure: Exception = ValueError("poisoned")
+        self._holds = holds
+        self._gates: list[asyncio.Event] = []
+        self._called = asyncio.Condition()
+
+    async def __call__(self, requests: Sequence[Request]) -> list[str | Exception]:
+        self.sets.append(list(requests))
+        gate = asyncio.Event()
+        self._gates.append(gate)
+        async with self._called:
+            self._called.notify_all()
+        if self._holds:
+            await gate.wait()
+        if any(asked in self.poison for _, asked in requests):
+            raise self.failure
+        return [TaskNotFound() if asked == "missing" else f"done {asked}" for _, asked in requests]
+
+    async def called(self, times: int) -> None:
+        """Return when the operation was called so many times."""
+        async with self._called:
+            await asyncio.wait_for(self._called.wait_for(lambda: len(self.sets) >= times), 10)
+
+    def let_go(self) -> None:
+        """Let every set that is held return, and every later one."""
+        self._holds = False
+        for gate in self._gates:
+            gate.set()
+
+
+def coalescer(operation: Operation, *, keyed: bool = False, **how: float) -> Coalescer[Request, str]:
+    gathering = Gathering(**{"overlap": 1, **how})  # type: ignore[arg-type]
+    key = (lambda request: request) if keyed else None
+    return Coalescer(operation, owner=lambda request: request[0], key=key, gathering=gathering)
+
+
+async def settle() -> None:
+    """Let everything run that can."""
+    for _ in range(20):
+        await asyncio.sleep(0)
+
+
+def start(calls: Coalescer[Request, str], *requests: Request) -> list[asyncio.Task[str]]:
+    return [asyncio.ensure_future(calls.submit(request)) for request in requests]
+
+
+async def test_what_arrives_while_a_set_is_under_way_goes_together_in_the_next() -> None:
+    operation = Operation()
+    calls = coalescer(operation)
+    first = start(calls, ("a", 1))
+    await operation.called(1)
+    others = start(calls, ("a", 2), ("b", 3), ("c", 4))
+    await settle()
+    assert operation.sets == [[("a", 1)]]
+    operation.let_go()
+    assert await asyncio.gather(*first, *others) == ["done 1", "done 2", "done 3", "done 4"]
+    assert operation.sets == [[("a", 1)], [("a", 2), ("b", 3), ("c", 4)]]
+
+
+async def test_a_result_is_given_after_the_operation_has_returned_and_not_before() -> None:
+    operation = Operation()
+    [call] = start(coalescer(operation), ("a", 1))
+    await operation.called(1)
+    await settle()
+    assert not call.done()
+    operation.let_go()
+    assert await call == "done 1"
+
+
+async def test_a_call_is_not_part_of_a_set_that_was_sent_before_it() -> None:
+    operation = Operation()
+    calls = coalescer(operation)
+    first = start(calls, ("a", 1))
+    await operation.called(1)
+    second = start(calls, ("a", 1))
+    operation.let_go()
+    await asyncio.gather(*first, *second)
+    assert operation.sets == [[("a", 1)], [("a", 1)]]
+
+
+async def test_an_outcome_that_is_an_exception_is_raised_to_its_caller_alone() -> None:
+    calls = coalescer(Operation(holds=False))
+    fine, missing = await asyncio.gather(*start(calls, ("a", 1), ("a", "missing")), return_exceptions=True)
+    assert fine == "done 1"
+    assert isinstance(missing, TaskNotFound)
+
+
+async def test_a_poisoned_call_harms_itself_alone() -> None:
+    operation = Operation(holds=False)
+    operation.poison = {2}
+    calls = coalescer(operation)
+    outcomes = await asyncio.gather(*start(calls, ("a", 1), ("b", 2), ("c", 3)), return_exceptions=True)
+    assert [str(outcome) for outcome in outcomes] == ["done 1", "poisoned", "done 3"]
+    assert operation.sets == [[("a", 1), ("b", 2), ("c", 3)], [("a", 1)], [("b", 2)], [("c", 3)]]
+
+
+async def test_without_a_database_a_set_is_not_run_again_call_by_call() -> None:
+    operation = Operation(holds=False)
+    operation.poison, operation.failure = {1}, DatabaseUnavailable()
+    outcomes = await asyncio.gather(*start(coalescer(operation), ("a", 1), ("b", 2)), return_exceptions=True)
+    assert [type(outcome) for outcome in outcomes] == [DatabaseUnavailable] * 2
+    assert len(operation.sets) == 1
+
+
+async def test_calls_with_one_key_run_one_after_the_other_in_the_order_of_their_arrival() -> None:
+    operation = Operation()
+    calls = coalescer(operation, keyed=True, overlap=100)
+    first = start(calls, ("a", 1))
+    await operation.called(1)
+    others = start(calls, ("a", 1), ("a", 2), ("b", 1))
+    await operation.called(2)
+    await settle()
+    # What the same owner asked for behind it waits too: their order is kept.
+    assert operation.sets == [[("a", 1)], [("b", 1)]]
+    operation.let_go()
+    await asyncio.gather(*first, *others)
+    assert operation.sets[2:] == [[("a", 1), ("a", 2)]]
+
+
+async def test_a_call_whose_caller_is_gone_is_dropped_before_it_is_sent() -> None:
+    operation = Operation()
+    calls = coalescer(operation)
+    first = start(calls, ("a", 1))
+    await operation.called(1)
+    gone, waits = start(calls, ("a", 2), ("a", 3))
+    await settle()
+    gone.cancel()
+    operation.let_go()
+    assert await asyncio.gather(*first, waits) == ["done 1", "done 3"]
+    assert operation.sets == [[("a", 1)], [("a", 3)]]
+
+
+async def test_a_caller_that_goes_while_its_set_is_under_way_harms_no_other() -> None:
+    operation = Operation()
+    calls = coalescer(operation)
+    gone, waits = start(calls, ("a", 1), ("b", 2))
+    await operation.called(1)
+    gone.cancel()
+    operation.let_go()
+    assert await waits == "done 2"
+
+
+async def test_what_waits_is_bounded_and_one_call_more_is_refused_at_once() -> None:
+    operation = Operation()
+    calls = coalescer(operation, max_waiting=2)
+    first = start(calls, ("a", 1))
+    await operation.called(1)
+    waiting = start(calls, ("a", 2), ("a", 3))
+    await settle()
+    with pytest.raises(Overloaded):
+        await calls.submit(("a", 4))
+    operation.let_go()
+    await asyncio.gather(*first, *waiting)
+    assert await calls.submit(("a", 5)) == "done 5"
+
+
+async def test_owners_take_turns() -> None:
+    operation = Operation()
+    calls = coalescer(operation, max_set=3)
+    first = start(calls, ("x", 0))
+    await operation.called(1)
+    flood = start(calls, *(("flood", number) for number in range(10)))
+    single = start(calls, ("single", 1))
+    await settle()
+    operation.let_go()
+    await asyncio.gather(*first, *flood, *single)
+    assert operation.sets[1] == [("flood", 0), ("single", 1), ("flood", 1)]
+    assert all(len(each) <= 3 for each in operation.sets)
+
+
+async def test_drain_returns_when_everything_that_was_asked_is_answered() -> None:
+    operation = Operation()
+    calls = coalescer(operation)
+    asked = start(calls, ("a", 1))
+    await operation.called(1)
+    asked += start(calls, ("a", 2), ("b", 3))
+    drained = asyncio.ensure_future(calls.drain())
+    await settle()
+    assert not drained.done()
+    operation.let_go()
+    await drained
+    assert all(call.done() for call in asked)
+
+
+async def test_next_to_nothing_is_not_gathered() -> None:
+    operation = Operation()
+    calls = coalescer(operation, overlap=2)
+    asked = start(calls, ("a", 1))
+    await operation.called(1)
+    asked += start(calls, ("b", 2))
+    await operation.called(2)
+    operation.let_go()
+    await asyncio.gather(*asked)
+    assert operation.sets == [[("a", 1)], [("b", 2)]]
