@@ -6,6 +6,7 @@ import os
 import signal
 import socket
 import time
+from contextlib import suppress
 from datetime import UTC, datetime
 
 import grpc
@@ -107,6 +108,8 @@ class Service:
         await asyncio.sleep(_LAST_WORDS)
         self._streams.end()
         await self._server.stop(max(0.0, ends - time.monotonic()))
+        with suppress(TimeoutError):
+            await asyncio.wait_for(self._tasks.drain(), max(_LAST_WORDS, ends - time.monotonic()))
         await self._database.close(max(_LAST_WORDS, ends - time.monotonic()))
 
 

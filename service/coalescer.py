@@ -1,7 +1,7 @@
 """Many concurrent calls, one set operation.
 
-Whoever calls `submit` waits for their own result; behind it, what arrived meanwhile is sent as one set. This module knows
-nothing of tasks or SQL. What it promises (tests/rules/test_coalescer.py has a test for each):
+Whoever calls `submit` waits for their own result; behind it, what arrived meanwhile is sent as one set. This module
+knows nothing of tasks or SQL. What it promises (tests/rules/test_coalescer.py has a test for each):
 
 - A result is given when the operation has returned, not before; a call sees what was written before it was submitted.
 - A set that fails is run again call by call, so that a poisoned call harms itself alone.
@@ -9,18 +9,20 @@ nothing of tasks or SQL. What it promises (tests/rules/test_coalescer.py has a t
 - A call whose caller is gone (cancelled, deadline passed) is dropped before it is sent.
 - What waits is bounded; one call more is refused at once.
 - Owners take turns: one owner's flood does not starve another's single call.
+- A set that takes long, because of a row that somebody else has locked, holds up nobody but its own callers.
 
-When to send is the whole art. A set of one costs a round trip, so does one of sixty-four; waiting pays only while calls
-are on their way. After a set has been answered, its callers come back within moments: so the next set is sent as soon as
-as many are waiting as there were the last time, or as soon as a look around the event loop finds nobody new. While next
-to nothing is under way, nothing is gathered at all.
+When to send is the whole art. A set of one costs a round trip, so does one of sixty-four; waiting pays only while
+calls are on their way. After a set has been answered, its callers come back within moments: so the next set is sent as
+soon as as many are waiting as there were the last time, or as soon as a look around the event loop finds nobody new.
+While next to nothing is under way, nothing is gathered at all.
 """
 
 from __future__ import annotations
 
 import asyncio
 from collections import OrderedDict, deque
-from collections.abc import Awaitable, Callable, Hashable, Sequence
+from collections.abc import Awaitable, Callable, Hashable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Generic, TypeVar
 
@@ -32,7 +34,7 @@ R = TypeVar("R")
 
 @dataclass(frozen=True, slots=True)
 class Gathering:
-    """How calls are gathered. The defaults were measured; bench/README.md has the figures."""
+    """How calls are gathered."""
 
     max_set: int = 256
     """The most calls in one set."""
@@ -44,6 +46,8 @@ class Gathering:
     """How long one look around for new calls takes (s)."""
     linger: float = 0.004
     """The longest that a set is held back (s)."""
+    patience: float = 0.05
+    """How long a set may be under way before others go past it (s)."""
 
 
 class _Call(Generic[Q, R]):
@@ -56,10 +60,10 @@ class _Call(Generic[Q, R]):
 
 
 class Coalescer(Generic[Q, R]):
-    """Turns single calls into calls of `operation`, which takes many requests and answers an outcome for each, in order.
+    """Turns single calls into calls of `operation`, which takes many requests and answers an outcome each, in order.
 
-    An outcome that is an exception is raised to its caller. `owner` names who takes turns with others; `key`, where it is
-    given, names what two calls may not do at once.
+    An outcome that is an exception is raised to its caller. `owner` names who takes turns with others; `key`, where it
+    is given, names what two calls may not do at once.
     """
 
     def __init__(
@@ -79,6 +83,7 @@ class Coalescer(Generic[Q, R]):
         self._under_way = 0
         self._sets: set[asyncio.Task[None]] = set()
         self._busy_keys: set[Hashable] = set()
+        self._parked: dict[Hashable, deque[_Call[Q, R]]] = {}
         self._looking = False
         self._looked_at = 0
         self._gathering_since = 0.0
@@ -140,39 +145,60 @@ class Coalescer(Generic[Q, R]):
     def _take(self) -> list[_Call[Q, R]]:
         """The next set: from every owner in turn their oldest call, around and around, until it is full."""
         calls: list[_Call[Q, R]] = []
-        held: list[Hashable] = []
         while self._queues and len(calls) < self._how.max_set:
             owner, queue = self._queues.popitem(last=False)
-            call = queue[0]
-            if call.result.done():
-                pass  # the caller is gone
-            elif call.key is not None and call.key in self._busy_keys:
-                # Their order is kept by waiting; so does what this owner asked for after it.
-                self._queues[owner] = queue
-                self._queues.move_to_end(owner)
-                held.append(owner)
-                if len(held) >= len(self._queues):
-                    break
-                continue
-            else:
-                calls.append(call)
-                if call.key is not None:
-                    self._busy_keys.add(call.key)
-            held.clear()
-            queue.popleft()
-            self._waiting -= 1
+            call = queue.popleft()
             if queue:
                 self._queues[owner] = queue
+            if call.result.done():  # the caller is gone
+                self._waiting -= 1
+                if call.key not in self._busy_keys:
+                    self._release(call.key)
+            elif call.key is not None and call.key in self._busy_keys:
+                self._parked.setdefault(call.key, deque()).append(call)
+            else:
+                calls.append(call)
+                self._waiting -= 1
+                if call.key is not None:
+                    self._busy_keys.add(call.key)
         return calls
 
+    def _release(self, key: Hashable) -> None:
+        """Let the next call with this key come, before all that its owner has asked for since."""
+        self._busy_keys.discard(key)
+        if parked := self._parked.get(key):
+            call = parked.popleft()
+            if not parked:
+                del self._parked[key]
+            self._queues.setdefault(self._owner(call.request), deque()).appendleft(call)
+
     async def _run(self, calls: list[_Call[Q, R]]) -> None:
-        try:
-            await self._answer(calls)
-        finally:
-            self._under_way -= len(calls)
-            if self._key:
-                self._busy_keys.difference_update(call.key for call in calls)
+        with self._counted(len(calls)):
+            try:
+                await self._answer(calls)
+            finally:
+                for call in calls:
+                    if call.key is not None:
+                        self._release(call.key)
+
+    @contextmanager
+    def _counted(self, size: int) -> Iterator[None]:
+        """Count these calls as under way until the block is left, or until their set has taken too long."""
+        counted = True
+
+        def uncount() -> None:
+            nonlocal counted
+            if counted:
+                counted = False
+                self._under_way -= size
             self._wake()
+
+        slow = asyncio.get_running_loop().call_later(self._how.patience, uncount)
+        try:
+            yield
+        finally:
+            slow.cancel()
+            uncount()
 
     async def _answer(self, calls: list[_Call[Q, R]]) -> None:
         try:

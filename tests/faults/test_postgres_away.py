@@ -137,6 +137,20 @@ def test_calls_wait_for_a_connection_and_are_unavailable_when_none_comes(url: st
         assert task == held.result()
 
 
+def test_a_row_that_somebody_else_has_locked_holds_up_its_own_task_alone(url: str) -> None:
+    with serving(url) as api, psycopg.connect(url) as other:
+        locked, free, theirs = api.create(), api.create(), api.as_user().create()
+        other.execute("SELECT 1 FROM tasks WHERE id = %s FOR UPDATE", [locked.id])
+        held = [api.start("CompleteTask", tasks_pb2.CompleteTaskRequest(id=locked.id)) for _ in range(5)]
+        until_waiting(url)
+        assert api.update(free.id, title="Changed").title == "Changed"
+        assert api.get(locked.id) == locked
+        assert api.as_user().create().id != theirs.id
+        assert not any(call.done() for call in held)
+        other.rollback()
+        assert {call.result().etag for call in held} == {"2"}
+
+
 def test_a_call_that_its_caller_gave_up_harms_no_other(url: str) -> None:
     with serving(url, database_pool_size=2, database_max_overflow=0) as api, psycopg.connect(url) as other:
         task = api.create()

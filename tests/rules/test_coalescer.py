@@ -126,14 +126,23 @@ async def test_calls_with_one_key_run_one_after_the_other_in_the_order_of_their_
     calls = coalescer(operation, keyed=True, overlap=100)
     first = start(calls, ("a", 1))
     await operation.called(1)
-    others = start(calls, ("a", 1), ("a", 2), ("b", 1))
+    others = start(calls, ("a", 1), ("a", 2), ("a", 1), ("b", 1))
     await operation.called(2)
     await settle()
-    # What the same owner asked for behind it waits too: their order is kept.
-    assert operation.sets == [[("a", 1)], [("b", 1)]]
+    assert operation.sets == [[("a", 1)], [("b", 1), ("a", 2)]]
     operation.let_go()
     await asyncio.gather(*first, *others)
-    assert operation.sets[2:] == [[("a", 1), ("a", 2)]]
+    assert operation.sets[2:] == [[("a", 1)], [("a", 1)]]
+
+
+async def test_a_later_call_does_not_overtake_one_that_waits_for_the_same_key() -> None:
+    operation = Operation(holds=False)
+    calls: Coalescer[Request, str] = Coalescer(
+        operation, owner=lambda request: request[0], key=lambda request: request[0], gathering=Gathering(overlap=100)
+    )
+    asked = start(calls, *(("a", number) for number in range(20)))
+    await asyncio.gather(*asked)
+    assert operation.sets == [[("a", number)] for number in range(20)]
 
 
 async def test_a_call_whose_caller_is_gone_is_dropped_before_it_is_sent() -> None:
@@ -147,6 +156,22 @@ async def test_a_call_whose_caller_is_gone_is_dropped_before_it_is_sent() -> Non
     operation.let_go()
     assert await asyncio.gather(*first, waits) == ["done 1", "done 3"]
     assert operation.sets == [[("a", 1)], [("a", 3)]]
+
+
+async def test_calls_that_waited_for_one_key_and_are_gone_do_not_stand_in_the_way() -> None:
+    operation = Operation()
+    calls = coalescer(operation, keyed=True, overlap=100)
+    first = start(calls, ("a", 1))
+    await operation.called(1)
+    gone = start(calls, ("a", 1), ("a", 1), ("a", 1))
+    await settle()
+    last = start(calls, ("a", 1))
+    await settle()
+    for call in gone:
+        call.cancel()
+    operation.let_go()
+    assert await asyncio.gather(*first, *last) == ["done 1", "done 1"]
+    assert len(operation.sets) == 2
 
 
 async def test_a_caller_that_goes_while_its_set_is_under_way_harms_no_other() -> None:
@@ -185,6 +210,18 @@ async def test_owners_take_turns() -> None:
     await asyncio.gather(*first, *flood, *single)
     assert operation.sets[1] == [("flood", 0), ("single", 1), ("flood", 1)]
     assert all(len(each) <= 3 for each in operation.sets)
+
+
+async def test_a_set_that_takes_long_holds_up_nobody_but_its_own_callers() -> None:
+    operation = Operation()
+    calls = coalescer(operation, keyed=True, patience=0.001)
+    locked = start(calls, ("a", 1))
+    await operation.called(1)
+    same, other = start(calls, ("a", 1), ("b", 2))
+    await operation.called(2)
+    assert operation.sets == [[("a", 1)], [("b", 2)]]
+    operation.let_go()
+    assert await asyncio.gather(*locked, same, other) == ["done 1", "done 1", "done 2"]
 
 
 async def test_drain_returns_when_everything_that_was_asked_is_answered() -> None:
