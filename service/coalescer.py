@@ -6,7 +6,8 @@ knows nothing of tasks or SQL. What it promises (tests/rules/test_coalescer.py h
 - A result is given when the operation has returned, not before; a call sees what was written before it was submitted.
 - A set that fails is run again call by call, so that a poisoned call harms itself alone.
 - No two calls with one `key` are under way at once; they run in the order of their arrival.
-- A call whose caller is gone (cancelled, deadline passed) is dropped before it is sent.
+- A call whose caller is gone (cancelled, deadline passed) is dropped before it is sent; a set whose callers are all
+  gone is cancelled.
 - What waits is bounded; one call more is refused at once.
 - Owners take turns: one owner's flood does not starve another's single call.
 - A set that takes long, because of a row that somebody else has locked, holds up nobody but its own callers.
@@ -51,12 +52,14 @@ class Gathering:
 
 
 class _Call(Generic[Q, R]):
-    __slots__ = ("key", "request", "result")
+    __slots__ = ("companions", "key", "request", "result", "sent")
 
     def __init__(self, request: Q, key: Hashable, result: asyncio.Future[R]) -> None:
         self.request = request
         self.key = key
         self.result = result
+        self.sent: asyncio.Task[None] | None = None
+        self.companions: Sequence[_Call[Q, R]] = ()
 
 
 class Coalescer(Generic[Q, R]):
@@ -102,7 +105,12 @@ class Coalescer(Generic[Q, R]):
         queue.append(call)
         self._waiting += 1
         self._wake()
-        return await call.result
+        try:
+            return await call.result
+        except asyncio.CancelledError:
+            if call.sent and all(each.result.done() for each in call.companions):
+                call.sent.cancel()  # nobody waits for any of them: what has not begun need not
+            raise
 
     async def drain(self) -> None:
         """Return when nothing waits and nothing is under way."""
@@ -139,6 +147,8 @@ class Coalescer(Generic[Q, R]):
         self._last_size = len(calls) + self._under_way
         self._under_way += len(calls)
         task = asyncio.get_running_loop().create_task(self._run(calls))
+        for call in calls:
+            call.sent, call.companions = task, calls
         self._sets.add(task)
         task.add_done_callback(self._sets.discard)
 

@@ -184,6 +184,21 @@ async def test_a_caller_that_goes_while_its_set_is_under_way_harms_no_other() ->
     assert await waits == "done 2"
 
 
+async def test_a_set_whose_callers_are_all_gone_is_cancelled() -> None:
+    operation = Operation()
+    calls = coalescer(operation, keyed=True)
+    gone = start(calls, ("a", 1), ("b", 2))
+    await operation.called(1)
+    for call in gone:
+        call.cancel()
+    await asyncio.gather(*gone, return_exceptions=True)
+    await calls.drain()
+    [after] = start(calls, ("a", 1))
+    await operation.called(2)
+    operation.let_go()
+    assert await after == "done 1"
+
+
 async def test_what_waits_is_bounded_and_one_call_more_is_refused_at_once() -> None:
     operation = Operation()
     calls = coalescer(operation, max_waiting=2)
