@@ -1,6 +1,7 @@
 """The command line: `taskwell serve | migrate | check | config | health`."""
 
 import asyncio
+import os
 import signal
 import sys
 from collections.abc import Callable
@@ -36,9 +37,15 @@ def main() -> int:
     if command not in COMMANDS:
         return _fail(f"there is no command {command!r}\n\n{USAGE}", status=2)
     try:
-        return COMMANDS[command](arguments)
+        status = COMMANDS[command](arguments)
+        sys.stdout.flush()
     except SettingsError as error:
         return _fail(str(error), status=2)
+    except BrokenPipeError:
+        # Whoever read us (`taskwell config | head`) has seen enough; Python would try to write the rest once more.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 1
+    return status
 
 
 def serve(arguments: list[str]) -> int:

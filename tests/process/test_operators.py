@@ -1,6 +1,8 @@
 """What operators get wrong, and the sentence that each gets instead of a traceback."""
 
+import os
 import socket
+import subprocess
 from collections.abc import Iterator
 from pathlib import Path
 from uuid import uuid4
@@ -12,7 +14,7 @@ from psycopg.conninfo import make_conninfo
 from service.db.schema import Schema
 from service.db.url import parse_database_url
 from tests.postgres import fresh_database
-from tests.process.starting import run, serving
+from tests.process.starting import COMMAND, run, serving
 
 
 @pytest.fixture
@@ -104,6 +106,16 @@ def test_what_kubernetes_injects_for_a_service_named_taskwell_is_no_setting(tmp_
         "TASKWELL_GRPC_SERVICE_HOST": "10.0.0.1",
     }
     assert run("config", folder=tmp_path, **injected).returncode == 0
+
+
+def test_a_reader_that_has_seen_enough_is_told_no_more(tmp_path: Path) -> None:
+    reading, writing = os.pipe()
+    os.close(reading)
+    with os.fdopen(writing, "w") as unread:
+        process = subprocess.run(
+            [*COMMAND, "config"], cwd=tmp_path, stdout=unread, stderr=subprocess.PIPE, timeout=30, check=False
+        )
+    assert process.stderr == b""
 
 
 def test_a_probe_takes_no_way_around_by_a_proxy(tmp_path: Path) -> None:

@@ -2,12 +2,14 @@
 
 from collections.abc import AsyncIterator
 
+import pytest
 import pytest_asyncio
 from sqlalchemy import text
 
 from service.db.engine import Database, PoolSettings
 from service.db.store import SqlTaskStore
 from service.db.url import parse_database_url
+from service.errors import DatabaseUnavailable
 from tests.store.making import new_task
 
 PREPARED = text("SELECT count(*) FROM pg_prepared_statements")
@@ -82,3 +84,12 @@ async def test_a_statement_that_stands_alone_is_its_own_transaction(single: Data
         assert raw is not None
         assert raw.autocommit
         assert raw.info.transaction_status.name == "IDLE"
+
+
+async def test_a_statement_that_takes_too_long_is_given_up_and_its_connection_is_not_lost(postgresql_url: str) -> None:
+    pool = PoolSettings(size=1, max_overflow=0, statement_timeout=0.2)
+    database = Database(parse_database_url(postgresql_url), pool)
+    with pytest.raises(DatabaseUnavailable):
+        await database.write(text("SELECT pg_sleep(60)"), parameters={}, repeatable=False)
+    assert list(await database.read(text("SELECT 1"), {})) == [(1,)]
+    await database.close()
