@@ -29,8 +29,7 @@ class TaskKey(NamedTuple):
     id: str
 
 
-@dataclass(frozen=True, slots=True)
-class Task:
+class Task(NamedTuple):
     """One task as it is stored. Times are UTC with microseconds; `version` grows by one with every change."""
 
     user_id: str

@@ -3,23 +3,33 @@
 import asyncio
 import select
 import time
-from collections.abc import Sequence
-from contextlib import AsyncExitStack
+from collections.abc import AsyncIterator, Iterable, Sequence
+from contextlib import asynccontextmanager, nullcontext, suppress
 from dataclasses import dataclass
 from typing import Any
 
+import aiosqlite
 import psycopg
-from sqlalchemy import AsyncAdaptedQueuePool, Dialect, ExceptionContext, Executable, Row, event
-from sqlalchemy.exc import DBAPIError, DisconnectionError
+from sqlalchemy import AsyncAdaptedQueuePool, Dialect, event
+from sqlalchemy.exc import DisconnectionError, InvalidatePoolError
 from sqlalchemy.exc import TimeoutError as PoolTimeoutError
-from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine, create_async_engine
+from sqlalchemy.ext.asyncio import AsyncEngine, create_async_engine
+from sqlalchemy.util import greenlet_spawn
 
-from service.db.failures import PREPARED_STATEMENT_SQLSTATES, Failure, failure_of, sqlstate_of
+from service.db.compiled import CompiledStatement, Parameters, Row
+from service.db.failures import (
+    DRIVER_ERRORS,
+    PREPARED_STATEMENT_SQLSTATES,
+    Failed,
+    Failure,
+    failure_of,
+    sqlstate_of,
+)
 from service.db.url import DatabaseUrl, PostgresServer, SqliteFile
 from service.errors import DatabaseUnavailable
 
-Rows = Sequence[Row[Any]]
-Parameters = dict[str, Any]
+Rows = Sequence[Row]
+Connection = psycopg.AsyncConnection[Any] | aiosqlite.Connection
 
 # How often a statement is run, at most, after conflicts or lost connections and where that is safe.
 _ATTEMPTS = 3
@@ -59,7 +69,8 @@ class PoolSettings:
 class Database:
     """Runs statements. Raises DatabaseUnavailable where the database cannot be reached, ForeignKeyBroken, or a fault.
 
-    A statement that stands alone is its own transaction: one round trip, no BEGIN and no COMMIT.
+    A statement that stands alone is its own transaction: one round trip, no BEGIN and no COMMIT. The connections are
+    those of an SQLAlchemy engine and its pool; the statements go straight to the driver.
     """
 
     def __init__(self, url: DatabaseUrl, pool: PoolSettings | None = None) -> None:
@@ -72,19 +83,19 @@ class Database:
         # SQLite takes one writer at a time: ours wait here, in order, and not in its busy loop.
         self._writer = asyncio.Lock() if isinstance(url, SqliteFile) else None
         self._running: set[asyncio.Task[Rows]] = set()
+        self._distrusts = False
         if isinstance(url, PostgresServer):
-            _check_idle_connections(self._engine, pool.ping_after)
-        event.listen(self._engine.sync_engine, "handle_error", self._notice)
+            self._check_connections(pool.ping_after)
 
     @property
     def dialect(self) -> Dialect:
         return self._engine.dialect
 
-    async def read(self, statement: Executable, parameters: Parameters) -> Rows:
+    async def read(self, statement: CompiledStatement, parameters: Parameters) -> Rows:
         """Run a statement that only reads; it is run again when a connection is lost."""
         return await self._run_again_if_safe((statement,), parameters, repeatable=True)
 
-    async def write(self, *statements: Executable, parameters: Parameters, repeatable: bool) -> Rows:
+    async def write(self, *statements: CompiledStatement, parameters: Parameters, repeatable: bool) -> Rows:
         """Run statements that write, several of them in one transaction, and answer the rows of the last.
 
         They are durable when this returns. `repeatable` says that they come to the same if they are run again after
@@ -99,25 +110,24 @@ class Database:
         await self._engine.dispose()
 
     async def _run_again_if_safe(
-        self, statements: Sequence[Executable], parameters: Parameters, *, repeatable: bool, writes: bool = False
+        self, statements: Sequence[CompiledStatement], parameters: Parameters, *, repeatable: bool, writes: bool = False
     ) -> Rows:
         for attempt in range(1, _ATTEMPTS + 1):
             try:
                 return await self._run(statements, parameters, writes=writes)
             except (PoolTimeoutError, OSError) as error:
                 raise DatabaseUnavailable from error
-            except DBAPIError as error:
-                failure = failure_of(error)
-                was_lost = failure is Failure.UNAVAILABLE and error.connection_invalidated
-                is_safe = failure in {Failure.NOT_DONE, Failure.CONFLICT} or (was_lost and repeatable)
+            except Failed as failed:
+                failure, cause = failed.failure, failed.__cause__
+                is_safe = failure in {Failure.NOT_DONE, Failure.CONFLICT} or (failure is Failure.LOST and repeatable)
                 if is_safe and attempt < _ATTEMPTS:
                     continue
-                if failure is Failure.FAULT:
-                    raise
-                raise (ForeignKeyBroken if failure is Failure.FOREIGN_KEY else DatabaseUnavailable) from error
+                if failure is Failure.FAULT and cause:
+                    raise cause  # noqa: B904 - the cause itself
+                raise (ForeignKeyBroken if failure is Failure.FOREIGN_KEY else DatabaseUnavailable) from cause
         raise AssertionError("the last attempt returns or raises")
 
-    async def _run(self, statements: Sequence[Executable], parameters: Parameters, *, writes: bool) -> Rows:
+    async def _run(self, statements: Sequence[CompiledStatement], parameters: Parameters, *, writes: bool) -> Rows:
         # In a task of its own, which a caller that gives up does not break off: that would cost the connection, and the
         # outcome of its statement would be unknown. What was not begun by then is not begun at all.
         wanted = asyncio.Event()
@@ -132,23 +142,40 @@ class Database:
             raise
 
     async def _run_if(
-        self, wanted: asyncio.Event, statements: Sequence[Executable], parameters: Parameters, *, writes: bool
+        self, wanted: asyncio.Event, statements: Sequence[CompiledStatement], parameters: Parameters, *, writes: bool
     ) -> Rows:
-        async with AsyncExitStack() as stack:
-            if writes and self._writer:
-                await stack.enter_async_context(self._writer)
+        async with self._writer if writes and self._writer else nullcontext():
             if not wanted.is_set():
                 return []
-            connection = await stack.enter_async_context(self._engine.connect())
-            if not wanted.is_set():
-                return []
-            async with asyncio.timeout(self._statement_timeout):
-                return await _execute(connection, statements, parameters)
+            async with self._connection() as connection:
+                if not wanted.is_set():
+                    return []
+                async with asyncio.timeout(self._statement_timeout):
+                    return await _execute(connection, statements, parameters)
 
     def _forget(self, task: asyncio.Task[Rows]) -> None:
         self._running.discard(task)
         if not task.cancelled():
             task.exception()  # looked at, so that asyncio does not complain where the caller was gone
+
+    @asynccontextmanager
+    async def _connection(self) -> AsyncIterator[Connection]:
+        """A connection of the pool for the length of the block, in which Failed stands for the driver's errors."""
+        try:
+            lent = await greenlet_spawn(self._engine.pool.connect)
+        except DRIVER_ERRORS as error:
+            raise Failed(failure_of(error)) from error
+        try:
+            yield lent.driver_connection  # type: ignore[misc]  # there is one until it is invalidated
+        except DRIVER_ERRORS as error:
+            failure = failure_of(error, lost=getattr(lent.driver_connection, "closed", False))
+            if failure in {Failure.LOST, Failure.NOT_DONE}:
+                self._prepares &= sqlstate_of(error) not in PREPARED_STATEMENT_SQLSTATES
+                self._distrusts = True
+                await greenlet_spawn(lent.invalidate, error)
+            raise Failed(failure) from error
+        finally:
+            await greenlet_spawn(lent.close)
 
     def _postgres_engine(self, url: PostgresServer, pool: PoolSettings) -> AsyncEngine:
         async def connect() -> psycopg.AsyncConnection[Any]:
@@ -163,34 +190,58 @@ class Database:
             **_engine_options(pool),
         )
 
-    def _notice(self, context: ExceptionContext) -> None:
-        """Part with a connection that is not lost but useless, and with all others like it."""
-        error = context.original_exception
-        if sqlstate_of(error) in PREPARED_STATEMENT_SQLSTATES:
-            self._prepares = False
-        if isinstance(context.sqlalchemy_exception, DBAPIError):
-            context.is_disconnect |= failure_of(context.sqlalchemy_exception) is Failure.NOT_DONE
+    def _check_connections(self, ping_after: float) -> None:
+        """Look at a connection when it is taken from the pool, at the price of one poll(2) and not of a round trip.
+
+        Input on an idle connection is the server's farewell: a restart, a timeout, a shutdown. After a longer rest, in
+        which a firewall may have forgotten the connection without a word, the server is asked. Where one connection
+        was found lost or useless, all that are as old are parted with.
+        """
+
+        def checked_in(_connection: object, record: Any) -> None:  # noqa: ANN401 - SQLAlchemy's types are private
+            record.info["idle_since"] = time.monotonic()
+
+        def checked_out(connection: Any, record: Any, _proxy: object) -> None:  # noqa: ANN401
+            if self._distrusts:
+                self._distrusts = False
+                raise InvalidatePoolError
+            if (idle_since := record.info.get("idle_since")) is None:
+                return
+            try:
+                if _has_input(connection.driver_connection):
+                    raise DisconnectionError
+                if time.monotonic() - idle_since > ping_after:
+                    self.dialect.do_ping(connection)
+            except psycopg.Error as error:
+                raise DisconnectionError from error
+
+        event.listen(self._engine.sync_engine, "checkin", checked_in)
+        event.listen(self._engine.sync_engine, "checkout", checked_out)
 
 
-async def _execute(connection: AsyncConnection, statements: Sequence[Executable], parameters: Parameters) -> Rows:
+async def _execute(connection: Connection, statements: Sequence[CompiledStatement], parameters: Parameters) -> Rows:
     *before, last = statements
     if not before:
-        return (await connection.execute(last, parameters)).all()
-    # IMMEDIATE: SQLite would otherwise refuse, at once and for good, a reader that wants to become the writer.
-    begin = "BEGIN IMMEDIATE" if connection.dialect.name == "sqlite" else "BEGIN"
-    await connection.exec_driver_sql(begin)
+        return last.read(await fetch(connection, last.text, last.bound(parameters)))
+    await fetch(connection, "BEGIN IMMEDIATE")
     try:
         for statement in before:
-            await connection.execute(statement, parameters)
-        rows = (await connection.execute(last, parameters)).all()
-        await connection.exec_driver_sql("COMMIT")
+            await fetch(connection, statement.text, statement.bound(parameters))
+        rows = last.read(await fetch(connection, last.text, last.bound(parameters)))
+        await fetch(connection, "COMMIT")
     except BaseException:
-        try:
-            await connection.exec_driver_sql("ROLLBACK")
-        except DBAPIError:  # undone already, or not to be reached: the first error is the one that says why
-            await connection.invalidate()
+        with suppress(*DRIVER_ERRORS):  # undone already, or not to be reached: the first error is the one that says why
+            await fetch(connection, "ROLLBACK")
         raise
     return rows
+
+
+async def fetch(connection: Connection, text: str, parameters: Parameters | None = None) -> Iterable[Row]:
+    """Run one statement and answer its rows, which it need not have."""
+    if isinstance(connection, aiosqlite.Connection):
+        return await connection.execute_fetchall(text, parameters)
+    cursor = await connection.cursor().execute(text, parameters)
+    return await cursor.fetchall() if cursor.description else ()
 
 
 def _engine_options(pool: PoolSettings) -> dict[str, Any]:
@@ -210,7 +261,7 @@ def _engine_options(pool: PoolSettings) -> dict[str, Any]:
 
 def _sqlite_engine(url: SqliteFile, pool: PoolSettings) -> AsyncEngine:
     url.path.parent.mkdir(parents=True, exist_ok=True)
-    engine = create_async_engine(f"sqlite+aiosqlite:///{url.path}", **_engine_options(pool))
+    engine = create_async_engine(f"sqlite+aiosqlite:///{url.path}", paramstyle="named", **_engine_options(pool))
     event.listen(engine.sync_engine, "connect", set_sqlite_pragmas)
     return engine
 
@@ -221,31 +272,6 @@ def set_sqlite_pragmas(connection: Any, _record: object) -> None:  # noqa: ANN40
     for pragma in SQLITE_PRAGMAS:
         cursor.execute(f"PRAGMA {pragma}")
     cursor.close()
-
-
-def _check_idle_connections(engine: AsyncEngine, ping_after: float) -> None:
-    """Look at a connection when it is taken from the pool, at the price of one poll(2) and not of a round trip.
-
-    Input on an idle connection is the server's farewell: a restart, a timeout, a shutdown. After a longer rest, in
-    which a firewall may have forgotten the connection without a word, the server is asked.
-    """
-
-    def checked_in(_connection: object, record: Any) -> None:  # noqa: ANN401 - SQLAlchemy's types are private
-        record.info["idle_since"] = time.monotonic()
-
-    def checked_out(connection: Any, record: Any, _proxy: object) -> None:  # noqa: ANN401
-        if (idle_since := record.info.get("idle_since")) is None:
-            return
-        try:
-            if _has_input(connection.driver_connection):
-                raise DisconnectionError
-            if time.monotonic() - idle_since > ping_after:
-                engine.dialect.do_ping(connection)
-        except psycopg.Error as error:
-            raise DisconnectionError from error
-
-    event.listen(engine.sync_engine, "checkin", checked_in)
-    event.listen(engine.sync_engine, "checkout", checked_out)
 
 
 def _has_input(connection: psycopg.AsyncConnection[Any]) -> bool:

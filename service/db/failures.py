@@ -4,7 +4,6 @@ import sqlite3
 from enum import Enum, auto
 
 import psycopg
-from sqlalchemy.exc import DBAPIError
 
 
 class Failure(Enum):
@@ -15,6 +14,9 @@ class Failure(Enum):
 
     NOT_DONE = auto()
     """The database cannot work on this connection and did nothing: safe to repeat on another."""
+
+    LOST = auto()
+    """The connection broke under a statement: whether a write took place is unknown; another one may do it."""
 
     CONFLICT = auto()
     """Undone because of other transactions: safe to repeat."""
@@ -69,14 +71,22 @@ _BY_SQLITE_NAME = {
 }
 
 
-def failure_of(error: DBAPIError) -> Failure:
-    """What this error means."""
-    cause = error.orig
-    if isinstance(cause, psycopg.Error):
-        return _postgres_failure(cause, lost=error.connection_invalidated)
-    if isinstance(cause, sqlite3.Error):
-        return _sqlite_failure(cause)
-    return Failure.UNAVAILABLE if error.connection_invalidated else Failure.FAULT
+class Failed(Exception):
+    """A statement failed; the driver's error is the cause."""
+
+    def __init__(self, failure: Failure) -> None:
+        super().__init__(failure.name)
+        self.failure = failure
+
+
+DRIVER_ERRORS = (psycopg.Error, sqlite3.Error)
+
+
+def failure_of(error: psycopg.Error | sqlite3.Error, *, lost: bool = False) -> Failure:
+    """What this error means; `lost` says that the connection broke with it."""
+    if lost:
+        return Failure.LOST
+    return _postgres_failure(error) if isinstance(error, psycopg.Error) else _sqlite_failure(error)
 
 
 def sqlstate_of(error: BaseException | None) -> str | None:
@@ -84,12 +94,11 @@ def sqlstate_of(error: BaseException | None) -> str | None:
     return error.sqlstate if isinstance(error, psycopg.Error) else None
 
 
-def _postgres_failure(error: psycopg.Error, *, lost: bool) -> Failure:
+def _postgres_failure(error: psycopg.Error) -> Failure:
     state = error.sqlstate
     if state is None:
-        # libpq's own errors have no SQLSTATE: no connection could be made, or it broke.
-        broken = lost or isinstance(error, psycopg.OperationalError)
-        return Failure.UNAVAILABLE if broken else Failure.FAULT
+        # libpq's own errors have no SQLSTATE: no connection could be made.
+        return Failure.UNAVAILABLE if isinstance(error, psycopg.OperationalError) else Failure.FAULT
     if state in _BY_SQLSTATE:
         return _BY_SQLSTATE[state]
     return Failure.UNAVAILABLE if state.startswith(_UNAVAILABLE_CLASSES) else Failure.FAULT

@@ -1,14 +1,17 @@
 """Many rows as the parameters of one statement.
 
 A list of every length would make as many statement texts, each compiled, prepared and planned anew. A row set makes
-one: PostgreSQL takes an array for each column (`unnest`), SQLite one JSON text (`json_each`).
+one: PostgreSQL takes an array for each column (`unnest`), SQLite one JSON text (`json_each`). An array goes as the text
+of its literal: the driver would build the same text, value by value, in several times the time; and PostgreSQL, which
+cannot look into it when it plans, soon settles for one plan for all.
 """
 
 import json
 from collections.abc import Iterable, Sequence
+from datetime import datetime
 from typing import Any
 
-from sqlalchemy import CTE, Column, Dialect, FromClause, bindparam, func, literal_column, select
+from sqlalchemy import CTE, Column, Dialect, FromClause, Text, bindparam, cast, func, literal_column, select
 from sqlalchemy.dialects.postgresql import ARRAY
 from sqlalchemy.types import TypeEngine
 
@@ -30,14 +33,18 @@ class RowSet:
         """The parameters that stand for these rows, each a value for every column in the order of the constructor."""
         if self._is_postgresql:
             columns = zip(*rows, strict=True)
-            return {f"{self._name}_{key}": list(values) for key, values in zip(self._types, columns, strict=True)}
+            return {
+                f"{self._name}_{key}": array_literal(values) for key, values in zip(self._types, columns, strict=True)
+            }
         bound = [
             [bind(value) if bind else value for bind, value in zip(self._binders, row, strict=True)] for row in rows
         ]
         return {self._name: json.dumps(bound, ensure_ascii=False)}
 
     def _unnest(self) -> CTE:
-        arrays = [bindparam(f"{self._name}_{key}", type_=ARRAY(each)) for key, each in self._types.items()]
+        arrays = [
+            cast(bindparam(f"{self._name}_{key}", type_=Text()), ARRAY(each)) for key, each in self._types.items()
+        ]
         columns = [Column(key, each) for key, each in self._types.items()]
         rows: FromClause = func.unnest(*arrays).table_valued(*columns).render_derived(name=f"{self._name}_rows")
         return select(*rows.c).cte(self._name)
@@ -49,3 +56,18 @@ class RowSet:
             for index, (key, each) in enumerate(self._types.items())
         ]
         return select(*values).cte(self._name)
+
+
+def array_literal(values: Iterable[object]) -> str:
+    """A PostgreSQL array of these values (https://www.postgresql.org/docs/current/arrays.html#ARRAYS-IO)."""
+    return "{" + ",".join([_element(value) for value in values]) + "}"
+
+
+def _element(value: object) -> str:
+    if value is None:
+        return "NULL"
+    if isinstance(value, str):
+        if "\\" in value or '"' in value:
+            value = value.replace("\\", "\\\\").replace('"', '\\"')
+        return f'"{value}"'
+    return value.isoformat() if isinstance(value, datetime) else str(int(value))  # type: ignore[call-overload]

@@ -16,7 +16,7 @@ from sqlalchemy import Connection, Engine, NullPool, create_engine, event, text
 from sqlalchemy.exc import DBAPIError
 
 from service.db.engine import set_sqlite_pragmas
-from service.db.failures import Failure, failure_of
+from service.db.failures import DRIVER_ERRORS, Failure, failure_of
 from service.db.url import DatabaseUrl, PostgresServer, SqliteFile
 from service.errors import DatabaseUnavailable
 
@@ -144,7 +144,7 @@ class Schema:
                     f"the file of {self._url} is not an SQLite database; it was left as it is. Name another with "
                     "TASKWELL_DATABASE_URL or --database-url"
                 ) from error
-            if failure_of(error) is Failure.FAULT:
+            if isinstance(error.orig, DRIVER_ERRORS) and failure_of(error.orig) is Failure.FAULT:
                 # Rights, names, tables of somebody else: what the database says is what its operator needs.
                 words = getattr(getattr(error.orig, "diag", None), "message_primary", None) or error.orig
                 raise SchemaUnknown(f"the database ({self._url}) refused: {words}") from error

@@ -1,12 +1,13 @@
-"""Every statement of the serving path, built once for a dialect. `user_id` stands in every WHERE."""
+"""Every statement of the serving path, built and compiled once for a dialect. `user_id` stands in every WHERE."""
 
-from functools import lru_cache
+from datetime import datetime
 from typing import Any
 
 from sqlalchemy import (
     CTE,
     BigInteger,
     ColumnElement,
+    DateTime,
     Dialect,
     Executable,
     Select,
@@ -15,6 +16,7 @@ from sqlalchemy import (
     and_,
     bindparam,
     case,
+    cast,
     delete,
     func,
     literal,
@@ -22,27 +24,42 @@ from sqlalchemy import (
     select,
     true,
     tuple_,
+    type_coerce,
     union_all,
     update,
 )
 from sqlalchemy.dialects import postgresql, sqlite
 
+from service.db.compiled import CompiledStatement
 from service.db.rowset import RowSet
 from service.db.tables import TaskId, UserId, UtcDateTime, tasks, users
 from service.model import TaskStatus
 
-TASK_COLUMNS = (
-    tasks.c.user_id,
-    tasks.c.id,
-    tasks.c.title,
-    tasks.c.description,
-    tasks.c.status,
-    tasks.c.version,
-    tasks.c.created_at,
-    tasks.c.updated_at,
-    tasks.c.completed_at,
-)
-"""The columns of model.Task, in its order."""
+# As text, which is what the model has: the driver would make an object of each only for us to print it.
+_ID = cast(tasks.c.id, Text).label("id")
+
+
+def task_columns(dialect: Dialect) -> tuple[ColumnElement[Any], ...]:
+    """The columns of model.Task, in its order; moments in UTC without saying so.
+
+    PostgreSQL would answer in the zone of the session, which its driver looks up for every value.
+    """
+
+    def moment(column: ColumnElement[datetime]) -> ColumnElement[datetime]:
+        bare = DateTime()
+        return func.timezone("UTC", column, type_=bare) if dialect.name == "postgresql" else type_coerce(column, bare)
+
+    return (
+        tasks.c.user_id,
+        _ID,
+        tasks.c.title,
+        tasks.c.description,
+        tasks.c.status,
+        tasks.c.version,
+        moment(tasks.c.created_at),
+        moment(tasks.c.updated_at),
+        moment(tasks.c.completed_at),
+    )
 
 
 class Statements:
@@ -50,14 +67,14 @@ class Statements:
 
     def __init__(self, dialect: Dialect) -> None:
         self._insert: Any = postgresql.insert if dialect.name == "postgresql" else sqlite.insert
-        self.keys = RowSet(dialect, "keys", user_id=UserId, id=TaskId)
-        self.requests = RowSet(dialect, "requests", user_id=UserId, id=TaskId, request_id=TaskId)
-        self.user_ids = RowSet(dialect, "user_ids", id=UserId)
-        self.removals = RowSet(dialect, "removals", user_id=UserId, id=TaskId, version=BigInteger())
+        self.keys = RowSet(dialect, "keys", user_id=Text(), id=TaskId)
+        self.requests = RowSet(dialect, "requests", user_id=Text(), id=TaskId, request_id=TaskId)
+        self.user_ids = RowSet(dialect, "user_ids", id=Text())
+        self.removals = RowSet(dialect, "removals", user_id=Text(), id=TaskId, version=BigInteger())
         self.new_tasks = RowSet(
             dialect,
             "new_tasks",
-            user_id=UserId,
+            user_id=Text(),
             id=TaskId,
             title=Text(),
             description=Text(),
@@ -68,7 +85,7 @@ class Statements:
         self.changes = RowSet(
             dialect,
             "changes",
-            user_id=UserId,
+            user_id=Text(),
             id=TaskId,
             title=Text(),
             description=Text(),
@@ -76,19 +93,48 @@ class Statements:
             version=BigInteger(),
             changed_at=UtcDateTime(),
         )
-        self.get = select(*TASK_COLUMNS).join(self.keys.cte, _same_task(self.keys))
-        self.find_requests = self._find_requests()
-        self.create = self._create()
+        self._dialect = dialect
+        self._pages: dict[tuple[bool, ...], CompiledStatement] = {}
+        self._task_columns = task_columns(dialect)
+        self.get = self._compiled(select(*self._task_columns).join(self.keys.cte, _same_task(self.keys)))
+        self.find_requests = self._compiled(self._find_requests())
+        self.create = self._compiled(self._create())
         self.create_with_users = self._create_with_users(has_writing_ctes=dialect.name == "postgresql")
-        self.update = self._update()
-        self.delete = self._delete()
-        self.find_users = select(users.c.id).where(users.c.id.in_(select(self.user_ids.c.id)))
+        self.update = self._compiled(self._update())
+        self.delete = self._compiled(self._delete())
+        self.find_users = self._compiled(select(users.c.id).where(users.c.id.in_(select(self.user_ids.c.id))))
 
-    def _create_with_users(self, *, has_writing_ctes: bool) -> tuple[Executable, ...]:
+    def page(self, *, by_status: bool, newest_first: bool, continued: bool) -> CompiledStatement:
+        """One page of a user's tasks, of a status or not, in either direction, from a position on or from the start."""
+        kind = by_status, newest_first, continued
+        if kind not in self._pages:
+            self._pages[kind] = self._compiled(
+                self._page(by_status=by_status, newest_first=newest_first, continued=continued)
+            )
+        return self._pages[kind]
+
+    def _page(self, *, by_status: bool, newest_first: bool, continued: bool) -> Select[Any]:
+        """A range of one index, in its order. Never an OFFSET."""
+        position = tuple_(tasks.c.created_at, tasks.c.id)
+        after = tuple_(bindparam("created_at", type_=UtcDateTime()), bindparam("id", type_=TaskId))
+        statement = select(*self._task_columns).where(tasks.c.user_id == bindparam("user_id", type_=UserId))
+        if by_status:
+            statement = statement.where(tasks.c.status == bindparam("status", type_=SmallInteger()))
+        if continued:
+            statement = statement.where(position < after if newest_first else position > after)
+        order = [tasks.c.created_at, tasks.c.id]
+        return statement.order_by(*(column.desc() if newest_first else column for column in order)).limit(
+            bindparam("limit", type_=BigInteger())
+        )
+
+    def _compiled(self, statement: Executable) -> CompiledStatement:
+        return CompiledStatement(statement, self._dialect)
+
+    def _create_with_users(self, *, has_writing_ctes: bool) -> tuple[CompiledStatement, ...]:
         """What makes the tasks and their users: one statement, or two for one transaction where that is the way."""
         if has_writing_ctes:
-            return (self.create.add_cte(self._insert_users().cte("new_users")),)
-        return (self._insert_users(), self.create)
+            return (self._compiled(self._create().add_cte(self._insert_users().cte("new_users"))),)
+        return (self._compiled(self._insert_users()), self.create)
 
     def _insert_users(self) -> Any:  # noqa: ANN401 - the insert of either dialect
         new = self.new_tasks
@@ -105,8 +151,8 @@ class Statements:
             "id": new.id,
             "title": new.title,
             "description": new.description,
-            "status": literal(int(TaskStatus.INCOMPLETE), SmallInteger(), literal_execute=True),
-            "version": literal(1, BigInteger(), literal_execute=True),
+            "status": literal(int(TaskStatus.INCOMPLETE), SmallInteger()),
+            "version": literal(1, BigInteger()),
             "request_id": new.request_id,
             "request_digest": new.request_digest,
             "created_at": new.created_at,
@@ -116,13 +162,13 @@ class Statements:
         # No conflict target: a request_id met again and our own id met again (a retry after a lost connection) are
         # both left alone and looked up afterwards.
         statement = self._insert(tasks).from_select(list(source), rows).on_conflict_do_nothing()
-        return statement.returning(tasks.c.user_id, tasks.c.id)
+        return statement.returning(tasks.c.user_id, _ID)
 
     def _find_requests(self) -> Executable:
         """The tasks that stood in the way of a create: of the same request_id, or of the same id."""
         asked = self.requests
         by_request = and_(tasks.c.user_id == asked.c.user_id, tasks.c.request_id == asked.c.request_id)
-        found = select(*TASK_COLUMNS, tasks.c.request_id, tasks.c.request_digest)
+        found = select(*self._task_columns, tasks.c.request_id, tasks.c.request_digest)
         # Not one join with an OR: PostgreSQL would read the whole table for it.
         return union_all(found.join(asked.cte, by_request), found.join(asked.cte, _same_task(asked)))
 
@@ -151,7 +197,7 @@ class Statements:
                 or_(new.version.is_(None), new.version == tasks.c.version),
                 or_(title != tasks.c.title, description != tasks.c.description, status != tasks.c.status),
             )
-            .returning(*TASK_COLUMNS)
+            .returning(*self._task_columns)
         )
 
     def _delete(self) -> Executable:
@@ -165,7 +211,7 @@ class Statements:
                 tuple_(tasks.c.user_id, tasks.c.id).in_(select(gone.c.user_id, gone.c.id)),
                 select(literal(1)).where(_same_task(gone), any_version).correlate(tasks).exists(),
             )
-            .returning(tasks.c.user_id, tasks.c.id)
+            .returning(tasks.c.user_id, _ID)
         )
 
 
@@ -180,19 +226,3 @@ def _locked(rows: RowSet) -> CTE:
 
 def _same_task(rows: RowSet | CTE) -> ColumnElement[bool]:
     return and_(tasks.c.user_id == rows.c.user_id, tasks.c.id == rows.c.id)
-
-
-@lru_cache(maxsize=8)
-def page_statement(*, by_status: bool, newest_first: bool, continued: bool) -> Select[Any]:
-    """One page of a user's tasks: a range of one index, in its order, from a position on. Never an OFFSET."""
-    position = tuple_(tasks.c.created_at, tasks.c.id)
-    after = tuple_(bindparam("created_at", type_=UtcDateTime()), bindparam("id", type_=TaskId))
-    statement = select(*TASK_COLUMNS).where(tasks.c.user_id == bindparam("user_id", type_=UserId))
-    if by_status:
-        statement = statement.where(tasks.c.status == bindparam("status", type_=SmallInteger()))
-    if continued:
-        statement = statement.where(position < after if newest_first else position > after)
-    order = [tasks.c.created_at, tasks.c.id]
-    return statement.order_by(*(column.desc() if newest_first else column for column in order)).limit(
-        bindparam("limit", type_=BigInteger())
-    )

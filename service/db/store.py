@@ -1,16 +1,19 @@
 """The TaskStore on SQLAlchemy Core: one statement for a set, a second one only for what the first did not settle."""
 
 from collections.abc import Callable, Iterable, Sequence
+from datetime import UTC
 from typing import Any
 
+from service.db.compiled import Row
 from service.db.engine import Database, ForeignKeyBroken
-from service.db.statements import Statements, page_statement
+from service.db.statements import Statements
 from service.errors import CallerUnknown, DatabaseUnavailable, EtagStale, RequestError, RequestIdReused, TaskNotFound
 from service.model import NewTask, Task, TaskChange, TaskKey, TaskQuery, TaskRemoval, TaskStatus
 
 # A set is settled again when somebody else changed its rows between the write and the look at why it did not write.
 # Every round that fails means that another's write succeeded; this many in a row are as good as never.
 _ROUNDS = 10
+_STATUSES = tuple(TaskStatus)  # by their numbers, which is faster than to ask the class
 
 
 class SqlTaskStore:
@@ -29,10 +32,10 @@ class SqlTaskStore:
         return [found.get(key) or TaskNotFound() for key in keys]
 
     async def page(self, query: TaskQuery) -> list[Task]:
-        statement = page_statement(
+        statement = self._sql.page(
             by_status=query.status is not None, newest_first=query.newest_first, continued=query.after is not None
         )
-        parameters = {"user_id": query.user_id, "limit": query.limit}
+        parameters: dict[str, Any] = {"user_id": query.user_id, "limit": query.limit}
         if query.status is not None:
             parameters["status"] = int(query.status)
         if query.after is not None:
@@ -90,7 +93,7 @@ class SqlTaskStore:
             rows = await self._database.write(self._sql.create, parameters=parameters, repeatable=True)
         else:
             rows = await self._database.write(*self._sql.create_with_users, parameters=parameters, repeatable=True)
-        return {TaskKey(row.user_id, row.id) for row in rows}
+        return {TaskKey(*row) for row in rows}
 
     async def _without_user(self, tasks: Sequence[NewTask]) -> dict[TaskKey, Task | RequestError]:
         """Some user of the set has no row: refuse their tasks, and leave the others to the next round."""
@@ -103,14 +106,16 @@ class SqlTaskStore:
         """What earlier requests made of these; nothing for a task that was deleted in the meantime."""
         parameters = self._sql.requests.parameters((task.user_id, task.id, task.request_id) for task in tasks)
         rows = await self._database.read(self._sql.find_requests, parameters)
-        by_id = {TaskKey(row.user_id, row.id): row for row in rows}
-        by_request = {(row.user_id, row.request_id): row for row in rows if row.request_id}
+        found = [(_task(columns), request_id, digest) for *columns, request_id, digest in rows]
+        by_id = {each[0].key: each for each in found}
+        by_request = {
+            (task.user_id, request_id): (task, request_id, digest) for task, request_id, digest in found if request_id
+        }
         outcomes: dict[TaskKey, Task | RequestError] = {}
         for task in tasks:
-            row = by_id.get(task.key) or by_request.get((task.user_id, task.request_id))
-            if row is not None:
-                same = row.request_digest == task.request_digest
-                outcomes[task.key] = _task(row[:-2]) if same else RequestIdReused()
+            if earlier := by_id.get(task.key) or by_request.get((task.user_id, task.request_id)):
+                made, _, digest = earlier
+                outcomes[task.key] = made if digest == task.request_digest else RequestIdReused()
         return outcomes
 
     async def _update_once(self, changes: Sequence[TaskChange]) -> dict[TaskKey, Task | RequestError]:
@@ -147,7 +152,7 @@ class SqlTaskStore:
             (removal.user_id, removal.id, removal.version) for removal in removals
         )
         rows = await self._database.write(self._sql.delete, parameters=parameters, repeatable=False)
-        outcomes: dict[TaskKey, RequestError | None] = dict.fromkeys(TaskKey(row.user_id, row.id) for row in rows)
+        outcomes: dict[TaskKey, RequestError | None] = dict.fromkeys(TaskKey(*row) for row in rows)
         if left := [removal for removal in removals if removal.key not in outcomes]:
             versioned = [removal.key for removal in left if removal.version is not None]
             current = await self._find(versioned) if versioned else {}
@@ -180,12 +185,22 @@ def _create_order(task: NewTask) -> tuple[str, str]:
     return task.user_id, task.request_id or ""
 
 
-def _task(row: Iterable[Any]) -> Task:
-    user_id, task_id, title, description, status, *rest = row
-    return Task(user_id, task_id, title, description, TaskStatus(status), *rest)
+def _task(row: Row) -> Task:
+    user_id, task_id, title, description, status, version, created_at, updated_at, completed_at = row
+    return Task(
+        user_id,
+        task_id,
+        title,
+        description,
+        _STATUSES[status],
+        version,
+        created_at.replace(tzinfo=UTC),
+        updated_at.replace(tzinfo=UTC),
+        completed_at and completed_at.replace(tzinfo=UTC),
+    )
 
 
-def _by_key(rows: Iterable[Iterable[Any]]) -> dict[TaskKey, Task]:
+def _by_key(rows: Iterable[Row]) -> dict[TaskKey, Task]:
     return {task.key: task for task in map(_task, rows)}
 
 

@@ -2,14 +2,14 @@
 
 import asyncio
 import random
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Iterable
 from dataclasses import replace
 from uuid import uuid4
 
 import pytest
-from sqlalchemy import event
 
-from service.db.engine import Database
+from service.db.compiled import Parameters, Row
+from service.db.engine import Connection, Database, fetch
 from service.db.store import SqlTaskStore
 from service.db.url import parse_database_url
 from service.errors import CallerUnknown, EtagStale, RequestIdReused, TaskNotFound
@@ -258,12 +258,15 @@ async def test_where_users_must_be_known_tasks_are_made_for_those_alone(
 
 @pytest.mark.parametrize("size", [1, 2, 7, 1000])
 async def test_every_operation_takes_one_statement_with_one_text_whatever_the_size_of_the_set(
-    store: SqlTaskStore, database: Database, size: int
+    store: SqlTaskStore, database: Database, size: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     texts: list[str] = []
-    event.listen(
-        database._engine.sync_engine, "before_cursor_execute", lambda _c, _cursor, text, *_: texts.append(text)
-    )
+
+    async def seen(connection: Connection, text: str, parameters: Parameters | None = None) -> Iterable[Row]:
+        texts.append(text)
+        return await fetch(connection, text, parameters)
+
+    monkeypatch.setattr("service.db.engine.fetch", seen)
 
     async def texts_of(operation: Callable[[], Awaitable[object]]) -> list[str]:
         texts.clear()

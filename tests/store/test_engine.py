@@ -6,13 +6,14 @@ import pytest
 import pytest_asyncio
 from sqlalchemy import text
 
+from service.db.compiled import CompiledStatement
 from service.db.engine import Database, PoolSettings
 from service.db.store import SqlTaskStore
 from service.db.url import parse_database_url
 from service.errors import DatabaseUnavailable
 from tests.store.making import new_task
 
-PREPARED = text("SELECT count(*) FROM pg_prepared_statements")
+PREPARED = "SELECT count(*) FROM pg_prepared_statements"
 
 
 @pytest_asyncio.fixture
@@ -23,14 +24,18 @@ async def single(postgresql_url: str) -> AsyncIterator[Database]:
     await database.close()
 
 
+def statement(database: Database, words: str) -> CompiledStatement:
+    return CompiledStatement(text(words), database.dialect)
+
+
 async def prepared(database: Database) -> int:
-    [(count,)] = await database.read(PREPARED, {})
+    [(count,)] = await database.read(statement(database, PREPARED), {})
     return int(count)
 
 
-async def command(database: Database, statement: str) -> None:
+async def command(database: Database, words: str) -> None:
     async with database._engine.connect() as connection:
-        await connection.exec_driver_sql(statement)
+        await connection.exec_driver_sql(words)
 
 
 async def test_statements_that_come_often_are_prepared(single: Database) -> None:
@@ -69,9 +74,9 @@ async def test_a_connection_that_lay_idle_for_long_is_asked_for_a_sign_of_life(p
     for ping_after, pings in ((3600.0, 0), (0.0, 1)):
         database = Database(parse_database_url(postgresql_url), PoolSettings(size=1, ping_after=ping_after))
         seen: list[object] = []
-        await database.read(text("SELECT 1"), {})
+        await database.read(statement(database, "SELECT 1"), {})
         database.dialect.do_ping = lambda connection, seen=seen: seen.append(connection) or True  # type: ignore[method-assign,misc]
-        await database.read(text("SELECT 1"), {})
+        await database.read(statement(database, "SELECT 1"), {})
         assert pings == len(seen)
         await database.close()
 
@@ -90,6 +95,6 @@ async def test_a_statement_that_takes_too_long_is_given_up_and_its_connection_is
     pool = PoolSettings(size=1, max_overflow=0, statement_timeout=0.2)
     database = Database(parse_database_url(postgresql_url), pool)
     with pytest.raises(DatabaseUnavailable):
-        await database.write(text("SELECT pg_sleep(60)"), parameters={}, repeatable=False)
-    assert list(await database.read(text("SELECT 1"), {})) == [(1,)]
+        await database.write(statement(database, "SELECT pg_sleep(60)"), parameters={}, repeatable=False)
+    assert list(await database.read(statement(database, "SELECT 1"), {})) == [(1,)]
     await database.close()

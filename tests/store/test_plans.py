@@ -3,17 +3,16 @@
 import asyncio
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 from functools import partial
-from typing import Any
 from uuid import uuid4
 
 import pytest
 import pytest_asyncio
-from sqlalchemy import event
 
-from service.db.engine import Database
+from service.db.compiled import CompiledStatement, Parameters
+from service.db.engine import Database, Rows, fetch
 from service.db.schema import Schema
 from service.db.store import SqlTaskStore
-from service.db.url import parse_database_url
+from service.db.url import DatabaseUrl, parse_database_url
 from service.model import Position, TaskChange, TaskQuery, TaskRemoval, TaskStatus
 from tests.postgres import fresh_database
 from tests.store.making import later, new_task, requested
@@ -23,29 +22,36 @@ OTHERS = 50
 TASKS_EACH = 200
 
 
-class Explained:
-    """A store whose statements can be asked how the database runs them."""
+class Explained(Database):
+    """A database that can be asked how it runs the statements of its store."""
 
-    def __init__(self, database: Database) -> None:
-        self.database = database
-        self.store = SqlTaskStore(database)
-        self._seen: list[tuple[str, Any]] = []
-        event.listen(database._engine.sync_engine, "before_cursor_execute", self._see)
+    def __init__(self, url: DatabaseUrl) -> None:
+        super().__init__(url)
+        self.store = SqlTaskStore(self)
+        self._seen: list[tuple[CompiledStatement, Parameters]] = []
 
-    def _see(self, _connection: object, _cursor: object, text: str, parameters: object, *_: object) -> None:
-        self._seen.append((text, parameters))
+    async def read(self, statement: CompiledStatement, parameters: Parameters) -> Rows:
+        self._seen.append((statement, parameters))
+        return await super().read(statement, parameters)
+
+    async def write(self, *statements: CompiledStatement, parameters: Parameters, repeatable: bool) -> Rows:
+        self._seen += [(statement, parameters) for statement in statements]
+        return await super().write(*statements, parameters=parameters, repeatable=repeatable)
 
     async def plans_of(self, operation: Callable[[], Awaitable[object]]) -> list[str]:
         """The plans of the statements on tasks that an operation runs, each as one text."""
         self._seen.clear()
         await operation()
-        seen = [(text, parameters) for text, parameters in self._seen if " tasks" in text]
+        seen = [(statement, parameters) for statement, parameters in self._seen if " tasks" in statement.text]
         assert seen
-        prefix = "EXPLAIN QUERY PLAN " if self.database.dialect.name == "sqlite" else "EXPLAIN "
-        async with self.database._engine.connect() as connection:
+        prefix = "EXPLAIN QUERY PLAN " if self.dialect.name == "sqlite" else "EXPLAIN "
+        async with self._connection() as connection:
             return [
-                "\n".join(str(row[-1]) for row in await connection.exec_driver_sql(prefix + text, parameters))
-                for text, parameters in seen
+                "\n".join(
+                    str(row[-1])
+                    for row in await fetch(connection, prefix + statement.text, statement.bound(parameters))
+                )
+                for statement, parameters in seen
             ]
 
 
@@ -87,8 +93,8 @@ def full_url(request: pytest.FixtureRequest, database_kind: str) -> str:
 
 @pytest_asyncio.fixture
 async def explained(full_url: str) -> AsyncIterator[Explained]:
-    database = Database(parse_database_url(full_url))
-    yield Explained(database)
+    database = Explained(parse_database_url(full_url))
+    yield database
     await database.close()
 
 
