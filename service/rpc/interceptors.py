@@ -1,14 +1,13 @@
-"""What happens to every call: its errors answered and its log line written, its limits kept, its caller found."""
+"""What happens to every call: its errors answered and its log line written, its caller found, its limits kept."""
 
 from __future__ import annotations
 
-import asyncio
+import logging
 import time
 import uuid
-from collections.abc import AsyncIterator, Callable, Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import AsyncIterator, Callable, Mapping
 from contextvars import ContextVar
-from typing import Any
+from typing import Any, TypeAlias
 
 import structlog
 from google.protobuf.message import DecodeError
@@ -17,15 +16,12 @@ from grpc.aio import AbortError, ServerInterceptor
 from grpc_status import rpc_status
 
 from service.errors import (
-    DeadlineExceeded,
     Internal,
     MessageMalformed,
     MessageTooLarge,
     MethodNotAllowed,
     MethodUnknown,
-    Overloaded,
     RequestError,
-    ShuttingDown,
 )
 from service.model import Caller
 from service.rpc.handlers import (
@@ -38,8 +34,10 @@ from service.rpc.handlers import (
     refusal,
     with_behaviour,
 )
+from service.rpc.limits import Limits
 from service.rpc.policy import TASK_SERVICE, Access
 from service.rpc.status import CODES, status_of
+from service.rpc.streams import Streams
 
 _log = structlog.get_logger("rpc")
 _caller: ContextVar[Caller | None] = ContextVar("caller", default=None)
@@ -52,6 +50,14 @@ _LOG_LEVELS = {
 }
 
 
+Decoder: TypeAlias = Callable[[Any], Any]
+Observer: TypeAlias = Callable[[str, str, float], None]
+
+
+def _nobody(_method: str, _code: str, _seconds: float) -> None:
+    """Observe nothing."""
+
+
 def current_caller() -> Caller:
     """The caller of the call that runs in this task. Raises MethodNotAllowed where none was asked for."""
     caller = _caller.get()
@@ -60,24 +66,43 @@ def current_caller() -> Caller:
     return caller
 
 
-class Errors(ServerInterceptor):
-    """Outermost. Turns whatever is raised into a status, by one table, and writes the call's log line.
+class Calls(ServerInterceptor):
+    """The one interceptor. For each method it makes, once, one function that does all that is to be done.
 
-    It decodes the requests as well: one that cannot be decoded, or is longer than `max_message_bytes`, is the caller's
-    error, to be answered with details, where grpc by itself would call the first INTERNAL.
+    A chain of interceptors would pass every call through as many coroutines and handlers more, which shows in what a
+    call costs. The order, from the outside: errors are answered by one table and the call is logged; its caller is
+    found as the policy asks for the method; the request is decoded; limits are kept.
+
+    `authenticate` makes a Caller of a call's metadata or raises a RequestError. `observe` is told of every call that
+    has ended: its method, the name of its status code, how long it took (s).
     """
 
-    def __init__(self, *, max_message_bytes: int) -> None:
+    def __init__(
+        self,
+        *,
+        policy: Mapping[str, Access],
+        authenticate: Callable[[Any], Caller],
+        limits: Limits,
+        streams: Streams,
+        max_message_bytes: int,
+        observe: Observer = _nobody,
+    ) -> None:
+        self._policy = policy
+        self._authenticate = authenticate
+        self._limits = limits
+        self._streams = streams
         self._max_message_bytes = max_message_bytes
-        self._wrapped: dict[str, Handler] = {}
+        self._observe = observe
+        self._handlers: dict[str, Handler] = {}
 
     async def intercept_service(self, continuation: Continuation, details: HandlerCallDetails) -> Handler:
         method = details.method
         started = time.perf_counter()
         try:
-            handler = await continuation(details)
+            handler = self._handlers.get(method)
             if handler is None:
-                raise MethodUnknown  # noqa: TRY301 - the one way out is below
+                handler = self._handlers[method] = self._made(method, await continuation(details))
+            self._admit(method, details)
         except Exception as error:  # noqa: BLE001 - nothing may get past the outermost
             failure = error
 
@@ -85,46 +110,76 @@ class Errors(ServerInterceptor):
                 await self._answer(failure, method, context, started)
 
             return refusal(refuse)
-        if method not in self._wrapped:
-            self._wrapped[method] = self._wrap(method, handler)
-        return self._wrapped[method]
+        return handler
 
-    def _wrap(self, method: str, handler: Handler) -> Handler:
+    def _admit(self, method: str, details: HandlerCallDetails) -> None:
+        """Find the caller, where the method needs one, before the request is looked at."""
+        match self._policy.get(method):
+            case Access.CALLER:
+                _caller.set(self._authenticate(details.invocation_metadata))
+            case Access.OPEN:
+                pass
+            case None:
+                raise MethodNotAllowed
+
+    def _made(self, method: str, handler: Handler | None) -> Handler:
+        if handler is None:
+            raise MethodUnknown
         behaviour = behaviour_of(handler)
+        if handler.response_streaming:
+            behaviour = self._streams.ended(behaviour)
+        elif method.startswith(f"/{TASK_SERVICE}/"):
+            behaviour = self._limits.kept(behaviour)
+        # It decodes the requests as well: one that cannot be decoded, or is too long, is the caller's error, to be
+        # answered with details, where grpc by itself would call the first INTERNAL.
         decodes = not handler.request_streaming
-        decode = handler.request_deserializer
+        decode = self._decoder(handler.request_deserializer) if decodes else _as_it_is
+        made = self._answering_many if generates(behaviour) else self._answering
+        return with_behaviour(handler, made(method, behaviour, decode), decodes=decodes)
+
+    def _answering(self, method: str, behaviour: Behaviour, decode: Decoder) -> Behaviour:
+        log_ok = _log.debug if _log.is_enabled_for(logging.DEBUG) else None
 
         async def answer(request: Any, context: Context) -> Any:  # noqa: ANN401 - any message
             started = time.perf_counter()
             try:
-                response = await behaviour(self._decoded(decode, request) if decodes else request, context)
+                response = await behaviour(decode(request), context)
             except AbortError:
                 raise
             except Exception as error:  # noqa: BLE001 - nothing may get past the outermost
                 await self._answer(error, method, context, started)
             else:
-                _log.debug("rpc", method=method, code="OK", **_about(started))
+                self._observe(method, "OK", time.perf_counter() - started)
+                if log_ok:
+                    log_ok("rpc", method=method, code="OK", **_about(started))
                 return response
 
+        return answer
+
+    def _answering_many(self, method: str, behaviour: Behaviour, decode: Decoder) -> Behaviour:
         async def answer_many(request: Any, context: Context) -> AsyncIterator[Any]:  # noqa: ANN401 - any message
             started = time.perf_counter()
             try:
-                async for response in behaviour(self._decoded(decode, request) if decodes else request, context):
+                async for response in behaviour(decode(request), context):
                     yield response
+                self._observe(method, "OK", time.perf_counter() - started)
             except AbortError:
                 raise
             except Exception as error:  # noqa: BLE001 - nothing may get past the outermost
                 await self._answer(error, method, context, started)
 
-        return with_behaviour(handler, answer_many if generates(behaviour) else answer, decodes=decodes)
+        return answer_many
 
-    def _decoded(self, decode: Callable[[bytes], Any] | None, raw: bytes) -> Any:  # noqa: ANN401 - any message
-        if len(raw) > self._max_message_bytes:
-            raise MessageTooLarge(size=len(raw), limit=self._max_message_bytes)
-        try:
-            return decode(raw) if decode else raw
-        except DecodeError as error:
-            raise MessageMalformed from error
+    def _decoder(self, decode: Decoder | None) -> Decoder:
+        def decoded(raw: bytes) -> Any:  # noqa: ANN401 - any message
+            if len(raw) > self._max_message_bytes:
+                raise MessageTooLarge(size=len(raw), limit=self._max_message_bytes)
+            try:
+                return decode(raw) if decode else raw
+            except DecodeError as error:
+                raise MessageMalformed from error
+
+        return decoded
 
     async def _answer(self, error: Exception, method: str, context: Context, started: float) -> None:
         """Abort the call with the status of this error."""
@@ -132,6 +187,7 @@ class Errors(ServerInterceptor):
         if not isinstance(error, RequestError):
             error, cause = Internal(error_id=uuid.uuid4()), error
         code = CODES[type(error)]
+        self._observe(method, code.name, time.perf_counter() - started)
         # The private side of the error: who reads the log may know what the caller may not.
         level = _LOG_LEVELS.get(code, "info")
         private = {"exc_info": cause} if code is StatusCode.INTERNAL else {"cause": repr(cause)} if cause else {}
@@ -141,126 +197,8 @@ class Errors(ServerInterceptor):
         await context.abort_with_status(rpc_status.to_status(status_of(error)))
 
 
-class Streams(ServerInterceptor):
-    """Ends the calls that would never end by themselves, health watches and reflection, when the server shuts down.
-
-    Without it, one open watch would hold up every shutdown for the whole of its grace period.
-    """
-
-    def __init__(self) -> None:
-        self._wrapped: dict[str, Handler] = {}
-        self._open: set[asyncio.Task[Any]] = set()
-        self._ending = False
-
-    def end(self) -> None:
-        """End them all, with UNAVAILABLE, so that their clients turn to another server."""
-        self._ending = True
-        for task in self._open:
-            task.cancel()
-
-    async def intercept_service(self, continuation: Continuation, details: HandlerCallDetails) -> Handler | None:
-        handler = await continuation(details)
-        if handler is None or not handler.response_streaming:
-            return handler
-        if self._ending:
-            raise ShuttingDown
-        if details.method not in self._wrapped:
-            self._wrapped[details.method] = with_behaviour(handler, self._ended(behaviour_of(handler)))
-        return self._wrapped[details.method]
-
-    def _ended(self, behaviour: Behaviour) -> Behaviour:
-        async def answer(request: Any, context: Context) -> None:  # noqa: ANN401 - any message
-            with self._endable():
-                await behaviour(request, context)
-
-        async def answer_many(request: Any, context: Context) -> AsyncIterator[Any]:  # noqa: ANN401 - any message
-            with self._endable():
-                async for response in behaviour(request, context):
-                    yield response
-
-        return answer_many if generates(behaviour) else answer
-
-    @contextmanager
-    def _endable(self) -> Iterator[None]:
-        task = asyncio.current_task()
-        assert task is not None
-        self._open.add(task)
-        try:
-            yield
-        except asyncio.CancelledError:
-            if self._ending:
-                task.uncancel()
-                raise ShuttingDown from None
-            raise
-        finally:
-            self._open.discard(task)
-
-
-class Limits(ServerInterceptor):
-    """Bounds how many task calls are under way at once, and how long one may take.
-
-    `max_in_flight` calls run or wait; one more is refused at once, since a queue without an end only moves the failure
-    to where nobody sees it. `max_seconds` holds for calls that come without a deadline or with a later one. Health and
-    reflection are not counted: a probe must be answered under load as well, and a watch lasts.
-    """
-
-    def __init__(self, *, max_in_flight: int, max_seconds: float) -> None:
-        self._max_in_flight = max_in_flight
-        self._max_seconds = max_seconds
-        self._in_flight = 0
-        self._wrapped: dict[str, Handler] = {}
-
-    async def intercept_service(self, continuation: Continuation, details: HandlerCallDetails) -> Handler | None:
-        handler = await continuation(details)
-        if handler is None or not details.method.startswith(f"/{TASK_SERVICE}/"):
-            return handler
-        if details.method not in self._wrapped:
-            self._wrapped[details.method] = with_behaviour(handler, self._limited(behaviour_of(handler)))
-        return self._wrapped[details.method]
-
-    def _limited(self, behaviour: Behaviour) -> Behaviour:
-        async def limited(request: Any, context: Context) -> Any:  # noqa: ANN401 - any message
-            if self._in_flight >= self._max_in_flight:
-                raise Overloaded
-            remaining = context.time_remaining()
-            if remaining is not None and remaining <= 0:
-                raise DeadlineExceeded
-            self._in_flight += 1
-            try:
-                async with asyncio.timeout(min(remaining or self._max_seconds, self._max_seconds)) as scope:
-                    return await behaviour(request, context)
-            except TimeoutError:
-                if scope.expired():
-                    raise DeadlineExceeded from None
-                raise
-            finally:
-                self._in_flight -= 1
-
-        return limited
-
-
-class Authentication(ServerInterceptor):
-    """Innermost. Finds out who is calling, as the policy table asks for the method, before the request is looked at.
-
-    `authenticate` makes a Caller of a call's metadata or raises a RequestError.
-    """
-
-    def __init__(self, policy: Mapping[str, Access], authenticate: Callable[[Any], Caller]) -> None:
-        self._policy = policy
-        self._authenticate = authenticate
-
-    async def intercept_service(self, continuation: Continuation, details: HandlerCallDetails) -> Handler | None:
-        handler = await continuation(details)
-        if handler is None:
-            return None
-        match self._policy.get(details.method):
-            case Access.CALLER:
-                _caller.set(self._authenticate(details.invocation_metadata))
-            case Access.OPEN:
-                pass
-            case None:
-                raise MethodNotAllowed
-        return handler
+def _as_it_is(request: Any) -> Any:  # noqa: ANN401 - an iterator of messages
+    return request
 
 
 def _about(started: float) -> dict[str, object]:
