@@ -12,10 +12,11 @@ knows nothing of tasks or SQL. What it promises (tests/rules/test_coalescer.py h
 - Owners take turns: one owner's flood does not starve another's single call.
 - A set that takes long, because of a row that somebody else has locked, holds up nobody but its own callers.
 
-When to send is the whole art. A set of one costs a round trip, so does one of sixty-four; waiting pays only while
-calls are on their way. After a set has been answered, its callers come back within moments: so the next set is sent as
-soon as as many are waiting as there were the last time, or as soon as a look around the event loop finds nobody new.
-While next to nothing is under way, nothing is gathered at all.
+When to send is the whole art. A set of one costs hardly less than a set of sixty-four, so waiting pays, but only while
+calls are on their way. Callers that were answered together come back together: so the crowd, the most calls that were
+lately about at once, tells how many to expect. A set is sent when half the crowd waits. The other half is then under
+way, or on its way back, and neither the database nor the event loop stands still: one caller, or two, never wait. If
+nobody new comes for a moment, what waits is sent as it is, and less of a crowd is expected from then on.
 """
 
 from __future__ import annotations
@@ -35,31 +36,94 @@ R = TypeVar("R")
 
 @dataclass(frozen=True, slots=True)
 class Gathering:
-    """How calls are gathered."""
+    """How calls are gathered; times in seconds."""
 
     max_set: int = 256
     """The most calls in one set."""
+    enough: int = 32
+    """How many calls make a set that is not worth waiting for to grow."""
     max_waiting: int = 4096
     """The most calls that wait; one more is refused."""
     overlap: int = 2
-    """While fewer calls than this are under way, the next are sent at once, beside them."""
-    look_around: float = 0.0003
-    """How long one look around for new calls takes (s)."""
-    linger: float = 0.004
-    """The longest that a set is held back (s)."""
+    """How many sets are under way at once while calls keep coming."""
+    max_sets: int = 8
+    """How many when nobody new comes: less than there are connections."""
+    look_around: float = 0.001
+    """How long a look for newcomers takes; after the second one in vain what waits is sent."""
+    linger: float = 0.01
+    """The longest that a set is held back while others could be sent."""
+    window: float = 0.1
+    """How often the crowd is counted anew. What was seen in this window and in the one before it is expected."""
     patience: float = 0.05
-    """How long a set may be under way before others go past it (s)."""
+    """How long a set may be under way before others go past it."""
+
+
+class _Crowd:
+    """The most calls that were about at once, lately."""
+
+    def __init__(self, window: float) -> None:
+        self._window = window
+        self._ends = 0.0
+        self._peaks = (1, 1)  # of the window before, and of this one
+        self.is_counted = True
+
+    @property
+    def size(self) -> int:
+        return max(self._peaks)
+
+    def see(self, size: int, now: float) -> None:
+        """Take note of so many calls at once. When a window has ended, what is about has to be counted."""
+        before, peak = self._peaks
+        if now > self._ends:
+            before, peak = (peak, size) if now < self._ends + self._window else (1, size)
+            self._ends = now + self._window
+            self.is_counted = max(before, peak) < _FEW
+        self._peaks = before, max(peak, size)
+
+
+_LOOKS = 2
+_FEW = 4  # fewer than these are never waited for, and need not be counted
 
 
 class _Call(Generic[Q, R]):
-    __slots__ = ("companions", "key", "request", "result", "sent")
+    __slots__ = ("companions", "key", "request", "result")
 
     def __init__(self, request: Q, key: Hashable, result: asyncio.Future[R]) -> None:
         self.request = request
         self.key = key
         self.result = result
-        self.sent: asyncio.Task[None] | None = None
-        self.companions: Sequence[_Call[Q, R]] = ()
+        self.companions: _Set[Q, R] | None = None
+
+
+class _Set(Generic[Q, R]):
+    """Calls that were sent together, and the task that answers them."""
+
+    __slots__ = ("calls", "task")
+
+    def __init__(self, calls: Sequence[_Call[Q, R]], task: asyncio.Task[None] | None) -> None:
+        self.calls = calls
+        self.task = task
+
+    def is_wanted(self) -> bool:
+        """Whether anybody still waits."""
+        return not all(call.result.done() for call in self.calls)
+
+
+class Direct(Generic[Q, R]):
+    """Stands in for a Coalescer where there is to be none: every call is a set of its own, sent at once."""
+
+    def __init__(self, operation: Callable[[Sequence[Q]], Awaitable[Sequence[R | Exception]]]) -> None:
+        self._operation = operation
+
+    async def submit(self, request: Q) -> R:
+        """The result of this request. Raises its outcome if that is an exception."""
+        [outcome] = await self._operation([request])
+        if isinstance(outcome, Exception):
+            raise outcome
+        return outcome
+
+    async def drain(self) -> None:
+        """Return at once: nothing waits here."""
 
 
 class Coalescer(Generic[Q, R]):
@@ -82,34 +146,38 @@ class Coalescer(Generic[Q, R]):
         self._key = key
         self._how = gathering or Gathering()
         self._queues: OrderedDict[Hashable, deque[_Call[Q, R]]] = OrderedDict()
-        self._waiting = 0
-        self._under_way = 0
-        self._sets: set[asyncio.Task[None]] = set()
-        self._busy_keys: set[Hashable] = set()
         self._parked: dict[Hashable, deque[_Call[Q, R]]] = {}
-        self._looking = False
-        self._looked_at = 0
-        self._gathering_since = 0.0
-        self._last_size = 1
+        self._busy_keys: set[Hashable] = set()
+        self._ready = 0  # calls in the queues
+        self._waiting = 0  # these, and the parked ones
+        self._under_way = 0  # calls, and their sets, but for those that take too long
+        self._sets_under_way = 0
+        self._sets: set[asyncio.Task[None]] = set()
+        self._begins = False
+        self._crowd = _Crowd(self._how.window)
+        self._look_timer: asyncio.TimerHandle | None = None
+        self._arrived = 0
 
     async def submit(self, request: Q) -> R:
         """The result of this request. Raises its outcome if that is an exception, Overloaded if too many wait."""
         if self._waiting >= self._how.max_waiting:
             raise Overloaded
-        loop = asyncio.get_running_loop()
-        call = _Call[Q, R](request, self._key(request) if self._key else None, loop.create_future())
+        result: asyncio.Future[R] = asyncio.get_running_loop().create_future()
+        call: _Call[Q, R] = _Call(request, self._key(request) if self._key else None, result)
         owner = self._owner(request)
         queue = self._queues.get(owner)
         if queue is None:
             queue = self._queues[owner] = deque()
         queue.append(call)
+        self._ready += 1
         self._waiting += 1
-        self._wake()
+        self._arrived += 1
+        self._consider()
         try:
-            return await call.result
+            return await result
         except asyncio.CancelledError:
-            if call.sent and all(each.result.done() for each in call.companions):
-                call.sent.cancel()  # nobody waits for any of them: what has not begun need not
+            if (companions := call.companions) and companions.task and not companions.is_wanted():
+                companions.task.cancel()  # nobody waits for any of them: what has not begun need not
             raise
 
     async def drain(self) -> None:
@@ -117,38 +185,47 @@ class Coalescer(Generic[Q, R]):
         while self._sets or self._waiting:
             await (asyncio.wait(self._sets) if self._sets else asyncio.sleep(self._how.look_around))
 
-    def _wake(self) -> None:
-        """Begin to gather, unless that is going on already or the end of a set will do it."""
-        if self._looking or not self._waiting or self._under_way >= self._how.overlap:
+    def _consider(self) -> None:
+        """Begin a set if enough calls wait; else, and once in a window in any case, look who comes."""
+        if self._begins or not self._ready:
             return
-        self._looking = True
-        self._looked_at = 0
-        loop = asyncio.get_running_loop()
-        self._gathering_since = loop.time()
-        loop.call_soon(self._look)
+        if self._crowd.is_counted and self._ready >= min(self._crowd.size // 2, self._how.enough):
+            if self._sets_under_way < self._how.overlap:
+                self._begin()
+        elif not self._look_timer:
+            self._look_later(0, asyncio.get_running_loop().time() + self._how.linger)
 
-    def _look(self) -> None:
-        """Send what waits, or look again a moment later if more calls are on their way."""
-        loop = asyncio.get_running_loop()
-        nobody_new = self._waiting == self._looked_at
-        all_back = self._waiting + self._under_way >= self._last_size
-        held_long = loop.time() - self._gathering_since >= self._how.linger
-        if nobody_new or all_back or held_long:
-            self._looking = False
-            self._send()
+    def _look_later(self, in_vain: int, latest: float) -> None:
+        self._look_timer = asyncio.get_running_loop().call_later(
+            self._how.look_around, self._look, self._arrived, in_vain, latest
+        )
+
+    def _look(self, arrived: int, in_vain: int, latest: float) -> None:
+        """Send what waits if nobody came since the last look nor before it, or if it was held back for long enough.
+
+        Two looks, because the event loop may have been too busy before the first to see who came.
+        """
+        self._look_timer = None
+        if not self._ready:
+            return
+        in_vain = in_vain + 1 if arrived == self._arrived else 0
+        held_enough = in_vain == _LOOKS or asyncio.get_running_loop().time() > latest
+        if held_enough and self._sets_under_way < self._how.max_sets:
+            self._crowd.is_counted = True
+            self._begin()
         else:
-            self._looked_at = self._waiting
-            loop.call_later(self._how.look_around, self._look)
+            self._look_later(in_vain, latest)
 
-    def _send(self) -> None:
-        calls = self._take()
-        if not calls:
-            return
-        self._last_size = len(calls) + self._under_way
-        self._under_way += len(calls)
-        task = asyncio.get_running_loop().create_task(self._run(calls))
-        for call in calls:
-            call.sent, call.companions = task, calls
+    def _begin(self) -> None:
+        """Start the task of a set; it takes its calls when it runs, those that come until then among them."""
+        loop = asyncio.get_running_loop()
+        if self._look_timer:
+            self._look_timer.cancel()
+            self._look_timer = None
+        self._begins = True
+        self._crowd.see(self._ready + self._under_way, loop.time())
+        self._sets_under_way += 1
+        task = loop.create_task(self._run())
         self._sets.add(task)
         task.add_done_callback(self._sets.discard)
 
@@ -160,6 +237,7 @@ class Coalescer(Generic[Q, R]):
             call = queue.popleft()
             if queue:
                 self._queues[owner] = queue
+            self._ready -= 1
             if call.result.done():  # the caller is gone
                 self._waiting -= 1
                 if call.key not in self._busy_keys:
@@ -181,11 +259,18 @@ class Coalescer(Generic[Q, R]):
             if not parked:
                 del self._parked[key]
             self._queues.setdefault(self._owner(call.request), deque()).appendleft(call)
+            self._ready += 1
 
-    async def _run(self, calls: list[_Call[Q, R]]) -> None:
+    async def _run(self) -> None:
+        self._begins = False
+        calls = self._take()
+        together = _Set(calls, asyncio.current_task())
+        for call in calls:
+            call.companions = together
         with self._counted(len(calls)):
             try:
-                await self._answer(calls)
+                if calls:
+                    await self._answer(calls)
             finally:
                 for call in calls:
                     if call.key is not None:
@@ -193,15 +278,18 @@ class Coalescer(Generic[Q, R]):
 
     @contextmanager
     def _counted(self, size: int) -> Iterator[None]:
-        """Count these calls as under way until the block is left, or until their set has taken too long."""
+        """Count a set as under way until the block is left, or until it has taken too long."""
         counted = True
+        self._under_way += size
+        self._consider()
 
         def uncount() -> None:
             nonlocal counted
             if counted:
                 counted = False
                 self._under_way -= size
-            self._wake()
+                self._sets_under_way -= 1
+            self._consider()
 
         slow = asyncio.get_running_loop().call_later(self._how.patience, uncount)
         try:
@@ -210,7 +298,7 @@ class Coalescer(Generic[Q, R]):
             slow.cancel()
             uncount()
 
-    async def _answer(self, calls: list[_Call[Q, R]]) -> None:
+    async def _answer(self, calls: Sequence[_Call[Q, R]]) -> None:
         try:
             outcomes: Sequence[R | Exception] = await self._operation([call.request for call in calls])
         except Exception as error:  # noqa: BLE001 - it is raised to whoever asked

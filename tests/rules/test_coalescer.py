@@ -48,7 +48,7 @@ class Operation:
 
 
 def coalescer(operation: Operation, *, keyed: bool = False, **how: float) -> Coalescer[Request, str]:
-    gathering = Gathering(**{"overlap": 1, **how})  # type: ignore[arg-type]
+    gathering = Gathering(**{"overlap": 1, "max_sets": how.get("overlap", 1), **how})  # type: ignore[arg-type]
     key = (lambda request: request) if keyed else None
     return Coalescer(operation, owner=lambda request: request[0], key=key, gathering=gathering)
 
