@@ -3,7 +3,7 @@
 from google.protobuf.empty_pb2 import Empty
 from taskwell.v1 import tasks_pb2, tasks_pb2_grpc
 
-from service.rpc.convert import to_draft, to_message
+from service.rpc.convert import to_draft, to_message, to_page
 from service.rpc.handlers import Context
 from service.rpc.interceptors import current_caller
 from service.tasks import Tasks
@@ -27,9 +27,7 @@ class TaskServicer(tasks_pb2_grpc.TaskServiceServicer):
             status=request.status,
             order_by=request.order_by,
         )
-        return tasks_pb2.ListTasksResponse(
-            tasks=[to_message(task) for task in page.tasks], next_page_token=page.next_page_token
-        )
+        return to_page(page)
 
     async def GetTask(self, request: tasks_pb2.GetTaskRequest, context: Context) -> tasks_pb2.Task:
         return to_message(await self._tasks.get(current_caller(), request.id))
