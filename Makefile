@@ -10,7 +10,7 @@ PIP := -m pip --disable-pip-version-check --quiet install
 LOCK := $(BIN)/uv pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-emit-index-url \
   --no-emit-find-links --no-annotate --custom-compile-command 'make lock'
 
-.PHONY: help setup run demo test check format generate lock tables bench-pages build clean
+.PHONY: help setup run demo test check format generate lock tables bench bench-quick bench-pages build clean
 
 help: ## List the targets
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /|/' | awk -F'|' '{printf "  make %-12s %s\n", $$1, $$2}'
@@ -33,6 +33,11 @@ setup: .venv/installed ## Make .venv with the taskwell command and everything fo
 .venv-oldest/installed: requirements-oldest.txt
 	@"$(PYTHON)" -m venv .venv-oldest
 	@.venv-oldest/bin/python $(PIP) --require-hashes -r requirements-oldest.txt
+	@touch $@
+
+.venv-bench/installed: requirements-bench.txt
+	@"$(PYTHON)" -m venv .venv-bench
+	@.venv-bench/bin/python $(PIP) --require-hashes -r requirements-bench.txt
 	@touch $@
 
 run: .venv/installed ## Start the service on SQLite (taskwell.db) and show how to call it
@@ -71,9 +76,16 @@ lock: .venv/installed ## Resolve the dependencies anew into requirements*.txt
 	@$(LOCK) --upgrade pyproject.toml --group dev -o requirements-dev.txt
 	@$(LOCK) --upgrade --group generate -o requirements-generate.txt
 	@$(LOCK) --upgrade --group oldest -o requirements-oldest.txt
+	@$(LOCK) --upgrade --group bench -o requirements-bench.txt
 
 tables: .venv/installed ## Write the README's tables of settings and errors from the code
 	@$(BIN)/python tools/tables.py
+
+bench: .venv/installed .venv-bench/installed ## Measure the service beside its peers: a table, JSON and charts in build/bench (40 minutes)
+	@$(BIN)/python -m bench.run
+
+bench-quick: .venv/installed .venv-bench/installed ## Touch every part of the benchmark once, in under two minutes
+	@$(BIN)/python -m bench.run --quick
 
 bench-pages: .venv/installed ## Measure the first against the thousandth page of a user with 100,000 tasks
 	@$(BIN)/python bench/pages.py
@@ -84,4 +96,4 @@ build: .venv/installed ## Build the wheel and the source archive into dist/
 	@ls dist
 
 clean: ## Remove what make made; taskwell.db stays
-	@rm -rf .venv .venv-generate .venv-oldest .tools build dist
+	@rm -rf .venv .venv-generate .venv-oldest .venv-bench .tools build dist

@@ -22,10 +22,12 @@ from service.db.store import SqlTaskStore
 from service.db.url import SqliteFile
 from service.errors import DatabaseUnavailable
 from service.rpc.health import Health
-from service.rpc.interceptors import Authentication, Errors, Limits, Streams
+from service.rpc.interceptors import Calls
+from service.rpc.limits import Limits
 from service.rpc.policy import HEALTH, POLICY, TASK_SERVICE, Access, policy_with_reflection
 from service.rpc.reflection import add_reflection
 from service.rpc.servicer import TaskServicer
+from service.rpc.streams import Streams
 from service.settings import Address, Settings
 from service.tasks import Tasks
 
@@ -66,6 +68,7 @@ class Service:
             clock=lambda: datetime.now(UTC),
             new_id=lambda: str(uuid_utils.uuid7()),
             known_users_only=known_users_only,
+            coalesce=settings.coalesce,
         )
         self._health = Health(("", TASK_SERVICE))
         self._streams = Streams()
@@ -73,12 +76,14 @@ class Service:
         if settings.reflection != "off":
             policy = policy_with_reflection(Access.OPEN if settings.reflection == "open" else Access.CALLER)
         self._server = grpc.aio.server(
-            # The order matters: the first is outermost. Whatever is refused further in is answered by Errors.
             interceptors=(
-                Errors(max_message_bytes=settings.max_message_bytes),
-                self._streams,
-                Limits(max_in_flight=settings.max_in_flight, max_seconds=settings.max_call_seconds),
-                Authentication(policy, caller_from_metadata),
+                Calls(
+                    policy=policy,
+                    authenticate=caller_from_metadata,
+                    limits=Limits(max_in_flight=settings.max_in_flight, max_seconds=settings.max_call_seconds),
+                    streams=self._streams,
+                    max_message_bytes=settings.max_message_bytes,
+                ),
             ),
             options=server_options(settings),
         )

@@ -104,6 +104,9 @@ class Settings(BaseSettings):
         "auto", description="How log lines look on standard error: auto is console on a terminal, else json"
     )
 
+    coalesce: bool = Field(
+        True, description="Turn concurrent calls into one statement; without it every call sends its own"
+    )
     max_in_flight: Count = Field(2048, description="Calls under way at once; one more is RESOURCE_EXHAUSTED")
     max_call_seconds: Seconds = Field(30, description="How long a call may take, whatever its deadline (s)")
     max_message_bytes: Annotated[int, Field(ge=1024, le=2**26)] = Field(

@@ -7,7 +7,7 @@ from datetime import datetime
 from typing import Protocol, TypeVar
 
 from service import rules
-from service.coalescer import Coalescer, Gathering
+from service.coalescer import Coalescer, Direct, Gathering
 from service.errors import CallerUnknown, InvalidArgument, RequestError, TaskNotFound, Violation
 from service.model import (
     Caller,
@@ -25,6 +25,8 @@ from service.model import (
 from service.opaque import page_token_of, position_of, version_of
 
 T = TypeVar("T")
+Q = TypeVar("Q", bound=TaskKey | NewTask | TaskChange | TaskRemoval)
+R = TypeVar("R")
 
 
 class TaskStore(Protocol):
@@ -78,14 +80,22 @@ class Tasks:
         new_id: Callable[[], str],
         known_users_only: bool = False,
         gathering: Gathering | None = None,
+        coalesce: bool = True,
     ) -> None:
+        def coalesced(
+            operation: Callable[[Sequence[Q]], Awaitable[Sequence[R | RequestError]]],
+            key: Callable[[Q], TaskKey] | None = None,
+        ) -> Coalescer[Q, R] | Direct[Q, R]:
+            if not coalesce:
+                return Direct(operation)
+            return Coalescer(operation, owner=_user_id, key=key, gathering=gathering)
+
         self._store = store
-        owner = _user_id
-        self._get = Coalescer(store.get, owner=owner, gathering=gathering)
-        self._create = Coalescer(store.create, owner=owner, gathering=gathering)
+        self._get = coalesced(store.get)
+        self._create = coalesced(store.create)
         # Complete is an update too: what is asked of one task is done in the order of its arrival.
-        self._update = Coalescer(store.update, owner=owner, key=_key, gathering=gathering)
-        self._delete = Coalescer(store.delete, owner=owner, key=_key, gathering=gathering)
+        self._update = coalesced(store.update, _key)
+        self._delete = coalesced(store.delete, _key)
         self._clock = clock
         self._new_id = new_id
         self._known_users_only = known_users_only

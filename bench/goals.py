@@ -1,0 +1,140 @@
+"""The goals, and how far a run is from them. Nothing here fails a run: machines differ, and people judge."""
+
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from typing import Any
+
+from bench.contenders import EMPTY, EVERY, ONE_WORKER, PGX, REPLACED, TEXTBOOK, UNCOALESCED, WORKERS
+from bench.results import Results
+from bench.scenarios import curve, growth, methods, sqlite
+
+GET, CREATE, LIST, UPDATE, COMPLETE, DELETE = EVERY
+
+
+@dataclass(frozen=True, slots=True)
+class Goal:
+    """A bound for a number that a run may have found."""
+
+    text: str
+    at_least: bool
+    bound: float
+    found: Callable[[Results], float | None]
+    unit: str = "x"
+
+    def judged(self, results: Results) -> dict[str, Any]:
+        """The goal beside what was found: in words for the table, in numbers for the JSON."""
+        value = self.found(results)
+        bound = f"{'at least' if self.at_least else 'at most'} {self.bound:g}{self.unit}"
+        if value is None:
+            return {"goal": self.text, "bound": bound, "found": None, "verdict": "not measured"}
+        met = value >= self.bound if self.at_least else value <= self.bound
+        missed = abs(value - self.bound) / self.bound if self.bound else value
+        verdict = "met" if met else f"missed by {missed:.0%}" if self.bound else f"missed by {missed:g}"
+        return {"goal": self.text, "bound": bound, "found": round(value, 3), "verdict": verdict}
+
+
+def judged(results: Results) -> list[dict[str, Any]]:
+    """Every goal, in the order of the issue."""
+    return [goal.judged(results) for goal in _goals()]
+
+
+def _goals() -> Iterator[Goal]:
+    yield from _beside_the_ceiling()
+    yield from _beside_peers()
+    yield Goal("statements per 1,000 calls at 64, the method with most", False, 60, _most_statements, "")
+    yield Goal("time of a call (p50), 1 to 16 in flight, to uncoalesced, the worst", False, 1.05, _worst_time)
+    yield Goal("req/s, 1 to 256 in flight, to uncoalesced, the worst", True, 1.0, _worst_rate)
+    for method in (GET, CREATE, LIST):
+        yield Goal(f"p99 to p50 of {method} at 70 % of peak, open loop", False, 3, _tail(method))
+    yield Goal("failures but RESOURCE_EXHAUSTED, 2,000 calls in flight", False, 0, _crowd_failures, "")
+    for method in (GET, CREATE, LIST):
+        yield Goal(f"{method}, req/s on the small to the large table", False, 1.2, _growth(method))
+    yield Goal("SQLite: creates at 64 in flight to uncoalesced", True, 10, _sqlite)
+    yield Goal("largest worker, 256 calls in flight at most", False, 160, _memory(crowded=False), " MiB")
+    yield Goal("largest worker, 2,000 calls in flight", False, 160, _memory(crowded=True), " MiB")
+
+
+def _beside_the_ceiling() -> Iterator[Goal]:
+    for method, share in ((GET, 0.80), (CREATE, 0.65), (UPDATE, 0.55), (COMPLETE, 0.55), (DELETE, 0.55), (LIST, 0.35)):
+        yield Goal(
+            f"{method} at 64, req/s to the empty handler's", True, share, _ratio(ONE_WORKER.name, EMPTY.name, method)
+        )
+        if method == GET:
+            cpu = _ratio(ONE_WORKER.name, EMPTY.name, method, "cpu")
+            yield Goal(f"{method} at 64, CPU to the empty handler's", False, 1.25, cpu)
+
+
+def _beside_peers() -> Iterator[Goal]:
+    for method, times in ((GET, 8), (CREATE, 12), (LIST, 3)):
+        best = _ratio(ONE_WORKER.name, f"{REPLACED.name}-best", method)
+        yield Goal(f"{method} to {REPLACED.label} at its best", True, times, best)
+    for method in (GET, CREATE):
+        yield Goal(f"{method} to the textbook server", True, 6, _ratio(ONE_WORKER.name, TEXTBOOK.name, method))
+    for method, share in ((CREATE, 1.0), (GET, 0.5)):
+        yield Goal(f"{method}, workers = cores, to grpc-go + pgx", True, share, _ratio(WORKERS.name, PGX.name, method))
+    share_of_database = _ratio(WORKERS.name, "pgbench", CREATE)
+    yield Goal(f"{CREATE}, workers = cores, to pgbench's transactions", True, 0.45, share_of_database)
+
+
+def _ratio(one: str, other: str, method: str, attribute: str = "rate") -> Callable[[Results], float | None]:
+    return lambda results: results.ratio((methods.NAME, one, method), (methods.NAME, other, method), attribute)
+
+
+def _most_statements(results: Results) -> float | None:
+    return max((value for (scenario, _), value in results.numbers.items() if scenario == "statements"), default=None)
+
+
+def _to_uncoalesced(results: Results, attribute: str, in_flight: tuple[int, ...]) -> list[float]:
+    keys = [f"{method} {count}" for method in (GET, CREATE) for count in in_flight]
+    found = [
+        results.ratio((curve.NAME, ONE_WORKER.name, key), (curve.NAME, UNCOALESCED.name, key), attribute)
+        for key in keys
+    ]
+    return [each for each in found if each is not None]
+
+
+def _worst_time(results: Results) -> float | None:
+    return max(_to_uncoalesced(results, "p50", (1, 2, 4, 8, 16)), default=None)
+
+
+def _worst_rate(results: Results) -> float | None:
+    return min(_to_uncoalesced(results, "rate", curve.IN_FLIGHT), default=None)
+
+
+def _tail(method: str) -> Callable[[Results], float | None]:
+    def found(results: Results) -> float | None:
+        p50 = results.median("latency", ONE_WORKER.name, method, "p50")
+        p99 = results.median("latency", ONE_WORKER.name, method, "p99")
+        return p99 / p50 if p99 is not None and p50 else None
+
+    return found
+
+
+def _crowd_failures(results: Results) -> float | None:
+    found = [value for key, value in results.numbers.items() if key[0] == "crowd" and key[1].endswith("other failures")]
+    return sum(found) if found else None
+
+
+def _growth(method: str) -> Callable[[Results], float | None]:
+    return lambda results: results.ratio((growth.NAME, growth.SMALL, method), (growth.NAME, growth.LARGE, method))
+
+
+def _sqlite(results: Results) -> float | None:
+    key = f"{CREATE} {methods.IN_FLIGHT}"
+    return results.ratio((sqlite.NAME, ONE_WORKER.name, key), (sqlite.NAME, UNCOALESCED.name, key))
+
+
+def _memory(*, crowded: bool) -> Callable[[Results], float | None]:
+    """The largest resident set of any worker, in the crowd or in all other scenarios."""
+
+    def found(results: Results) -> float | None:
+        workers = (ONE_WORKER.name, WORKERS.name)
+        figures = (
+            figure
+            for (scenario, contender, _), rounds in results.figures.items()
+            if contender in workers and (scenario == "crowd") is crowded
+            for figure in rounds
+        )
+        return max((figure.memory for figure in figures), default=None)
+
+    return found

@@ -1,0 +1,149 @@
+"""One measurement: a call, to one server, under one pressure; a warm-up before it, a check of the work after it."""
+
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+
+from bench.calls import CREATE, GET, Call, answer_size, write_bodies
+from bench.contenders import Contender, Running, running
+from bench.database import Postgres, fill, make_tables, query
+from bench.load import Load, LoadFailed, Pressure, generate, h2load_grpc
+from bench.machine import cpu_seconds, peak_memory
+
+_SPENT_RATE = 8_000  # 1/s; how fast tasks are completed and deleted, at most: when all are, the run ends early
+_STRAGGLERS = 0.2  # s; calls that h2load broke off at its end go on for so long in the server
+
+
+@dataclass(frozen=True, slots=True)
+class Run:
+    """What all measurements of a run share; times in seconds."""
+
+    postgres: Postgres
+    folder: Path
+    """For the encoded requests."""
+    rounds: int
+    seconds: float
+    warm_up: float
+    quick: bool
+
+    @property
+    def spent(self) -> int:
+        """How many tasks there are to complete, and to delete, in each life of a server."""
+        return round(_SPENT_RATE * (self.seconds + self.warm_up))
+
+
+@dataclass(slots=True)
+class Figure:
+    """What one measurement found."""
+
+    rate: float
+    """Answers a second."""
+    cpu: float
+    """The CPU (µs) that the server's processes used for each."""
+    database_cpu: float
+    """The CPU (µs) that the database's processes used for each."""
+    memory: float
+    """The largest resident set (MiB) of any process of the server, so far in its life."""
+    p50: float = 0.0
+    p99: float = 0.0
+    """Latencies (µs), where the generator measures them."""
+
+
+@dataclass
+class Target:
+    """A contender that runs, on a database that is filled."""
+
+    run: Run
+    contender: Contender
+    server: Running
+    database: str
+    spent: int
+
+    @contextmanager
+    def accounted(self) -> Iterator[list[float]]:
+        """The CPU (s) that server and database use in the block: two numbers, there when the block ends."""
+        before = cpu_seconds(self.server.pid), self.run.postgres.cpu_seconds()
+        used: list[float] = []
+        yield used
+        used += [cpu_seconds(self.server.pid) - before[0], self.run.postgres.cpu_seconds() - before[1]]
+
+    def figure(self, load: Load, used: list[float]) -> Figure:
+        cpu, database_cpu = (seconds / load.requests * 1e6 if load.requests else 0.0 for seconds in used)
+        return Figure(load.rate, cpu, database_cpu, peak_memory(self.server.pid), load.p50, load.p99)
+
+    @cached_property
+    def _spent_so_far(self) -> dict[str, int]:
+        return {}
+
+    def bodies(self, call: Call, seconds: float) -> tuple[Path, int]:
+        """A file of requests, and how many; of a call that spends them, the next ones, as many as may go in that time.
+
+        Of the other calls whose requests need not differ there is one.
+        """
+        path = self.run.folder / f"{self.contender.name}-{call.method}"
+        first, last = 0, None
+        if call.spends:
+            first = self._spent_so_far.get(call.method, 0)
+            last = min(self.spent, first + round(_SPENT_RATE * seconds))
+            self._spent_so_far[call.method] = last
+        elif not call.varies:
+            last = 1
+        count = write_bodies(call, path, self.spent, first, last)
+        if not count:
+            raise LoadFailed(f"{call.method}: no task is left")
+        return path, count
+
+    def load(self, call: Call, pressure: Pressure, seconds: float, *, own: bool = False) -> tuple[Load, Figure]:
+        """The closed loop, by h2load or, on demand and where requests differ, by our own generator.
+
+        Raises LoadFailed unless every call did what it should.
+        """
+        bodies, count = self.bodies(call, seconds)
+        size = answer_size(self.server.address, call)
+        before = self.effect(call)
+        to = (self.server.address, call.path, call.user, bodies, pressure, seconds)
+        own |= call.varies
+        with self.accounted() as used:
+            load = generate(*to, requests=count if call.spends else 0) if own else h2load_grpc(*to)
+        if not own:
+            time.sleep(_STRAGGLERS)
+            if not call.effect and load.bytes < load.requests * size:
+                raise LoadFailed(f"{call.method}: {load.requests} answers of {size} bytes had {load.bytes} together")
+        self.check(call, load, before, pressure)
+        return load, self.figure(load, used)
+
+    def measure(self, call: Call, pressure: Pressure, *, own: bool = False) -> Figure:
+        """Warm up, then measure."""
+        self.load(call, pressure, self.run.warm_up, own=own)
+        return self.load(call, pressure, self.run.seconds, own=own)[1]
+
+    def effect(self, call: Call) -> int:
+        """What the calls of this kind have done so far; 0 where nothing tells."""
+        return int(query(self.database, call.effect)[0]) if call.effect and self.contender.stores else 0
+
+    def check(self, call: Call, load: Load, before: int, pressure: Pressure) -> None:
+        """Raise LoadFailed unless all calls were answered well, were really done, and the server still answers."""
+        name = f"{self.contender.label}, {call.method}"
+        if load.failed or not load.requests:
+            raise LoadFailed(f"{name}: {load.failed} calls failed of {load.requests}: {load.statuses} {load.cause}")
+        if call.effect and self.contender.stores:
+            done = self.effect(call) - before
+            # What is done beyond the answers was under way when h2load broke off.
+            if not load.requests <= done <= load.requests + pressure.in_flight:
+                raise LoadFailed(f"{name}: {load.requests} calls were answered, {done} were done")
+        answer_size(self.server.address, GET)
+
+
+@contextmanager
+def target(run: Run, contender: Contender, *, spends: bool = True) -> Iterator[Target]:
+    """The contender on a fresh database with the benchmark's tasks in it. Raises Unavailable."""
+    spent = run.spent if spends and set(contender.methods) - {GET.method, CREATE.method} else 0
+    with run.postgres.fresh() as database:
+        if contender.stores:
+            make_tables(database)
+            fill(database, spent)
+        with running(contender, database) as server:
+            yield Target(run, contender, server, database, spent)

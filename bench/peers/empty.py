@@ -1,0 +1,69 @@
+"""The ceiling: a grpc.aio server on uvloop that answers constants and does nothing else.
+
+python bench/peers/empty.py [DATABASE]      the argument is taken for the sake of the other peers, and not used
+"""
+
+# ruff: noqa: N802, ARG002 - the names of methods and of their arguments are the contract's
+
+import asyncio
+import signal
+
+import grpc
+import uvloop
+from google.protobuf.empty_pb2 import Empty
+from google.protobuf.message import Message
+from google.protobuf.timestamp_pb2 import Timestamp
+from taskwell.v1 import tasks_pb2, tasks_pb2_grpc
+
+NOW = Timestamp(seconds=1_790_000_000, nanos=123_456_000)
+TASK = tasks_pb2.Task(
+    id="00000000-0000-7000-8000-000000000001",
+    title="Task 1 of the benchmark",
+    description="Sixty characters or so of what there is to do about it, and why.",
+    status=tasks_pb2.TASK_STATUS_INCOMPLETE,
+    create_time=NOW,
+    update_time=NOW,
+    etag="1",
+)
+PAGE = tasks_pb2.ListTasksResponse(tasks=[TASK] * 20, next_page_token="A" * 96)
+
+_Context = grpc.aio.ServicerContext[Message, Message]
+
+
+class Constants(tasks_pb2_grpc.TaskServiceServicer):
+    """Answers of the size that Taskwell's have."""
+
+    async def CreateTask(self, request: tasks_pb2.CreateTaskRequest, context: _Context) -> tasks_pb2.Task:
+        return TASK
+
+    async def GetTask(self, request: tasks_pb2.GetTaskRequest, context: _Context) -> tasks_pb2.Task:
+        return TASK
+
+    async def ListTasks(self, request: tasks_pb2.ListTasksRequest, context: _Context) -> tasks_pb2.ListTasksResponse:
+        return PAGE
+
+    async def UpdateTask(self, request: tasks_pb2.UpdateTaskRequest, context: _Context) -> tasks_pb2.Task:
+        return TASK
+
+    async def CompleteTask(self, request: tasks_pb2.CompleteTaskRequest, context: _Context) -> tasks_pb2.Task:
+        return TASK
+
+    async def DeleteTask(self, request: tasks_pb2.DeleteTaskRequest, context: _Context) -> Empty:
+        return Empty()
+
+
+async def serve() -> None:
+    server = grpc.aio.server()
+    tasks_pb2_grpc.add_TaskServiceServicer_to_server(Constants(), server)
+    port = server.add_insecure_port("127.0.0.1:0")
+    await server.start()
+    print(f"gRPC listening on 127.0.0.1:{port}", flush=True)
+    stopping = asyncio.Event()
+    asyncio.get_running_loop().add_signal_handler(signal.SIGTERM, stopping.set)
+    await stopping.wait()
+    await server.stop(None)
+
+
+if __name__ == "__main__":
+    with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
+        runner.run(serve())

@@ -1,0 +1,52 @@
+"""What a run found: figures by scenario, contender and what was done; their medians; and what was left out."""
+
+import json
+import statistics
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any
+
+from bench.measure import Figure
+
+
+@dataclass
+class Results:
+    """Filled by the scenarios, read by the goals, the table and the charts."""
+
+    machine: dict[str, Any]
+    figures: dict[tuple[str, str, str], list[Figure]] = field(default_factory=dict)
+    """(scenario, contender, what) to what each round found."""
+    numbers: dict[tuple[str, str], float] = field(default_factory=dict)
+    """(scenario, name) to a number that is no Figure."""
+    left_out: list[str] = field(default_factory=list)
+    """A sentence for each part that could not run."""
+
+    def add(self, scenario: str, contender: str, what: str, figure: Figure) -> None:
+        self.figures.setdefault((scenario, contender, what), []).append(figure)
+
+    def leave_out(self, sentence: str) -> None:
+        if sentence not in self.left_out:
+            self.left_out.append(sentence)
+
+    def values(self, scenario: str, contender: str, what: str, attribute: str = "rate") -> list[float]:
+        """One number of each round's figure; empty when this was not measured."""
+        return [getattr(figure, attribute) for figure in self.figures.get((scenario, contender, what), [])]
+
+    def median(self, scenario: str, contender: str, what: str, attribute: str = "rate") -> float | None:
+        values = self.values(scenario, contender, what, attribute)
+        return statistics.median(values) if values else None
+
+    def ratio(self, one: tuple[str, str, str], other: tuple[str, str, str], attribute: str = "rate") -> float | None:
+        """How many times the other's median the one's is; None unless both were measured."""
+        above, below = self.median(*one, attribute), self.median(*other, attribute)
+        return above / below if above is not None and below else None
+
+    def write(self, path: Path, goals: list[dict[str, Any]]) -> None:
+        """Write everything as JSON."""
+        figures = [
+            {"scenario": key[0], "contender": key[1], "what": key[2], "rounds": [asdict(figure) for figure in found]}
+            for key, found in self.figures.items()
+        ]
+        numbers = [{"scenario": key[0], "name": key[1], "value": value} for key, value in self.numbers.items()]
+        whole = {"machine": self.machine, "goals": goals, "figures": figures, "numbers": numbers}
+        path.write_text(json.dumps({**whole, "left_out": self.left_out}, indent=1) + "\n")

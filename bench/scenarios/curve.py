@@ -1,0 +1,38 @@
+"""Requests a second, and the time a call takes, over the calls in flight: GetTask and CreateTask from 1 to 256."""
+
+from dataclasses import replace
+
+from bench.calls import CREATE, GET
+from bench.contenders import EMPTY, ONE_WORKER, PGX, TEXTBOOK, UNCOALESCED, WORKERS, Contender
+from bench.load import Unavailable, generator, pressure
+from bench.measure import Run, target
+from bench.results import Results
+
+NAME = "curve"
+IN_FLIGHT = (1, 2, 4, 8, 16, 32, 64, 128, 256)
+CONTENDERS = (EMPTY, ONE_WORKER, WORKERS, UNCOALESCED, TEXTBOOK, PGX)
+
+
+def measure(run: Run, results: Results) -> None:
+    """With our own generator, which measures latencies; with h2load where there is no Go."""
+    try:
+        generator()
+        own = True
+    except Unavailable as missing:
+        own = False
+        results.leave_out(f"latencies over the calls in flight: {missing}")
+    run = replace(run, seconds=max(1, run.seconds / 2), warm_up=run.warm_up / 2)
+    for _ in range(run.rounds):
+        for contender in (EMPTY, ONE_WORKER) if run.quick else CONTENDERS:
+            _one(run, results, contender, own=own)
+
+
+def _one(run: Run, results: Results, contender: Contender, *, own: bool) -> None:
+    try:
+        with target(run, contender, spends=False) as found:
+            for call in (GET, CREATE):
+                for in_flight in (1, 256) if run.quick else IN_FLIGHT:
+                    figure = found.measure(call, pressure(in_flight), own=own)
+                    results.add(NAME, contender.name, f"{call.method} {in_flight}", figure)
+    except Unavailable as missing:
+        results.leave_out(f"{contender.label}: {missing}")

@@ -1,0 +1,79 @@
+"""What is measured of Taskwell alone: statements a call, latency below the peak, a crowd; and the generators' check."""
+
+from bench.calls import CALLS, CREATE, GET, LIST, write_bodies
+from bench.contenders import EMPTY, ONE_WORKER
+from bench.database import READ
+from bench.load import LoadFailed, Pressure, Unavailable, generate, pressure
+from bench.measure import Run, target
+from bench.results import Results
+from bench.scenarios.methods import IN_FLIGHT
+
+_PART_OF_PEAK = 0.7
+_RESOURCE_EXHAUSTED = "8"
+
+
+def statements(run: Run, results: Results) -> None:
+    """Statements that one worker sends to the database for every 1,000 calls, 64 in flight."""
+    with target(run, ONE_WORKER) as found, run.postgres.counted_statements() as count:
+        for call in CALLS:
+            try:
+                found.load(call, pressure(IN_FLIGHT), run.warm_up)
+                before = count()
+                load, _ = found.load(call, pressure(IN_FLIGHT), min(1, run.seconds))
+                results.numbers["statements", call.method] = (count() - before) / load.requests * 1000
+            except Unavailable as missing:
+                results.leave_out(f"statements of {call.method}: {missing}")
+
+
+def latency(run: Run, results: Results) -> None:
+    """Open loop: calls come at 70 % of what the server can do, at moments of their own."""
+    under = pressure(IN_FLIGHT)
+    with target(run, ONE_WORKER, spends=False) as found:
+        for _ in range(run.rounds):
+            for call in (GET, CREATE, LIST):
+                rate = _PART_OF_PEAK * found.measure(call, under, own=True).rate
+                bodies, _ = found.bodies(call, run.seconds)
+                before = found.effect(call)
+                with found.accounted() as used:
+                    to = (found.server.address, call.path, call.user, bodies, under, run.seconds)
+                    load = generate(*to, rate=rate)
+                found.check(call, load, before, under)
+                results.add("latency", ONE_WORKER.name, call.method, found.figure(load, used))
+
+
+def crowd(run: Run, results: Results) -> None:
+    """A thousand connections with two calls each at all times."""
+    under = Pressure(200 if run.quick else 1000, 2)
+    with target(run, ONE_WORKER, spends=False) as found:
+        for call in (GET, CREATE):
+            bodies, _ = found.bodies(call, run.seconds)
+            before = found.effect(call)
+            with found.accounted() as used:
+                load = generate(found.server.address, call.path, call.user, bodies, under, run.seconds)
+            well, exhausted = load.statuses.get("0", 0), load.statuses.get(_RESOURCE_EXHAUSTED, 0)
+            if call.effect and found.effect(call) - before != well:
+                raise LoadFailed(f"crowd: {well} creates were answered, {found.effect(call) - before} were done")
+            results.add("crowd", ONE_WORKER.name, call.method, found.figure(load, used))
+            results.numbers["crowd", f"{call.method}: well"] = well
+            results.numbers["crowd", f"{call.method}: RESOURCE_EXHAUSTED"] = exhausted
+            results.numbers["crowd", f"{call.method}: other failures"] = load.failed - exhausted
+            if load.failed > exhausted:
+                results.leave_out(f"crowd, {call.method}: {load.statuses}, the first: {load.cause}")
+
+
+def generators(run: Run, results: Results) -> None:
+    """Both generators on the same server: they should agree. Ours once as h2load, with one request, once with many."""
+    under = pressure(IN_FLIGHT)
+    many = run.folder / "many"
+    write_bodies(GET, many, 0)
+    for _ in range(run.rounds):
+        for contender in (ONE_WORKER,) if run.quick else (EMPTY, ONE_WORKER):
+            with target(run, contender, spends=False) as found:
+                results.add("generators", contender.name, "GetTask, h2load", found.measure(GET, under))
+                own = found.measure(GET, under, own=True)
+                results.add("generators", contender.name, "GetTask, own generator", own)
+                with found.accounted() as used:
+                    load = generate(found.server.address, GET.path, GET.user, many, under, run.seconds)
+                found.check(GET, load, 0, under)
+                what = f"GetTask, own generator, {READ:,} tasks"
+                results.add("generators", contender.name, what, found.figure(load, used))
