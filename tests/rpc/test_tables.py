@@ -55,7 +55,7 @@ ALLOWED_CODES = {
 def example(error: type[RequestError]) -> RequestError:
     if issubclass(error, InvalidArgument):
         return error(Violation("task.title", "is required"))
-    return error(size=70_000, limit=65_536, error_id="0192f0c1")
+    return error(size=70_000, limit=65_536, error_id="0192f0c1", problem="it is no JWT", scope="tasks.read")
 
 
 def test_every_error_has_a_code_that_the_contract_allows() -> None:
