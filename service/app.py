@@ -78,7 +78,7 @@ class Service:
                 Errors(max_message_bytes=settings.max_message_bytes),
                 self._streams,
                 Limits(max_in_flight=settings.max_in_flight, max_seconds=settings.max_call_seconds),
-                Authentication(policy, caller_from_metadata),
+                Authentication(policy, caller_from_metadata, {}),
             ),
             options=server_options(settings),
         )

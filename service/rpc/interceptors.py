@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import time
 import uuid
-from collections.abc import AsyncIterator, Callable, Iterator, Mapping
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Mapping
 from contextlib import contextmanager
 from contextvars import ContextVar
 from typing import Any
@@ -38,7 +38,7 @@ from service.rpc.handlers import (
     refusal,
     with_behaviour,
 )
-from service.rpc.policy import TASK_SERVICE, Access
+from service.rpc.policy import TASK_SERVICE, Access, require_scope
 from service.rpc.status import CODES, status_of
 
 _log = structlog.get_logger("rpc")
@@ -242,24 +242,35 @@ class Limits(ServerInterceptor):
 class Authentication(ServerInterceptor):
     """Innermost. Finds out who is calling, as the policy table asks for the method, before the request is looked at.
 
-    `authenticate` makes a Caller of a call's metadata or raises a RequestError.
+    `authenticate` makes a Caller of a call's metadata, at once or later, or raises a RequestError; `scopes` names the
+    scope of each access that has one.
     """
 
-    def __init__(self, policy: Mapping[str, Access], authenticate: Callable[[Any], Caller]) -> None:
+    def __init__(
+        self,
+        policy: Mapping[str, Access],
+        authenticate: Callable[[Any], Caller | Awaitable[Caller]],
+        scopes: Mapping[Access, str],
+    ) -> None:
         self._policy = policy
         self._authenticate = authenticate
+        self._scopes = scopes
 
     async def intercept_service(self, continuation: Continuation, details: HandlerCallDetails) -> Handler | None:
         handler = await continuation(details)
         if handler is None:
             return None
         match self._policy.get(details.method):
-            case Access.CALLER:
-                _caller.set(self._authenticate(details.invocation_metadata))
-            case Access.OPEN:
-                pass
             case None:
                 raise MethodNotAllowed
+            case Access.OPEN:
+                pass
+            case access:
+                caller = self._authenticate(details.invocation_metadata)
+                if not isinstance(caller, Caller):
+                    caller = await caller
+                _caller.set(caller)
+                require_scope(access, caller, self._scopes)
         return handler
 
 
