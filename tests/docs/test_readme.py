@@ -45,7 +45,8 @@ def test_the_python_program_runs(sqlite_url: str) -> None:
 
 
 def test_what_serve_prints_is_what_the_readme_says() -> None:
-    assert f"gRPC listening on 127.0.0.1:50051\n{_example(parse_address('127.0.0.1:50051'))}\n" in README
+    settings = settings_for("sqlite:///taskwell.db")
+    assert f"gRPC listening on 127.0.0.1:50051\n{_example(parse_address('127.0.0.1:50051'), settings)}\n" in README
 
 
 def test_every_make_target_that_is_named_exists() -> None:
