@@ -1,9 +1,11 @@
-"""The command line: `taskwell serve | migrate | check | config | health`."""
+"""The command line: `taskwell serve | migrate | check | config | health | token`."""
 
+import argparse
 import asyncio
 import os
 import signal
 import sys
+import time
 from collections.abc import Callable
 from typing import TYPE_CHECKING
 
@@ -22,6 +24,8 @@ usage: taskwell COMMAND [--SETTING VALUE ...]
   check              verify settings, database and schema without serving
   config             print the effective settings, secrets masked
   health             ask the server at the address of the settings; exit 0 if it serves, else 1
+  token --user NAME  print a token for development, signed with TASKWELL_JWT_SECRET
+                     [--expires-in SECONDS, else 3600] [--scope SCOPES, else both]
 
 Every setting is a flag and an environment variable, in upper case behind TASKWELL_ (also in a file .env):
 --grpc-address is TASKWELL_GRPC_ADDRESS. 'taskwell serve --help' lists them.
@@ -95,7 +99,7 @@ def config(arguments: list[str]) -> int:
     settings = load_settings("taskwell config", arguments)
     for name in Settings.model_fields:
         value = settings.database if name == "database_url" else getattr(settings, name)
-        print(f"{PREFIX}{name.upper()}={str(value).lower() if isinstance(value, bool) else value}")
+        print(f"{PREFIX}{name.upper()}={_shown(value)}")
     return 0
 
 
@@ -111,12 +115,37 @@ def health(arguments: list[str]) -> int:
     return 0 if answer == "SERVING" else 1
 
 
+def token(arguments: list[str]) -> int:
+    parser = argparse.ArgumentParser("taskwell token", add_help=False, allow_abbrev=False)
+    parser.add_argument("--user", required="--help" not in arguments)
+    parser.add_argument("--expires-in", type=int, default=3600)
+    parser.add_argument("--scope")
+    wanted, rest = parser.parse_known_args(arguments)
+    settings = load_settings("taskwell token", rest)
+    if not settings.jwt_secret:
+        return _fail(
+            "tokens can be made only with TASKWELL_AUTH=jwt and TASKWELL_JWT_SECRET; those that are verified with "
+            "TASKWELL_JWT_JWKS come from their issuer, who alone has the private key"
+        )
+    from service.auth.minting import mint_token
+    from service.identity import expected_of
+
+    scope = wanted.scope if wanted.scope is not None else f"{settings.jwt_read_scope} {settings.jwt_write_scope}"
+    secret = settings.jwt_secret.get_secret_value()
+    try:
+        print(mint_token(secret, expected_of(settings), wanted.user, scope, int(time.time()), wanted.expires_in))
+    except ValueError as error:
+        return _fail(str(error))
+    return 0
+
+
 COMMANDS: dict[str, Callable[[list[str]], int]] = {
     "serve": serve,
     "migrate": migrate,
     "check": check,
     "config": config,
     "health": health,
+    "token": token,
 }
 
 
@@ -133,6 +162,12 @@ def _about_schema(settings: Settings, action: Callable[["Schema"], str]) -> int:
         cause = getattr(error.__cause__, "orig", error.__cause__)
         return _fail(f"cannot reach the database ({settings.database}): {str(cause).strip()}")
     return 0
+
+
+def _shown(value: object) -> object:
+    if value is None:
+        return ""
+    return str(value).lower() if isinstance(value, bool) else value
 
 
 def _fail(sentence: str, *, status: int = 1) -> int:

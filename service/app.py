@@ -15,12 +15,13 @@ import uuid_utils
 from grpc_health.v1 import health_pb2_grpc
 from taskwell.v1 import tasks_pb2_grpc
 
-from service.auth.metadata import caller_from_metadata
+from service.auth.source import KeysError
 from service.db.engine import Database, PoolSettings
 from service.db.schema import Schema, SchemaUnknown
 from service.db.store import SqlTaskStore
 from service.db.url import SqliteFile
 from service.errors import DatabaseUnavailable
+from service.identity import Identity, example_of_caller
 from service.rpc.health import Health
 from service.rpc.interceptors import Calls
 from service.rpc.limits import Limits
@@ -72,6 +73,7 @@ class Service:
         )
         self._health = Health(("", TASK_SERVICE))
         self._streams = Streams()
+        self._identity = Identity(settings)
         policy = POLICY
         if settings.reflection != "off":
             policy = policy_with_reflection(Access.OPEN if settings.reflection == "open" else Access.CALLER)
@@ -79,7 +81,8 @@ class Service:
             interceptors=(
                 Calls(
                     policy=policy,
-                    authenticate=caller_from_metadata,
+                    authenticate=self._identity.authenticate,
+                    scopes=self._identity.scopes,
                     limits=Limits(max_in_flight=settings.max_in_flight, max_seconds=settings.max_call_seconds),
                     streams=self._streams,
                     max_message_bytes=settings.max_message_bytes,
@@ -93,7 +96,14 @@ class Service:
             add_reflection(self._server, (TASK_SERVICE, HEALTH))
 
     async def start(self) -> Address:
-        """Accept calls. Answers the address, with the port that was picked; raises StartError if it is taken."""
+        """Accept calls. Answers the address, with the port that was picked.
+
+        Raises StartError if the address is taken, or the keys of tokens are not where they should be.
+        """
+        try:
+            await self._identity.start()
+        except KeysError as error:
+            raise StartError(str(error)) from error
         wanted = self._settings.grpc
         try:
             _refuse_taken(wanted)
@@ -110,6 +120,7 @@ class Service:
         """Say NOT_SERVING, refuse new calls, let those under way end within `grace` seconds, close the database."""
         ends = time.monotonic() + grace
         self._health.end()
+        self._identity.stop()
         await asyncio.sleep(_LAST_WORDS)
         self._streams.end()
         await self._server.stop(max(0.0, ends - time.monotonic()))
@@ -206,7 +217,7 @@ async def serve(settings: Settings) -> None:
     address = await service.start()
     print(f"gRPC listening on {address}", flush=True)
     if settings.reflection == "open":
-        print(_example(address), flush=True)
+        print(_example(address, settings), flush=True)
     await stopping.wait()
     await service.stop(settings.shutdown_grace)
     _log.info("stopped")
@@ -217,8 +228,8 @@ def _words(error: DatabaseUnavailable) -> str:
     return str(getattr(error.__cause__, "orig", error.__cause__)).strip()
 
 
-def _example(address: Address) -> str:
+def _example(address: Address, settings: Settings) -> str:
     return (
-        f'Try: grpcurl -plaintext -H \'x-user-id: alice\' -d \'{{"task": {{"title": "Buy milk"}}}}\' '
+        f'Try: grpcurl -plaintext -H {example_of_caller(settings)} -d \'{{"task": {{"title": "Buy milk"}}}}\' '
         f"{address} {TASK_SERVICE}/CreateTask"
     )

@@ -44,6 +44,78 @@ class CallerUnknown(RequestError):
     reason = "CALLER_UNKNOWN"
 
 
+class TokenMissing(RequestError):
+    """The call has no token: send the metadata key authorization once, as 'Bearer', a space and a JSON Web Token."""
+
+    reason = "TOKEN_MISSING"
+
+
+class TokenMalformed(RequestError):
+    """The token cannot be used: {problem}.
+
+    `problem` is one of our own phrases; nothing of the token is ever in it.
+    """
+
+    reason = "TOKEN_MALFORMED"
+
+
+class TokenTooLarge(RequestError):
+    """The token is {size} bytes long; this server takes at most {limit}."""
+
+    reason = "TOKEN_TOO_LARGE"
+
+
+class TokenSignature(RequestError):
+    """The token is not signed with a key that this server trusts: get a token from the issuer that it is set up for.
+
+    The same words for an unknown key, another algorithm and a signature that is wrong.
+    """
+
+    reason = "TOKEN_SIGNATURE"
+
+
+class TokenExpired(RequestError):
+    """The token has expired: get a new one from its issuer."""
+
+    reason = "TOKEN_EXPIRED"
+
+
+class TokenNotYetValid(RequestError):
+    """The token is not valid yet: wait, or compare the clocks of its issuer and of this server."""
+
+    reason = "TOKEN_NOT_YET_VALID"
+
+
+class TokenIssuer(RequestError):
+    """The token is from another issuer (iss) than the one that this server is set up for."""
+
+    reason = "TOKEN_ISSUER"
+
+
+class TokenAudience(RequestError):
+    """The token is not for this service: ask its issuer for one whose audience (aud) names it."""
+
+    reason = "TOKEN_AUDIENCE"
+
+
+class TokenSubject(RequestError):
+    """The token's subject (sub), the calling user, must be 1 to 255 printable ASCII characters without spaces."""
+
+    reason = "TOKEN_SUBJECT"
+
+
+class KeysUnavailable(RequestError):
+    """The keys that tokens are verified with could not be fetched from their issuer yet: try again soon."""
+
+    reason = "KEYS_UNAVAILABLE"
+
+
+class ScopeMissing(RequestError):
+    """The token does not have the scope {scope}, which this method needs."""
+
+    reason = "SCOPE_MISSING"
+
+
 class MethodNotAllowed(RequestError):
     """This method may not be called.
 

@@ -17,9 +17,13 @@ class TaskStatus(IntEnum):
 
 @dataclass(frozen=True, slots=True)
 class Caller:
-    """The user on whose behalf an RPC runs. Verified by whoever made it."""
+    """The user on whose behalf an RPC runs. Verified by whoever made it.
+
+    `scopes` are what the caller's token allows, None where nothing limits it.
+    """
 
     user_id: str
+    scopes: frozenset[str] | None = None
 
 
 class TaskKey(NamedTuple):

@@ -5,15 +5,20 @@ import ipaddress
 import os
 import re
 import socket
+from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Annotated, Any, Literal, Self
 
 from pydantic import AfterValidator, Field, SecretStr, ValidationError, field_validator, model_validator
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
+from service.auth.source import JwksSource, parse_jwks_source
 from service.db.url import DatabaseUrl, parse_database_url
 
 PREFIX = "TASKWELL_"
+
+# As long as what HS256 makes of it (RFC 7518, 3.2), in bytes.
+_SHORTEST_SECRET = 32
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,7 +58,15 @@ def _is_address(text: str) -> str:
     return text
 
 
+def _is_jwks_source(text: str) -> str:
+    parse_jwks_source(text)
+    return text
+
+
 AddressText = Annotated[str, AfterValidator(_is_address)]
+JwksText = Annotated[str, AfterValidator(_is_jwks_source)]
+# As a scope is spelt (RFC 6749, 3.3), and a claim may be.
+Name = Annotated[str, Field(pattern=r"^[!#-\[\]-~]{1,255}$")]
 Seconds = Annotated[float, Field(gt=0, le=86_400)]
 Count = Annotated[int, Field(ge=1, le=1_000_000)]
 
@@ -84,9 +97,24 @@ class Settings(BaseSettings):
     migrate: bool = Field(
         False, description="On PostgreSQL, migrate the schema before serving; on SQLite this is always done"
     )
-    auth: Literal["metadata"] = Field(
-        "metadata", description="How callers are known: metadata takes x-user-id as a trusted mesh or gateway set it"
+    auth: Literal["metadata", "jwt"] = Field(
+        "metadata",
+        description="How callers are known: metadata takes x-user-id as a trusted mesh or gateway set it, jwt takes "
+        "signed tokens",
     )
+    jwt_jwks: JwksText | None = Field(
+        None, description="Where the issuer of the tokens publishes its keys (EdDSA, ES256, RS256): a URL or a file"
+    )
+    jwt_secret: SecretStr | None = Field(
+        None, description="Or the secret that the tokens are signed with (HS256), at least 32 bytes"
+    )
+    jwt_issuer: str | None = Field(None, description="Who must have issued a token (iss); jwt needs it")
+    jwt_audience: str | None = Field(None, description="For whom a token must be (aud); jwt needs it")
+    jwt_scope_claim: Name | None = Field(
+        None, description="The claim with a token's scopes, for example scope; unset, every token may do everything"
+    )
+    jwt_read_scope: Name = Field("tasks.read", description="The scope that allows GetTask and ListTasks")
+    jwt_write_scope: Name = Field("tasks.write", description="The scope that allows the other methods")
     trust_network: bool = Field(
         False, description="Allow metadata authentication on an address that other machines can reach"
     )
@@ -113,7 +141,7 @@ class Settings(BaseSettings):
         65_536, description="The largest request message (bytes); a larger one is RESOURCE_EXHAUSTED"
     )
     max_metadata_bytes: Annotated[int, Field(ge=1024, le=2**20)] = Field(
-        8_192, description="The largest metadata of a request (bytes); larger ones are RESOURCE_EXHAUSTED"
+        16_384, description="The largest metadata of a request (bytes); larger ones are RESOURCE_EXHAUSTED"
     )
     max_concurrent_streams: Count = Field(
         1000, description="Calls under way at once on one connection; more wait in the client"
@@ -161,9 +189,24 @@ class Settings(BaseSettings):
         parse_database_url(value.get_secret_value())
         return value
 
+    @field_validator("jwt_secret")
+    @classmethod
+    def _is_a_secret(cls, value: SecretStr | None) -> SecretStr | None:
+        if value and len(value.get_secret_value().encode()) < _SHORTEST_SECRET:
+            raise ValueError(f"must be at least {_SHORTEST_SECRET} bytes long: a shorter one can be guessed")
+        if value and value.get_secret_value().lstrip().startswith(("-----BEGIN", "ssh-", "{", "[")):
+            raise ValueError(f"must not be a key of another kind, which others may know: {PREFIX}JWT_JWKS takes those")
+        return value
+
+    @model_validator(mode="after")
+    def _knows_its_tokens(self) -> Self:
+        if wrong := "\n".join(_contradictions(self)):
+            raise ValueError(wrong)
+        return self
+
     @model_validator(mode="after")
     def _refuses_to_trust_strangers(self) -> Self:
-        if not (self.grpc.is_loopback or self.trust_network):
+        if self.auth == "metadata" and not (self.grpc.is_loopback or self.trust_network):
             raise ValueError(
                 f"{PREFIX}GRPC_ADDRESS: other machines can reach {self.grpc}, and could claim to be any user. Listen "
                 f"on 127.0.0.1, or set {PREFIX}TRUST_NETWORK=true if only a trusted gateway or mesh can reach it"
@@ -175,8 +218,31 @@ class Settings(BaseSettings):
         return parse_address(self.grpc_address)
 
     @property
+    def jwks(self) -> JwksSource | None:
+        return parse_jwks_source(self.jwt_jwks) if self.jwt_jwks else None
+
+    @property
     def database(self) -> DatabaseUrl:
         return parse_database_url(self.database_url.get_secret_value())
+
+
+def _contradictions(settings: Settings) -> Iterator[str]:
+    """What is wrong with the settings of tokens, taken together: a sentence for each thing."""
+    if settings.auth == "metadata":
+        for name in sorted(settings.model_fields_set):
+            if name.startswith("jwt_"):
+                yield f"{PREFIX}{name.upper()}: means nothing unless {PREFIX}AUTH=jwt; set that, or do not set this"
+        return
+    if settings.jwt_jwks and settings.jwt_secret:
+        yield f"{PREFIX}JWT_SECRET: set either this or {PREFIX}JWT_JWKS: a token has one kind of key"
+    if not (settings.jwt_jwks or settings.jwt_secret):
+        yield f"{PREFIX}JWT_JWKS: jwt needs keys: set this to where the issuer publishes them, or {PREFIX}JWT_SECRET"
+    if not settings.jwt_issuer:
+        yield f"{PREFIX}JWT_ISSUER: jwt needs it: tokens of other issuers must be refused"
+    if not settings.jwt_audience:
+        yield f"{PREFIX}JWT_AUDIENCE: jwt needs it: tokens that were issued for other services must be refused"
+    if not settings.jwt_scope_claim and settings.model_fields_set & {"jwt_read_scope", "jwt_write_scope"}:
+        yield f"{PREFIX}JWT_SCOPE_CLAIM: set it as well: without it no token is asked for a scope"
 
 
 def load_settings(program: str, arguments: list[str]) -> Settings:

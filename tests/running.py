@@ -65,11 +65,12 @@ def new_user() -> str:
 
 
 class Api:
-    """The six methods as one user calls them."""
+    """The six methods as one user calls them: one who is named, or one who has a token."""
 
-    def __init__(self, channel: grpc.Channel, user: str | None = None) -> None:
+    def __init__(self, channel: grpc.Channel, user: str | None = None, *, token: str | None = None) -> None:
         self.channel = channel
         self.user = user or new_user()
+        self.metadata = [("authorization", f"Bearer {token}")] if token is not None else [("x-user-id", self.user)]
         self.stub = tasks_pb2_grpc.TaskServiceStub(channel)
 
     def as_user(self, user: str | None = None) -> "Api":
@@ -80,7 +81,7 @@ class Api:
 
     def start(self, method: str, request: Message) -> Any:
         """Send a call without waiting for its answer."""
-        return getattr(self.stub, method).future(request, metadata=[("x-user-id", self.user)], timeout=DEADLINE)
+        return getattr(self.stub, method).future(request, metadata=self.metadata, timeout=DEADLINE)
 
     def create(
         self, title: str = "Buy milk", description: str = "", *, request_id: str = "", status: Any = 0

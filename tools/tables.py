@@ -46,6 +46,8 @@ def _fields() -> list[tuple[str, FieldInfo]]:
 
 
 def _default(field: FieldInfo) -> str:
+    if field.default is None:
+        return ""
     value = field.default.get_secret_value() if isinstance(field.default, SecretStr) else field.default
     return f"`{str(value).lower() if isinstance(value, bool) else value}`"
 

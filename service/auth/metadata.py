@@ -1,15 +1,12 @@
 """The caller as a trusted mesh or gateway names them: the metadata key `x-user-id`."""
 
-import re
 from collections.abc import Iterable
 
+from service.auth.users import is_user_id
 from service.errors import CallerInvalid, CallerMissing
 from service.model import Caller
 
 USER_ID_KEY = "x-user-id"
-
-# 1 to 255 printable ASCII characters without spaces.
-_USER_ID = re.compile(r"[!-~]{1,255}")
 
 
 def caller_from_metadata(metadata: Iterable[tuple[str, str | bytes]]) -> Caller:
@@ -22,6 +19,6 @@ def caller_from_metadata(metadata: Iterable[tuple[str, str | bytes]]) -> Caller:
     if not named:
         raise CallerMissing
     user_id = named[0]
-    if len(named) > 1 or not isinstance(user_id, str) or not _USER_ID.fullmatch(user_id):
+    if len(named) > 1 or not is_user_id(user_id):
         raise CallerInvalid
     return Caller(user_id)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 import time
 import uuid
-from collections.abc import AsyncIterator, Callable, Mapping
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
 from contextvars import ContextVar
 from typing import Any, TypeAlias
 
@@ -35,7 +35,7 @@ from service.rpc.handlers import (
     with_behaviour,
 )
 from service.rpc.limits import Limits
-from service.rpc.policy import TASK_SERVICE, Access
+from service.rpc.policy import TASK_SERVICE, Access, require_scope
 from service.rpc.status import CODES, status_of
 from service.rpc.streams import Streams
 
@@ -73,7 +73,8 @@ class Calls(ServerInterceptor):
     call costs. The order, from the outside: errors are answered by one table and the call is logged; its caller is
     found as the policy asks for the method; the request is decoded; limits are kept.
 
-    `authenticate` makes a Caller of a call's metadata or raises a RequestError. `observe` is told of every call that
+    `authenticate` makes a Caller of a call's metadata, at once or later, or raises a RequestError; `scopes` names the
+    scope of each access that has one. `observe` is told of every call that
     has ended: its method, the name of its status code, how long it took (s).
     """
 
@@ -81,7 +82,8 @@ class Calls(ServerInterceptor):
         self,
         *,
         policy: Mapping[str, Access],
-        authenticate: Callable[[Any], Caller],
+        authenticate: Callable[[Any], Caller | Awaitable[Caller]],
+        scopes: Mapping[Access, str],
         limits: Limits,
         streams: Streams,
         max_message_bytes: int,
@@ -89,6 +91,7 @@ class Calls(ServerInterceptor):
     ) -> None:
         self._policy = policy
         self._authenticate = authenticate
+        self._scopes = scopes
         self._limits = limits
         self._streams = streams
         self._max_message_bytes = max_message_bytes
@@ -102,7 +105,7 @@ class Calls(ServerInterceptor):
             handler = self._handlers.get(method)
             if handler is None:
                 handler = self._handlers[method] = self._made(method, await continuation(details))
-            self._admit(method, details)
+            await self._admit(method, details)
         except Exception as error:  # noqa: BLE001 - nothing may get past the outermost
             failure = error
 
@@ -112,15 +115,18 @@ class Calls(ServerInterceptor):
             return refusal(refuse)
         return handler
 
-    def _admit(self, method: str, details: HandlerCallDetails) -> None:
+    async def _admit(self, method: str, details: HandlerCallDetails) -> None:
         """Find the caller, where the method needs one, before the request is looked at."""
-        match self._policy.get(method):
-            case Access.CALLER:
-                _caller.set(self._authenticate(details.invocation_metadata))
-            case Access.OPEN:
-                pass
-            case None:
-                raise MethodNotAllowed
+        access = self._policy.get(method)
+        if access is Access.OPEN:
+            return
+        if access is None:
+            raise MethodNotAllowed
+        caller = self._authenticate(details.invocation_metadata)
+        if not isinstance(caller, Caller):
+            caller = await caller
+        _caller.set(caller)
+        require_scope(access, caller, self._scopes)
 
     def _made(self, method: str, handler: Handler | None) -> Handler:
         if handler is None:

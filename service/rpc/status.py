@@ -18,6 +18,16 @@ CODES: Mapping[type[RequestError], StatusCode] = MappingProxyType(
     {
         errors.CallerMissing: StatusCode.UNAUTHENTICATED,
         errors.CallerInvalid: StatusCode.UNAUTHENTICATED,
+        errors.TokenMissing: StatusCode.UNAUTHENTICATED,
+        errors.TokenMalformed: StatusCode.UNAUTHENTICATED,
+        errors.TokenTooLarge: StatusCode.UNAUTHENTICATED,
+        errors.TokenSignature: StatusCode.UNAUTHENTICATED,
+        errors.TokenExpired: StatusCode.UNAUTHENTICATED,
+        errors.TokenNotYetValid: StatusCode.UNAUTHENTICATED,
+        errors.TokenIssuer: StatusCode.UNAUTHENTICATED,
+        errors.TokenAudience: StatusCode.UNAUTHENTICATED,
+        errors.TokenSubject: StatusCode.UNAUTHENTICATED,
+        errors.ScopeMissing: StatusCode.PERMISSION_DENIED,
         errors.CallerUnknown: StatusCode.PERMISSION_DENIED,
         errors.MethodNotAllowed: StatusCode.PERMISSION_DENIED,
         errors.MethodUnknown: StatusCode.UNIMPLEMENTED,
@@ -30,6 +40,7 @@ CODES: Mapping[type[RequestError], StatusCode] = MappingProxyType(
         errors.EtagStale: StatusCode.ABORTED,
         errors.Overloaded: StatusCode.RESOURCE_EXHAUSTED,
         errors.DatabaseUnavailable: StatusCode.UNAVAILABLE,
+        errors.KeysUnavailable: StatusCode.UNAVAILABLE,
         errors.ShuttingDown: StatusCode.UNAVAILABLE,
         errors.DeadlineExceeded: StatusCode.DEADLINE_EXCEEDED,
         errors.Internal: StatusCode.INTERNAL,
@@ -42,6 +53,7 @@ RETRY_DELAYS = MappingProxyType(
         errors.Overloaded: 100,
         errors.ShuttingDown: 100,
         errors.DatabaseUnavailable: 1000,
+        errors.KeysUnavailable: 1000,
     }
 )
 

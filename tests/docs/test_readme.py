@@ -1,5 +1,6 @@
 """The README stays true: its tables are the code's, its programs run, its commands exist."""
 
+import os
 import re
 import shutil
 import subprocess
@@ -45,7 +46,8 @@ def test_the_python_program_runs(sqlite_url: str) -> None:
 
 
 def test_what_serve_prints_is_what_the_readme_says() -> None:
-    assert f"gRPC listening on 127.0.0.1:50051\n{_example(parse_address('127.0.0.1:50051'))}\n" in README
+    settings = settings_for("sqlite:///taskwell.db")
+    assert f"gRPC listening on 127.0.0.1:50051\n{_example(parse_address('127.0.0.1:50051'), settings)}\n" in README
 
 
 def test_every_make_target_that_is_named_exists() -> None:
@@ -62,14 +64,23 @@ def test_every_file_that_is_linked_exists() -> None:
             assert (ROOT / target).exists(), target
 
 
-def test_the_grpcurl_session_goes_as_it_is_written(tmp_path: Path) -> None:
+SECRET = "what both of them know and nobody else"
+TOKENS = {"auth": "jwt", "jwt_secret": SECRET, "jwt_issuer": "https://issuer.example", "jwt_audience": "taskwell"}
+
+
+@pytest.mark.parametrize("identity", [{}, TOKENS], ids=["metadata", "jwt"])
+def test_the_grpcurl_sessions_go_as_they_are_written(tmp_path: Path, identity: dict[str, str]) -> None:
     if not shutil.which("grpcurl"):
-        pytest.skip("grpcurl is not installed: the README's grpcurl session was not run")
-    session = "".join(block for block in blocks("console") if "grpcurl" in block).replace("\\\n", "")
-    commands = re.findall(r"^\$ (.*)", session, flags=re.MULTILINE)
-    with running_service(settings_for(f"sqlite:///{tmp_path / 'taskwell.db'}")) as address:
+        pytest.skip("grpcurl is not installed: the README's grpcurl sessions were not run")
+    sessions = [block.replace("\\\n", "") for block in blocks("console") if "grpcurl" in block]
+    session = "".join(each for each in sessions if ("Bearer" in each) == bool(identity))
+    commands = "\n".join(re.findall(r"^\$ (.*)", session, flags=re.MULTILINE))
+    commands = commands.replace(".venv/bin/taskwell", f"{sys.executable} -m service")
+    with running_service(settings_for(f"sqlite:///{tmp_path / 'taskwell.db'}", **identity)) as address:
         done = subprocess.run(
-            ["bash", "-c", "\n".join(commands).replace("127.0.0.1:50051", address)],
+            ["bash", "-c", commands.replace("127.0.0.1:50051", address)],
+            cwd=tmp_path,
+            env={**os.environ, **{f"TASKWELL_{name.upper()}": value for name, value in identity.items()}},
             stdout=subprocess.PIPE,
             stderr=subprocess.STDOUT,
             text=True,

@@ -17,8 +17,8 @@ from grpc_reflection.v1alpha import reflection_pb2
 from taskwell.v1 import tasks_pb2
 
 from service import errors
-from service.errors import InvalidArgument, RequestError, Violation
-from service.model import TaskStatus
+from service.errors import InvalidArgument, MethodNotAllowed, RequestError, ScopeMissing, Violation
+from service.model import Caller, TaskStatus
 from service.rpc import policy
 from service.rpc.policy import Access, policy_with_reflection
 from service.rpc.status import CODES, status_of
@@ -55,7 +55,7 @@ ALLOWED_CODES = {
 def example(error: type[RequestError]) -> RequestError:
     if issubclass(error, InvalidArgument):
         return error(Violation("task.title", "is required"))
-    return error(size=70_000, limit=65_536, error_id="0192f0c1")
+    return error(size=70_000, limit=65_536, error_id="0192f0c1", problem="it is no JWT", scope="tasks.read")
 
 
 def test_every_error_has_a_code_that_the_contract_allows() -> None:
@@ -99,6 +99,11 @@ def methods_of(descriptor: object, service: str) -> set[str]:
 
 
 TASK_METHODS = methods_of(tasks_pb2.DESCRIPTOR, "taskwell.v1.TaskService")
+READING_METHODS = {
+    f"/taskwell.v1.TaskService/{method.name}"
+    for method in tasks_pb2.DESCRIPTOR.services_by_name["TaskService"].methods
+    if method.GetOptions().idempotency_level == descriptor_pb2.MethodOptions.NO_SIDE_EFFECTS
+}
 HEALTH_METHODS = methods_of(health_pb2.DESCRIPTOR, "grpc.health.v1.Health")
 REFLECTION_METHODS = methods_of(reflection_pb2.DESCRIPTOR, "grpc.reflection.v1alpha.ServerReflection") | methods_of(
     reflection_pb2.DESCRIPTOR, "grpc.reflection.v1.ServerReflection"
@@ -108,10 +113,30 @@ REFLECTION_METHODS = methods_of(reflection_pb2.DESCRIPTOR, "grpc.reflection.v1al
 @pytest.mark.parametrize("access", Access)
 def test_the_policy_table_has_every_method_and_no_other(access: Access) -> None:
     assert policy_with_reflection(access) == {
-        **dict.fromkeys(TASK_METHODS, Access.CALLER),
+        **{method: Access.READ if method in READING_METHODS else Access.WRITE for method in TASK_METHODS},
         **dict.fromkeys(HEALTH_METHODS, Access.OPEN),
         **dict.fromkeys(REFLECTION_METHODS, access),
     }
+
+
+SCOPES = {Access.READ: "tasks.read", Access.WRITE: "tasks.write"}
+
+
+@pytest.mark.parametrize("access", [Access.READ, Access.WRITE])
+def test_a_token_with_scopes_may_do_what_they_name_and_nothing_else(access: Access) -> None:
+    other = ({Access.READ, Access.WRITE} - {access}).pop()
+    policy.require_scope(access, Caller("alice"), SCOPES)
+    policy.require_scope(access, Caller("alice", frozenset(SCOPES.values())), SCOPES)
+    policy.require_scope(access, Caller("alice", frozenset([SCOPES[access]])), SCOPES)
+    for scopes in ([], [SCOPES[other]], [SCOPES[access].upper()], ["tasks"], [f"{SCOPES[access]}.all"]):
+        with pytest.raises(ScopeMissing, match=SCOPES[access]):
+            policy.require_scope(access, Caller("alice", frozenset(scopes)), SCOPES)
+
+
+@pytest.mark.parametrize("access", set(Access) - {Access.CALLER})
+def test_an_access_whose_scope_nobody_named_is_refused(access: Access) -> None:
+    with pytest.raises(MethodNotAllowed):
+        policy.require_scope(access, Caller("alice", frozenset(["tasks.read", "tasks.write"])), {})
 
 
 @pytest.fixture

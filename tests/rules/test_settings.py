@@ -33,7 +33,15 @@ def test_the_defaults_are_settings_that_can_be_served_with() -> None:
         ("grpc_address", "[::]:50051", "TASKWELL_TRUST_NETWORK"),
         ("grpc_address", "192.0.2.1:50051", "TASKWELL_TRUST_NETWORK"),
         ("grpc_address", "no.such.host.invalid:50051", "TASKWELL_TRUST_NETWORK"),
-        ("auth", "none", "metadata"),
+        ("auth", "none", "'metadata' or 'jwt'"),
+        ("jwt_secret", "secret" * 5, "at least 32 bytes"),
+        ("jwt_secret", "é" * 15, "at least 32 bytes"),
+        ("jwt_secret", "-----BEGIN PUBLIC KEY-----\nsecret", "key of another kind"),
+        ("jwt_secret", '{"kty": "oct", "k": "secretsecretsecret"}', "key of another kind"),
+        ("jwt_jwks", "http://issuer.example/jwks", "https://"),
+        ("jwt_jwks", "https://user:secret@issuer.example/jwks", "without a user or password"),
+        ("jwt_read_scope", "two words", "pattern"),
+        ("jwt_scope_claim", "a\nb", "pattern"),
         ("users", "some", "'any' or 'known'"),
         ("max_in_flight", "0", "greater than or equal to 1"),
         ("max_call_seconds", "soon", "number"),
@@ -140,3 +148,43 @@ def test_what_a_url_says_comes_before_our_defaults() -> None:
     url = parse_database_url("postgresql://db/tasks?connect_timeout=3&application_name=mine")
     assert "connect_timeout=3" in getattr(url, "conninfo", "")
     assert "application_name=mine" in getattr(url, "conninfo", "")
+
+
+SECRET = "a secret of at least thirty-two bytes"
+KEYED = {"auth": "jwt", "jwt_secret": SECRET, "jwt_issuer": "https://issuer.example", "jwt_audience": "taskwell"}
+PUBLISHED = {**KEYED, "jwt_secret": "", "jwt_jwks": "https://issuer.example/jwks"}
+
+
+def load_with(monkeypatch: pytest.MonkeyPatch, values: dict[str, str]) -> Settings:
+    for name, value in values.items():
+        monkeypatch.setenv(f"TASKWELL_{name.upper()}", value)
+    return load_settings("taskwell serve", [])
+
+
+@pytest.mark.parametrize("values", [KEYED, PUBLISHED])
+def test_signed_tokens_need_no_trust_in_the_network(monkeypatch: pytest.MonkeyPatch, values: dict[str, str]) -> None:
+    assert load_with(monkeypatch, {**values, "grpc_address": "0.0.0.0:50051"}).auth == "jwt"
+
+
+@pytest.mark.parametrize(
+    ("values", "sentences"),
+    [
+        ({"auth": "jwt"}, ["TASKWELL_JWT_JWKS: ", "TASKWELL_JWT_ISSUER: ", "TASKWELL_JWT_AUDIENCE: "]),
+        ({**KEYED, "jwt_secret": ""}, ["TASKWELL_JWT_JWKS: jwt needs keys"]),
+        ({**KEYED, "jwt_jwks": "jwks.json"}, ["TASKWELL_JWT_SECRET: set either this or TASKWELL_JWT_JWKS"]),
+        ({**KEYED, "jwt_issuer": ""}, ["TASKWELL_JWT_ISSUER: jwt needs it"]),
+        ({**PUBLISHED, "jwt_audience": ""}, ["TASKWELL_JWT_AUDIENCE: jwt needs it"]),
+        ({**KEYED, "jwt_read_scope": "read"}, ["TASKWELL_JWT_SCOPE_CLAIM: set it as well"]),
+        ({**KEYED, "auth": "metadata"}, [f"TASKWELL_JWT_{name}: " for name in ("AUDIENCE", "ISSUER", "SECRET")]),
+        ({"jwt_jwks": "jwks.json"}, ["TASKWELL_JWT_JWKS: means nothing unless TASKWELL_AUTH=jwt"]),
+        ({"jwt_scope_claim": "scope"}, ["TASKWELL_JWT_SCOPE_CLAIM: means nothing"]),
+    ],
+)
+def test_settings_of_tokens_that_contradict_each_other_are_refused(
+    monkeypatch: pytest.MonkeyPatch, values: dict[str, str], sentences: list[str]
+) -> None:
+    with pytest.raises(SettingsError) as refusal:
+        load_with(monkeypatch, values)
+    lines = str(refusal.value).splitlines()
+    assert [line for line, sentence in zip(lines, sentences, strict=True) if not line.startswith(sentence)] == []
+    assert SECRET not in str(refusal.value)

@@ -1,0 +1,70 @@
+"""The wiring of who is calling: what the settings say, made into one way to authenticate."""
+
+import asyncio
+import time
+from collections.abc import Awaitable, Iterable
+
+from service.auth.claims import Expected
+from service.auth.keys import IssuerKeys, Keys, SecretKey
+from service.auth.metadata import caller_from_metadata
+from service.auth.source import JwksFile, KeysError
+from service.auth.tokens import TokenAuthentication
+from service.model import Caller
+from service.rpc.policy import Access
+from service.settings import PREFIX, Settings
+
+
+class Identity:
+    """Finds the caller of a call, as the settings say. Make it in a running event loop, and `start` it."""
+
+    def __init__(self, settings: Settings) -> None:
+        self._source = settings.jwks
+        self._keys = _keys(settings) if settings.auth == "jwt" else None
+        self._tokens = TokenAuthentication(self._keys, expected_of(settings), time.time) if self._keys else None
+        self._keeping: asyncio.Task[None] | None = None
+        self.scopes = {Access.READ: settings.jwt_read_scope, Access.WRITE: settings.jwt_write_scope}
+
+    def authenticate(self, metadata: Iterable[tuple[str, str | bytes]]) -> Caller | Awaitable[Caller]:
+        """The caller whom a call's metadata names, at once where nobody has to be asked. Raises a RequestError."""
+        return self._tokens.authenticate(metadata) if self._tokens else caller_from_metadata(metadata)
+
+    async def start(self) -> None:
+        """Begin to keep an issuer's keys fresh.
+
+        An issuer that cannot be reached yet is no reason not to start: calls are UNAVAILABLE until it can be. Raises
+        KeysError for a file without keys, which will not mend itself.
+        """
+        if not isinstance(self._keys, IssuerKeys):
+            return
+        try:
+            if isinstance(self._source, JwksFile):
+                await self._keys.load()
+        except KeysError as error:
+            raise KeysError(f"{PREFIX}JWT_JWKS: {self._source}: {error}") from error
+        self._keeping = asyncio.create_task(self._keys.keep_fresh())
+
+    def stop(self) -> None:
+        """Ask the issuer no more."""
+        if self._keeping:
+            self._keeping.cancel()
+
+
+def expected_of(settings: Settings) -> Expected:
+    """What tokens must say. The settings' `auth` is jwt, and with that both are set."""
+    assert settings.jwt_issuer
+    assert settings.jwt_audience
+    return Expected(settings.jwt_issuer, settings.jwt_audience, settings.jwt_scope_claim)
+
+
+def example_of_caller(settings: Settings) -> str:
+    """The metadata with which grpcurl says who is calling, as a shell takes it."""
+    if settings.auth == "metadata":
+        return "'x-user-id: alice'"
+    return f'"authorization: Bearer {"$(taskwell token --user alice)" if settings.jwt_secret else "$TOKEN"}"'
+
+
+def _keys(settings: Settings) -> Keys:
+    if settings.jwks:
+        return IssuerKeys(settings.jwks, time.monotonic)
+    assert settings.jwt_secret
+    return SecretKey(settings.jwt_secret.get_secret_value())

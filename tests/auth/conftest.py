@@ -1,0 +1,23 @@
+"""What the tests of tokens share: an issuer's keys, where it publishes them, and an attacker's keys."""
+
+from collections.abc import Iterator
+
+import pytest
+
+from tests.auth.issuing import KeyPairs, Publisher, publishing
+
+
+@pytest.fixture(scope="session")
+def keys() -> KeyPairs:
+    return KeyPairs()
+
+
+@pytest.fixture(scope="session")
+def attacker() -> KeyPairs:
+    return KeyPairs()
+
+
+@pytest.fixture
+def publisher(keys: KeyPairs) -> Iterator[Publisher]:
+    with publishing(keys.published()) as publisher:
+        yield publisher

@@ -1,0 +1,116 @@
+"""Tokens as operators meet them: the command that makes them, and what a server lets out of them."""
+
+import secrets
+from pathlib import Path
+
+import grpc
+import pytest
+from grpc import StatusCode
+
+from tests.process.starting import run, serving
+from tests.running import Api, refused
+
+ISSUER = {"TASKWELL_AUTH": "jwt", "TASKWELL_JWT_ISSUER": "https://issuer.example", "TASKWELL_JWT_AUDIENCE": "taskwell"}
+
+
+@pytest.fixture
+def environment() -> dict[str, str]:
+    """The settings of a server whose callers have tokens that are signed with a secret."""
+    return {**ISSUER, "TASKWELL_JWT_SECRET": secrets.token_hex(16)}
+
+
+def test_a_token_that_was_made_for_a_user_is_taken(tmp_path: Path, environment: dict[str, str]) -> None:
+    answer = run("token", "--user", "alice", folder=tmp_path, **environment)
+    assert (answer.returncode, answer.stderr) == (0, "")
+    with serving(tmp_path, **environment) as server, grpc.insecure_channel(server.address) as channel:
+        api = Api(channel, token=answer.stdout.strip())
+        assert [api.create()] == list(api.list().tasks)
+        assert '-H "authorization: Bearer $(taskwell token --user alice)"' in server.hint
+
+
+def test_a_token_has_the_scopes_and_the_time_that_were_asked_for(tmp_path: Path, environment: dict[str, str]) -> None:
+    environment["TASKWELL_JWT_SCOPE_CLAIM"] = "scope"
+
+    def made(*arguments: str) -> str:
+        return run("token", "--user=alice", *arguments, folder=tmp_path, **environment).stdout.strip()
+
+    with serving(tmp_path, **environment) as server, grpc.insecure_channel(server.address) as channel:
+        Api(channel, token=made()).create()
+        reading = Api(channel, token=made("--scope", "tasks.read"))
+        assert len(reading.list().tasks) == 1
+        with refused(StatusCode.PERMISSION_DENIED, "SCOPE_MISSING"):
+            reading.create()
+        with refused(StatusCode.UNAUTHENTICATED, "TOKEN_EXPIRED"):
+            Api(channel, token=made("--expires-in", "-31")).list()
+
+
+@pytest.mark.parametrize(
+    ("settings", "arguments", "sentence"),
+    [
+        ({}, ["--user", "alice"], "only with TASKWELL_AUTH=jwt and TASKWELL_JWT_SECRET"),
+        ({**ISSUER, "TASKWELL_JWT_JWKS": "jwks.json"}, ["--user", "alice"], "come from their issuer"),
+        ({**ISSUER, "TASKWELL_JWT_SECRET": "x" * 32}, ["--user", "alice bob"], "1 to 255 printable"),
+        ({**ISSUER, "TASKWELL_JWT_SECRET": "x" * 32}, [], "--user"),
+        ({**ISSUER, "TASKWELL_JWT_SECRET": "x" * 32}, ["--user", "alice", "--expires-in", "soon"], "--expires-in"),
+        ({**ISSUER, "TASKWELL_JWT_SECRET": "x" * 32}, ["--use", "alice"], "--user"),
+    ],
+)
+def test_a_token_that_cannot_be_made_is_refused(
+    tmp_path: Path, settings: dict[str, str], arguments: list[str], sentence: str
+) -> None:
+    answer = run("token", *arguments, folder=tmp_path, **settings)
+    assert answer.returncode != 0
+    assert answer.stdout == ""
+    assert sentence in answer.stderr
+    assert "Traceback" not in answer.stderr
+
+
+def test_a_file_of_keys_that_is_not_there_stops_the_start_with_a_sentence(tmp_path: Path) -> None:
+    answer = run("serve", folder=tmp_path, **ISSUER, TASKWELL_JWT_JWKS="missing.json")
+    assert answer.returncode == 1
+    assert "taskwell: TASKWELL_JWT_JWKS: missing.json: the file cannot be read: No such file" in answer.stderr
+    assert "Traceback" not in answer.stderr
+
+
+def answers(channel: grpc.Channel, token: str) -> str:
+    """All that a server answers to calls that carry this token in every place where one might put it."""
+    told = ""
+    for metadata in (
+        [("authorization", f"Bearer {token}")],
+        [("authorization", token)],
+        [("authorization", f"Bearer {token}")] * 2,
+        [("authorization", f"Bearer x{token}")],
+        [("authorization", f"Bearer {token[:-1]}")],
+        [("authorization", f"Bearer {token.replace('.', '')}")],
+        [("authorization", f"Bearer {token}{'x' * 9000}")],
+        [("x-user-id", token)],
+    ):
+        api = Api(channel)
+        api.metadata = metadata
+        try:
+            told += str(api.list())
+        except grpc.RpcError as error:
+            told += f"{error!r} {error.trailing_metadata()}"
+    return told
+
+
+def test_nothing_that_is_written_or_answered_holds_a_token_or_the_secret(
+    tmp_path: Path, environment: dict[str, str]
+) -> None:
+    secret = environment["TASKWELL_JWT_SECRET"]
+    strange = {**environment, "TASKWELL_JWT_SECRET": "x" * 32}
+    good, other = (run("token", "--user", user, folder=tmp_path, **environment).stdout.strip() for user in "ab")
+    foreign = run("token", "--user", "eve", folder=tmp_path, **strange).stdout.strip()
+    with serving(tmp_path, ["--log-level", "debug"], **environment) as server:
+        with grpc.insecure_channel(server.address) as channel:
+            told = "".join(answers(channel, token) for token in (good, other, foreign))
+        server.process.terminate()
+        written = "".join(server.process.communicate())
+    shown = run("config", folder=tmp_path, **environment).stdout
+    assert "TOKEN_SIGNATURE" in told
+    assert "TOKEN_SIGNATURE" in written
+    assert '"user":"a"' in written.replace(" ", ""), "debug tells of calls that went well"
+    canaries = [secret, *(part for token in (good, other, foreign) for part in token.split(".")[1:])]
+    for canary in canaries:
+        for at in range(len(canary) - 12):
+            assert canary[at : at + 12] not in told + written + shown
