@@ -5,12 +5,13 @@ import os
 import signal
 import sys
 from collections.abc import Callable
-from typing import TYPE_CHECKING
+from contextlib import suppress
+from typing import TYPE_CHECKING, NoReturn
 
-from service.settings import PREFIX, Address, Settings, SettingsError, load_settings
-
+# Each command loads what it needs: a supervisor stays in memory and needs next to nothing.
 if TYPE_CHECKING:
     from service.db.schema import Schema
+    from service.settings import Settings
 
 USAGE = """\
 usage: taskwell COMMAND [--SETTING VALUE ...]
@@ -39,8 +40,6 @@ def main() -> int:
     try:
         status = COMMANDS[command](arguments)
         sys.stdout.flush()
-    except SettingsError as error:
-        return _fail(str(error), status=2)
     except BrokenPipeError:
         # Whoever read us (`taskwell config | head`) has seen enough; Python would try to write the rest once more.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
@@ -49,24 +48,53 @@ def main() -> int:
 
 
 def serve(arguments: list[str]) -> int:
-    settings = load_settings("taskwell serve", arguments)
-    import uvloop
-
-    from service.app import StartError, prepare_schema
-    from service.app import serve as serve_until_stopped
+    settings = _settings("serve", arguments)
+    from service.app import StartError, prepare_schema, reserve_address
     from service.log import configure_log
 
     configure_log(settings.log_level, settings.log_format)
-    # Until the server has handlers of its own: without a word, and also as the first process of a container.
-    for number in (signal.SIGTERM, signal.SIGINT):
-        signal.signal(number, lambda number, _: sys.exit(128 + number))
+    _end_without_a_word()
     try:
         prepare_schema(settings)
-        with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
-            runner.run(serve_until_stopped(settings))
+        if settings.worker_count > 1:
+            _become_supervisor(reserve_address(settings))
+        return _serve(settings)
     except StartError as error:
         return _fail(str(error))
-    return 0
+
+
+def supervise(arguments: list[str]) -> int:
+    """What `serve` becomes where there are several workers; not for people to call."""
+    from service.log import configure_log
+    from service.supervisor import GivenUp, Patience, Supervisor, run_until_signalled
+
+    def announce(words: str) -> None:
+        with suppress(BrokenPipeError):  # nobody listens, which is no reason not to serve
+            print(words, end="", flush=True)
+
+    count, grace, log_level, log_format = arguments
+    configure_log(log_level, log_format)
+    patience = Patience(grace=float(grace))
+    supervisor = Supervisor([*_this_program(), "work"], int(count), announce=announce, patience=patience)
+    try:
+        return asyncio.run(run_until_signalled(supervisor))
+    except GivenUp as error:
+        return _fail(str(error))
+
+
+def work(arguments: list[str]) -> int:
+    """Serve as one of several workers; for the supervisor to call."""
+    from service.app import StartError
+    from service.log import configure_log
+    from service.settings import inherited_settings
+
+    settings = inherited_settings()
+    configure_log(settings.log_level, settings.log_format, worker=int(arguments[0]))
+    _end_without_a_word()
+    try:
+        return _serve(settings, as_worker=True)
+    except StartError as error:
+        return _fail(str(error))
 
 
 def migrate(arguments: list[str]) -> int:
@@ -77,12 +105,12 @@ def migrate(arguments: list[str]) -> int:
     revision = arguments.pop(0) if arguments and not arguments[0].startswith("--") else None
     if direction == "current" and revision:
         return _fail("'taskwell migrate current' takes no revision", status=2)
-    settings = load_settings(f"taskwell migrate {direction}", arguments)
+    settings = _settings(f"migrate {direction}", arguments)
     return _about_schema(settings, lambda schema: schema.migrate(direction, revision))
 
 
 def check(arguments: list[str]) -> int:
-    settings = load_settings("taskwell check", arguments)
+    settings = _settings("check", arguments)
 
     def verify(schema: "Schema") -> str:
         schema.verify(makes_users=settings.users == "any")
@@ -92,16 +120,19 @@ def check(arguments: list[str]) -> int:
 
 
 def config(arguments: list[str]) -> int:
-    settings = load_settings("taskwell config", arguments)
-    for name in Settings.model_fields:
+    settings = _settings("config", arguments)
+    from service.settings import PREFIX
+
+    for name in type(settings).model_fields:
         value = settings.database if name == "database_url" else getattr(settings, name)
         print(f"{PREFIX}{name.upper()}={str(value).lower() if isinstance(value, bool) else value}")
     return 0
 
 
 def health(arguments: list[str]) -> int:
-    settings = load_settings("taskwell health", arguments)
+    settings = _settings("health", arguments)
     from service.rpc.probe import probe
+    from service.settings import Address
 
     address = settings.grpc
     # A server that listens on every address is asked on this machine's own.
@@ -113,6 +144,8 @@ def health(arguments: list[str]) -> int:
 
 COMMANDS: dict[str, Callable[[list[str]], int]] = {
     "serve": serve,
+    "supervise": supervise,
+    "work": work,
     "migrate": migrate,
     "check": check,
     "config": config,
@@ -120,7 +153,50 @@ COMMANDS: dict[str, Callable[[list[str]], int]] = {
 }
 
 
-def _about_schema(settings: Settings, action: Callable[["Schema"], str]) -> int:
+def _settings(command: str, arguments: list[str]) -> "Settings":
+    """The settings; ends the process with a sentence where they are wrong."""
+    from service.settings import SettingsError, load_settings
+
+    try:
+        return load_settings(f"taskwell {command}", arguments)
+    except SettingsError as error:
+        sys.exit(_fail(str(error), status=2))
+
+
+def _end_without_a_word() -> None:
+    """Let a signal end the process, also the first one of a container, until a server has handlers of its own."""
+    for number in (signal.SIGTERM, signal.SIGINT):
+        signal.signal(number, lambda number, _: sys.exit(128 + number))
+
+
+def _serve(settings: "Settings", *, as_worker: bool = False) -> int:
+    import uvloop
+
+    from service.app import serve as serve_until_stopped
+
+    with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
+        runner.run(serve_until_stopped(settings, as_worker=as_worker))
+    return 0
+
+
+def _become_supervisor(settings: "Settings") -> NoReturn:
+    """Turn into a process that runs nothing but the supervisor, without all that was loaded until here."""
+    # Held back until the supervisor listens to them: the first process of a container would not hear them.
+    signal.pthread_sigmask(signal.SIG_BLOCK, (signal.SIGTERM, signal.SIGINT))
+    # A worker ends its calls in the time that it is given, and then needs a moment for itself.
+    grace = settings.shutdown_grace + 5
+    arguments = (settings.worker_count, grace, settings.log_level, settings.log_format)
+    command = [*_this_program(), "supervise", *map(str, arguments)]
+    sys.stdout.flush()
+    os.execve(command[0], command, settings.as_environment(os.environ))  # noqa: S606 - of this very program
+
+
+def _this_program() -> list[str]:
+    """The command that started this process, without the arguments."""
+    return [sys.executable, *sys.orig_argv[1 : len(sys.orig_argv) - len(sys.argv) + 1]]
+
+
+def _about_schema(settings: "Settings", action: Callable[["Schema"], str]) -> int:
     """Do something with the schema and print what it says; what a driver says is for who runs this command."""
     from service.db.schema import Schema, SchemaUnknown
     from service.errors import DatabaseUnavailable

@@ -1,10 +1,9 @@
 """The only wiring: every part is built here, top to bottom, then started, drained and stopped."""
 
 import asyncio
-import errno
 import os
 import signal
-import socket
+import sys
 import time
 from contextlib import suppress
 from datetime import UTC, datetime
@@ -21,6 +20,7 @@ from service.db.schema import Schema, SchemaUnknown
 from service.db.store import SqlTaskStore
 from service.db.url import SqliteFile
 from service.errors import DatabaseUnavailable
+from service.ports import refuse_taken, reserve
 from service.rpc.health import Health
 from service.rpc.interceptors import Authentication, Errors, Limits, Streams
 from service.rpc.policy import HEALTH, POLICY, TASK_SERVICE, Access, policy_with_reflection
@@ -42,11 +42,13 @@ class StartError(Exception):
 class Service:
     """One server process: build it in a running event loop, `start` it, let it serve, `stop` it.
 
-    The schema must be there; `prepare_schema` sees to that.
+    The schema must be there; `prepare_schema` sees to that. A service that `shares_port` is one of several on one
+    address, which `reserve_address` keeps for them.
     """
 
-    def __init__(self, settings: Settings) -> None:
+    def __init__(self, settings: Settings, *, shares_port: bool = False) -> None:
         self._settings = settings
+        self._shares_port = shares_port
         self._database = Database(
             settings.database,
             PoolSettings(
@@ -80,7 +82,8 @@ class Service:
                 Limits(max_in_flight=settings.max_in_flight, max_seconds=settings.max_call_seconds),
                 Authentication(policy, caller_from_metadata),
             ),
-            options=server_options(settings),
+            # Without the last a second server on the same port would silently take half of the calls.
+            options=[*server_options(settings), ("grpc.so_reuseport", int(shares_port))],
         )
         tasks_pb2_grpc.add_TaskServiceServicer_to_server(TaskServicer(self._tasks), self._server)
         health_pb2_grpc.add_HealthServicer_to_server(self._health, self._server)
@@ -91,13 +94,11 @@ class Service:
         """Accept calls. Answers the address, with the port that was picked; raises StartError if it is taken."""
         wanted = self._settings.grpc
         try:
-            _refuse_taken(wanted)
+            if not self._shares_port:
+                refuse_taken(wanted)
             port = self._server.add_insecure_port(str(wanted))
         except (RuntimeError, OSError) as error:
-            raise StartError(
-                f"cannot listen on {wanted}: the address is in use or not this machine's. "
-                "Stop what uses it, or choose another with TASKWELL_GRPC_ADDRESS or --grpc-address"
-            ) from error
+            raise _cannot_listen(wanted) from error
         await self._server.start()
         return Address(wanted.host, port)
 
@@ -140,21 +141,22 @@ def server_options(settings: Settings) -> list[tuple[str, int]]:
         ("grpc.max_connection_idle_ms", ms(settings.max_connection_idle)),
         ("grpc.max_connection_age_ms", ms(settings.max_connection_age)),
         ("grpc.max_connection_age_grace_ms", ms(settings.max_connection_age_grace)),
-        # Without this a second server on the same port would silently take half of the calls.
-        ("grpc.so_reuseport", 0),
     ]
 
 
-def _refuse_taken(address: Address) -> None:
-    """Raise OSError if any of the addresses of this name is in use: gRPC is content if one of them is free."""
-    for family, kind, protocol, _, place in socket.getaddrinfo(address.host, address.port, type=socket.SOCK_STREAM):
-        with socket.socket(family, kind, protocol) as probe:
-            probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-            try:
-                probe.bind(place)
-            except OSError as error:
-                if error.errno == errno.EADDRINUSE:
-                    raise
+def reserve_address(settings: Settings) -> Settings:
+    """Keep the address for several services that share it, until this process ends; raises StartError if it is taken.
+
+    Answers the settings for each of them, with the port that was picked.
+    """
+    try:
+        kept = reserve(settings.grpc)
+    except OSError as error:
+        raise _cannot_listen(settings.grpc) from error
+    port = kept[0].getsockname()[1]
+    for each in kept:
+        each.detach()
+    return settings.model_copy(update={"grpc_address": str(Address(settings.grpc.host, port))})
 
 
 def prepare_schema(settings: Settings) -> None:
@@ -183,28 +185,52 @@ def prepare_schema(settings: Settings) -> None:
             time.sleep(0.5)
 
 
-async def serve(settings: Settings) -> None:
-    """Serve until SIGTERM or SIGINT, then drain. A second signal ends the process at once."""
+async def serve(settings: Settings, *, as_worker: bool = False) -> None:
+    """Serve until SIGTERM or SIGINT, then drain. A second signal ends the process at once.
+
+    A worker is one of several such processes and does what service/supervisor.py asks of them: the end of its standard
+    output says that it is ready, and at the end of its standard input it drains as well.
+    """
     stopping = asyncio.Event()
+    received: list[int] = []
+
+    def stop(**why: str) -> None:
+        if not stopping.is_set():
+            _log.info("shutting down", grace=settings.shutdown_grace, **why)
+            stopping.set()
 
     def on_signal(number: int) -> None:
-        if stopping.is_set():
+        if received:
             os._exit(128 + number)
-        _log.info("shutting down", signal=signal.Signals(number).name, grace=settings.shutdown_grace)
-        stopping.set()
+        received.append(number)
+        stop(signal=signal.Signals(number).name)
+
+    def on_end_of_input() -> None:
+        loop.remove_reader(sys.stdin)
+        stop()
 
     loop = asyncio.get_running_loop()
     for number in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(number, on_signal, number)
 
-    service = Service(settings)
+    service = Service(settings, shares_port=as_worker)
     address = await service.start()
     print(f"gRPC listening on {address}", flush=True)
     if settings.reflection == "open":
         print(_example(address), flush=True)
+    if as_worker:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        loop.add_reader(sys.stdin, on_end_of_input)
     await stopping.wait()
     await service.stop(settings.shutdown_grace)
     _log.info("stopped")
+
+
+def _cannot_listen(address: Address) -> StartError:
+    return StartError(
+        f"cannot listen on {address}: the address is in use or not this machine's. "
+        "Stop what uses it, or choose another with TASKWELL_GRPC_ADDRESS or --grpc-address"
+    )
 
 
 def _words(error: DatabaseUnavailable) -> str:

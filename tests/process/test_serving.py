@@ -42,7 +42,7 @@ def test_an_acknowledged_write_survives_a_kill(
 ) -> None:
     url = "sqlite:///taskwell.db" if database_kind == "sqlite" else request.getfixturevalue("postgresql_url")
     user, acknowledged = new_user(), []
-    with serving(tmp_path, ["--database-url", url]) as server, server.api(user) as api:
+    with serving(tmp_path, ["--database-url", url, "--workers", "1"]) as server, server.api(user) as api:
         enough = threading.Event()
 
         def write() -> None:
