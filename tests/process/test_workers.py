@@ -1,98 +1,26 @@
 """Several workers: that all of them serve, and what survives the death of each."""
 
-import json
 import os
 import signal
 import socket
-import sqlite3
 import threading
-from collections.abc import Callable, Iterator
-from contextlib import closing, contextmanager, suppress
+from contextlib import suppress
 from pathlib import Path
-from typing import Any
 
-import grpc
 import pytest
 from grpc import StatusCode
 from taskwell.v1 import tasks_pb2
 
-from tests.process.starting import PATIENCE, Server, run, serving
-from tests.running import Api, new_user, refused
+from tests.process.starting import PATIENCE, accepts, run, serving
+from tests.process.working import call_until, held_call, workers
+from tests.running import new_user, refused
 from tests.waiting import until
-
-
-class Workers:
-    """A running `taskwell serve` with several workers, and its log."""
-
-    def __init__(self, server: Server, log: Path) -> None:
-        self.server = server
-        self.address = server.address
-        self._log = log
-
-    def lines(self, event: str) -> list[dict[str, Any]]:
-        """What was logged of an event until now."""
-        lines = (json.loads(line) for line in self._log.read_text().splitlines(keepends=True) if line.endswith("\n"))
-        return [line for line in lines if line["event"] == event]
-
-    @property
-    def pids(self) -> dict[int, int]:
-        """The process of each worker by its number."""
-        return {line["worker"]: line["pid"] for line in self.lines("a worker is ready")}
-
-    @contextmanager
-    def api(self, user: str | None = None) -> Iterator[Api]:
-        """A client with a connection of its own."""
-        with grpc.insecure_channel(self.address, [("grpc.use_local_subchannel_pool", 1)]) as channel:
-            yield Api(channel, user)
-
-    def answering(self) -> set[int]:
-        """The workers that have answered calls."""
-        return {line["worker"] for line in self.lines("rpc")}
-
-
-@contextmanager
-def workers(folder: Path, *arguments: str, count: int = 2, **environment: str) -> Iterator[Workers]:
-    path = folder / "log"
-    options = ["--workers", str(count), "--log-level", "debug", "--log-format", "json", *arguments]
-    with path.open("w") as log, serving(folder, options, log=log, **environment) as server:
-        yield Workers(server, path)
 
 
 @pytest.fixture
 def url(database_kind: str, request: pytest.FixtureRequest) -> str:
     """A database of either kind, migrated or to be."""
     return "sqlite:///taskwell.db" if database_kind == "sqlite" else str(request.getfixturevalue("postgresql_url"))
-
-
-def call_until(condition: Callable[[], bool], running: Workers) -> None:
-    """Call over one new connection after the other; every call must succeed."""
-
-    def called() -> bool:
-        with running.api() as api:
-            api.list()
-        return condition()
-
-    until(called)
-
-
-@contextmanager
-def held_call(running: Workers, folder: Path) -> Iterator[tuple[Any, Callable[[], object]]]:
-    """A call that a worker has begun, and what lets it end."""
-    with running.api() as api, closing(sqlite3.connect(folder / "taskwell.db", isolation_level=None)) as other:
-        task = api.create()
-        other.execute("BEGIN IMMEDIATE")
-        held = api.start("CompleteTask", tasks_pb2.CompleteTaskRequest(id=task.id))
-        api.list()  # answered after `held` has arrived: they share a connection
-        yield held, lambda: other.execute("ROLLBACK")
-
-
-def accepts(address: str) -> bool:
-    host, _, port = address.rpartition(":")
-    try:
-        socket.create_connection((host.strip("[]"), int(port)), timeout=5).close()
-    except ConnectionError:
-        return False
-    return True
 
 
 def is_free(address: str) -> bool:
