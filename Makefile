@@ -72,7 +72,7 @@ lock: .venv/installed ## Resolve the dependencies anew into requirements*.txt
 	@$(LOCK) --upgrade --group generate -o requirements-generate.txt
 	@$(LOCK) --upgrade --group oldest -o requirements-oldest.txt
 
-tables: .venv/installed ## Write the README's tables of settings and errors from the code
+tables: .venv/installed ## Write the README's tables of settings, errors and metrics from the code
 	@$(BIN)/python tools/tables.py
 
 bench-pages: .venv/installed ## Measure the first against the thousandth page of a user with 100,000 tasks

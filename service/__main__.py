@@ -2,6 +2,7 @@
 
 import asyncio
 import os
+import shutil
 import signal
 import sys
 from collections.abc import Callable
@@ -49,7 +50,7 @@ def main() -> int:
 
 def serve(arguments: list[str]) -> int:
     settings = _settings("serve", arguments)
-    from service.app import StartError, prepare_schema, reserve_address
+    from service.app import StartError, metrics_folder, prepare_schema, reserve_addresses
     from service.log import configure_log
 
     configure_log(settings.log_level, settings.log_format)
@@ -57,7 +58,7 @@ def serve(arguments: list[str]) -> int:
     try:
         prepare_schema(settings)
         if settings.worker_count > 1:
-            _become_supervisor(reserve_address(settings))
+            _become_supervisor(reserve_addresses(settings), metrics_folder(settings))
         return _serve(settings)
     except StartError as error:
         return _fail(str(error))
@@ -72,14 +73,24 @@ def supervise(arguments: list[str]) -> int:
         with suppress(BrokenPipeError):  # nobody listens, which is no reason not to serve
             print(words, end="", flush=True)
 
-    count, grace, log_level, log_format = arguments
+    def forget(worker: int) -> None:
+        if folder:
+            from prometheus_client.multiprocess import mark_process_dead
+
+            mark_process_dead(worker, folder)  # type: ignore[no-untyped-call]  # of prometheus_client
+
+    count, grace, log_level, log_format, folder = arguments
     configure_log(log_level, log_format)
     patience = Patience(grace=float(grace))
-    supervisor = Supervisor([*_this_program(), "work"], int(count), announce=announce, patience=patience)
+    command = [*_this_program(), "work"]
+    supervisor = Supervisor(command, int(count), announce=announce, on_death=forget, patience=patience)
     try:
         return asyncio.run(run_until_signalled(supervisor))
     except GivenUp as error:
         return _fail(str(error))
+    finally:
+        if folder:
+            shutil.rmtree(folder, ignore_errors=True)
 
 
 def work(arguments: list[str]) -> int:
@@ -88,11 +99,11 @@ def work(arguments: list[str]) -> int:
     from service.log import configure_log
     from service.settings import inherited_settings
 
-    settings = inherited_settings()
-    configure_log(settings.log_level, settings.log_format, worker=int(arguments[0]))
+    settings, worker = inherited_settings(), int(arguments[0])
+    configure_log(settings.log_level, settings.log_format, worker=worker)
     _end_without_a_word()
     try:
-        return _serve(settings, as_worker=True)
+        return _serve(settings, worker)
     except StartError as error:
         return _fail(str(error))
 
@@ -125,7 +136,7 @@ def config(arguments: list[str]) -> int:
 
     for name in type(settings).model_fields:
         value = settings.database if name == "database_url" else getattr(settings, name)
-        print(f"{PREFIX}{name.upper()}={str(value).lower() if isinstance(value, bool) else value}")
+        print(f"{PREFIX}{name.upper()}={_shown(value)}")
     return 0
 
 
@@ -169,26 +180,26 @@ def _end_without_a_word() -> None:
         signal.signal(number, lambda number, _: sys.exit(128 + number))
 
 
-def _serve(settings: "Settings", *, as_worker: bool = False) -> int:
+def _serve(settings: "Settings", worker: int | None = None) -> int:
     import uvloop
 
     from service.app import serve as serve_until_stopped
 
     with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
-        runner.run(serve_until_stopped(settings, as_worker=as_worker))
+        runner.run(serve_until_stopped(settings, worker))
     return 0
 
 
-def _become_supervisor(settings: "Settings") -> NoReturn:
+def _become_supervisor(settings: "Settings", metrics_folder: str) -> NoReturn:
     """Turn into a process that runs nothing but the supervisor, without all that was loaded until here."""
     # Held back until the supervisor listens to them: the first process of a container would not hear them.
     signal.pthread_sigmask(signal.SIG_BLOCK, (signal.SIGTERM, signal.SIGINT))
     # A worker ends its calls in the time that it is given, and then needs a moment for itself.
     grace = settings.shutdown_grace + 5
-    arguments = (settings.worker_count, grace, settings.log_level, settings.log_format)
+    arguments = (settings.worker_count, grace, settings.log_level, settings.log_format, metrics_folder)
     command = [*_this_program(), "supervise", *map(str, arguments)]
-    sys.stdout.flush()
-    os.execve(command[0], command, settings.as_environment(os.environ))  # noqa: S606 - of this very program
+    environment = {**settings.as_environment(os.environ), "PROMETHEUS_MULTIPROC_DIR": metrics_folder}
+    os.execve(command[0], command, environment)  # noqa: S606 - of this very program
 
 
 def _this_program() -> list[str]:
@@ -209,6 +220,12 @@ def _about_schema(settings: "Settings", action: Callable[["Schema"], str]) -> in
         cause = getattr(error.__cause__, "orig", error.__cause__)
         return _fail(f"cannot reach the database ({settings.database}): {str(cause).strip()}")
     return 0
+
+
+def _shown(value: object) -> object:
+    if value is None:
+        return ""
+    return str(value).lower() if isinstance(value, bool) else value
 
 
 def _fail(sentence: str, *, status: int = 1) -> int:

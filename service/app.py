@@ -4,9 +4,12 @@ import asyncio
 import os
 import signal
 import sys
+import tempfile
 import time
+from collections.abc import Iterable
 from contextlib import suppress
 from datetime import UTC, datetime
+from typing import TYPE_CHECKING
 
 import grpc
 import structlog
@@ -26,8 +29,11 @@ from service.rpc.interceptors import Authentication, Errors, Limits, Streams
 from service.rpc.policy import HEALTH, POLICY, TASK_SERVICE, Access, policy_with_reflection
 from service.rpc.reflection import add_reflection
 from service.rpc.servicer import TaskServicer
-from service.settings import Address, Settings
+from service.settings import PREFIX, Address, Settings
 from service.tasks import Tasks
+
+if TYPE_CHECKING:
+    from service.metering import Metering
 
 _log = structlog.get_logger("app")
 
@@ -42,13 +48,13 @@ class StartError(Exception):
 class Service:
     """One server process: build it in a running event loop, `start` it, let it serve, `stop` it.
 
-    The schema must be there; `prepare_schema` sees to that. A service that `shares_port` is one of several on one
-    address, which `reserve_address` keeps for them.
+    The schema must be there; `prepare_schema` sees to that. A service with a `worker` number is one of several on the
+    same addresses, which `reserve_addresses` keeps for them.
     """
 
-    def __init__(self, settings: Settings, *, shares_port: bool = False) -> None:
+    def __init__(self, settings: Settings, worker: int | None = None) -> None:
         self._settings = settings
-        self._shares_port = shares_port
+        self._is_alone = worker is None
         self._database = Database(
             settings.database,
             PoolSettings(
@@ -74,16 +80,18 @@ class Service:
         policy = POLICY
         if settings.reflection != "off":
             policy = policy_with_reflection(Access.OPEN if settings.reflection == "open" else Access.CALLER)
+        self._metering = _metering(settings.metrics, policy, worker) if settings.metrics else None
         self._server = grpc.aio.server(
             # The order matters: the first is outermost. Whatever is refused further in is answered by Errors.
             interceptors=(
+                *([self._metering.interceptor] if self._metering else []),
                 Errors(max_message_bytes=settings.max_message_bytes),
                 self._streams,
                 Limits(max_in_flight=settings.max_in_flight, max_seconds=settings.max_call_seconds),
                 Authentication(policy, caller_from_metadata),
             ),
             # Without the last a second server on the same port would silently take half of the calls.
-            options=[*server_options(settings), ("grpc.so_reuseport", int(shares_port))],
+            options=[*server_options(settings), ("grpc.so_reuseport", int(worker is not None))],
         )
         tasks_pb2_grpc.add_TaskServiceServicer_to_server(TaskServicer(self._tasks), self._server)
         health_pb2_grpc.add_HealthServicer_to_server(self._health, self._server)
@@ -94,24 +102,46 @@ class Service:
         """Accept calls. Answers the address, with the port that was picked; raises StartError if it is taken."""
         wanted = self._settings.grpc
         try:
-            if not self._shares_port:
+            if self._is_alone:
                 refuse_taken(wanted)
             port = self._server.add_insecure_port(str(wanted))
         except (RuntimeError, OSError) as error:
-            raise _cannot_listen(wanted) from error
+            raise _cannot_listen("grpc_address", wanted) from error
+        if self._metering:
+            self._start_metering(self._metering)
         await self._server.start()
         return Address(wanted.host, port)
+
+    @property
+    def metrics_address(self) -> Address | None:
+        """Where metrics are served, once it has started; None if they are not."""
+        return self._metering.address if self._metering else None
+
+    def _start_metering(self, metering: "Metering") -> None:
+        try:
+            metering.start()
+        except OSError as error:
+            raise _cannot_listen("metrics_address", metering.address) from error
 
     async def stop(self, grace: float) -> None:
         """Say NOT_SERVING, refuse new calls, let those under way end within `grace` seconds, close the database."""
         ends = time.monotonic() + grace
         self._health.end()
+        if self._metering:
+            self._metering.stop()
         await asyncio.sleep(_LAST_WORDS)
         self._streams.end()
         await self._server.stop(max(0.0, ends - time.monotonic()))
         with suppress(TimeoutError):
             await asyncio.wait_for(self._tasks.drain(), max(_LAST_WORDS, ends - time.monotonic()))
         await self._database.close(max(_LAST_WORDS, ends - time.monotonic()))
+
+
+def _metering(address: Address, methods: Iterable[str], worker: int | None) -> "Metering":
+    """Loads what metrics need, which a service without them does without."""
+    from service.metering import Metering
+
+    return Metering(address, methods, worker)
 
 
 def server_options(settings: Settings) -> list[tuple[str, int]]:
@@ -144,19 +174,38 @@ def server_options(settings: Settings) -> list[tuple[str, int]]:
     ]
 
 
-def reserve_address(settings: Settings) -> Settings:
-    """Keep the address for several services that share it, until this process ends; raises StartError if it is taken.
+def reserve_addresses(settings: Settings) -> Settings:
+    """Keep the addresses for several services that share them, until this process ends.
 
-    Answers the settings for each of them, with the port that was picked.
+    Answers the settings for each of them, with the ports that were picked. Raises StartError if one is taken.
     """
+    wanted = {"grpc_address": settings.grpc, "metrics_address": settings.metrics}
+    kept = {name: str(_reserved(name, address)) for name, address in wanted.items() if address}
+    return settings.model_copy(update=kept)
+
+
+def _reserved(name: str, address: Address) -> Address:
     try:
-        kept = reserve(settings.grpc)
+        kept = reserve(address)
     except OSError as error:
-        raise _cannot_listen(settings.grpc) from error
+        raise _cannot_listen(name, address) from error
     port = kept[0].getsockname()[1]
     for each in kept:
         each.detach()
-    return settings.model_copy(update={"grpc_address": str(Address(settings.grpc.host, port))})
+    return Address(address.host, port)
+
+
+def metrics_folder(settings: Settings) -> str:
+    """A new folder in which several services add up their metrics; empty if there are none to add up."""
+    if not settings.metrics:
+        return ""
+    try:
+        return tempfile.mkdtemp(prefix="taskwell-metrics-")
+    except OSError as error:
+        raise StartError(
+            f"cannot make a folder for the metrics of several workers: {error}. Name one for temporary files with "
+            "TMPDIR, or start with --workers 1"
+        ) from error
 
 
 def prepare_schema(settings: Settings) -> None:
@@ -185,11 +234,11 @@ def prepare_schema(settings: Settings) -> None:
             time.sleep(0.5)
 
 
-async def serve(settings: Settings, *, as_worker: bool = False) -> None:
+async def serve(settings: Settings, worker: int | None = None) -> None:
     """Serve until SIGTERM or SIGINT, then drain. A second signal ends the process at once.
 
-    A worker is one of several such processes and does what service/supervisor.py asks of them: the end of its standard
-    output says that it is ready, and at the end of its standard input it drains as well.
+    A process with a `worker` number is one of several and does what service/supervisor.py asks of them: the end of its
+    standard output says that it is ready, and at the end of its standard input it drains as well.
     """
     stopping = asyncio.Event()
     received: list[int] = []
@@ -213,12 +262,14 @@ async def serve(settings: Settings, *, as_worker: bool = False) -> None:
     for number in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(number, on_signal, number)
 
-    service = Service(settings, shares_port=as_worker)
+    service = Service(settings, worker)
     address = await service.start()
     print(f"gRPC listening on {address}", flush=True)
     if settings.reflection == "open":
         print(_example(address), flush=True)
-    if as_worker:
+    if service.metrics_address:
+        print(f"metrics listening on {service.metrics_address}", flush=True)
+    if worker is not None:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         loop.add_reader(sys.stdin, on_end_of_input)
     await stopping.wait()
@@ -226,10 +277,10 @@ async def serve(settings: Settings, *, as_worker: bool = False) -> None:
     _log.info("stopped")
 
 
-def _cannot_listen(address: Address) -> StartError:
+def _cannot_listen(setting: str, address: Address) -> StartError:
     return StartError(
-        f"cannot listen on {address}: the address is in use or not this machine's. "
-        "Stop what uses it, or choose another with TASKWELL_GRPC_ADDRESS or --grpc-address"
+        f"cannot listen on {address}: the address is in use or not this machine's. Stop what uses it, or choose "
+        f"another with {PREFIX}{setting.upper()} or --{setting.replace('_', '-')}"
     )
 
 

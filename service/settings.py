@@ -86,6 +86,9 @@ class Settings(BaseSettings):
     grpc_address: AddressText = Field(
         "127.0.0.1:50051", description="Where to serve gRPC, host:port; port 0 picks a free one"
     )
+    metrics_address: AddressText | None = Field(
+        None, description="Where to serve metrics to Prometheus, host:port; unset, nowhere"
+    )
     workers: Literal["auto"] | int = Field(
         "auto", description="Processes that serve; auto is one for each core on PostgreSQL (on Linux), else 1"
     )
@@ -196,6 +199,10 @@ class Settings(BaseSettings):
     @property
     def grpc(self) -> Address:
         return parse_address(self.grpc_address)
+
+    @property
+    def metrics(self) -> Address | None:
+        return parse_address(self.metrics_address) if self.metrics_address else None
 
     @property
     def worker_count(self) -> int:

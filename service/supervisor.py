@@ -44,15 +44,23 @@ class GivenUp(Exception):
 class Supervisor:
     """Keeps `count` processes of a command running until it is told to stop.
 
-    A process gets its number, from 1, as its last argument. `announce` gets what one of them had to announce.
+    A process gets its number, from 1, as its last argument. `announce` gets what one of them had to announce,
+    `on_death` the number of each that ended before it was told to.
     """
 
     def __init__(
-        self, command: Sequence[str], count: int, *, announce: Callable[[str], None], patience: Patience
+        self,
+        command: Sequence[str],
+        count: int,
+        *,
+        announce: Callable[[str], None],
+        on_death: Callable[[int], None] = lambda _: None,
+        patience: Patience,
     ) -> None:
         self._command = command
         self._count = count
         self._announce = announce
+        self._on_death = on_death
         self._patience = patience
         self._running: dict[int, Process] = {}
         self._ready: set[int] = set()
@@ -101,6 +109,7 @@ class Supervisor:
                 return
             if loop.time() - began >= self._patience.steady_after:
                 pause = self._patience.pause
+            self._on_death(number)
             _log.warning("a worker ended", worker=number, ended=ended, starting_again_in=pause)
             with suppress(TimeoutError):
                 await asyncio.wait_for(self._stopping.wait(), pause)
