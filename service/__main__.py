@@ -3,16 +3,18 @@
 import argparse
 import asyncio
 import os
+import shutil
 import signal
 import sys
 import time
 from collections.abc import Callable
-from typing import TYPE_CHECKING
+from contextlib import suppress
+from typing import TYPE_CHECKING, NoReturn
 
-from service.settings import PREFIX, Address, Settings, SettingsError, load_settings
-
+# Each command loads what it needs: a supervisor stays in memory and needs next to nothing.
 if TYPE_CHECKING:
     from service.db.schema import Schema
+    from service.settings import Settings
 
 USAGE = """\
 usage: taskwell COMMAND [--SETTING VALUE ...]
@@ -43,8 +45,6 @@ def main() -> int:
     try:
         status = COMMANDS[command](arguments)
         sys.stdout.flush()
-    except SettingsError as error:
-        return _fail(str(error), status=2)
     except BrokenPipeError:
         # Whoever read us (`taskwell config | head`) has seen enough; Python would try to write the rest once more.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
@@ -53,24 +53,63 @@ def main() -> int:
 
 
 def serve(arguments: list[str]) -> int:
-    settings = load_settings("taskwell serve", arguments)
-    import uvloop
-
-    from service.app import StartError, prepare_schema
-    from service.app import serve as serve_until_stopped
+    settings = _settings("serve", arguments)
+    from service.app import StartError, metrics_folder, prepare_schema, reserve_addresses
     from service.log import configure_log
 
     configure_log(settings.log_level, settings.log_format)
-    # Until the server has handlers of its own: without a word, and also as the first process of a container.
-    for number in (signal.SIGTERM, signal.SIGINT):
-        signal.signal(number, lambda number, _: sys.exit(128 + number))
+    _end_without_a_word()
     try:
         prepare_schema(settings)
-        with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
-            runner.run(serve_until_stopped(settings))
+        if settings.worker_count > 1:
+            _become_supervisor(reserve_addresses(settings), metrics_folder(settings))
+        return _serve(settings)
     except StartError as error:
         return _fail(str(error))
-    return 0
+
+
+def supervise(arguments: list[str]) -> int:
+    """What `serve` becomes where there are several workers; not for people to call."""
+    from service.log import configure_log
+    from service.supervisor import GivenUp, Patience, Supervisor, run_until_signalled
+
+    def announce(words: str) -> None:
+        with suppress(BrokenPipeError):  # nobody listens, which is no reason not to serve
+            print(words, end="", flush=True)
+
+    def forget(worker: int) -> None:
+        if folder:
+            from prometheus_client.multiprocess import mark_process_dead
+
+            mark_process_dead(worker, folder)  # type: ignore[no-untyped-call]  # of prometheus_client
+
+    count, grace, log_level, log_format, folder = arguments
+    configure_log(log_level, log_format)
+    patience = Patience(grace=float(grace))
+    command = [*_this_program(), "work"]
+    supervisor = Supervisor(command, int(count), announce=announce, on_death=forget, patience=patience)
+    try:
+        return asyncio.run(run_until_signalled(supervisor))
+    except GivenUp as error:
+        return _fail(str(error))
+    finally:
+        if folder:
+            shutil.rmtree(folder, ignore_errors=True)
+
+
+def work(arguments: list[str]) -> int:
+    """Serve as one of several workers; for the supervisor to call."""
+    from service.app import StartError
+    from service.log import configure_log
+    from service.settings import inherited_settings
+
+    settings, worker = inherited_settings(), int(arguments[0])
+    configure_log(settings.log_level, settings.log_format, worker=worker)
+    _end_without_a_word()
+    try:
+        return _serve(settings, worker)
+    except StartError as error:
+        return _fail(str(error))
 
 
 def migrate(arguments: list[str]) -> int:
@@ -81,12 +120,12 @@ def migrate(arguments: list[str]) -> int:
     revision = arguments.pop(0) if arguments and not arguments[0].startswith("--") else None
     if direction == "current" and revision:
         return _fail("'taskwell migrate current' takes no revision", status=2)
-    settings = load_settings(f"taskwell migrate {direction}", arguments)
+    settings = _settings(f"migrate {direction}", arguments)
     return _about_schema(settings, lambda schema: schema.migrate(direction, revision))
 
 
 def check(arguments: list[str]) -> int:
-    settings = load_settings("taskwell check", arguments)
+    settings = _settings("check", arguments)
 
     def verify(schema: "Schema") -> str:
         schema.verify(makes_users=settings.users == "any")
@@ -96,16 +135,19 @@ def check(arguments: list[str]) -> int:
 
 
 def config(arguments: list[str]) -> int:
-    settings = load_settings("taskwell config", arguments)
-    for name in Settings.model_fields:
+    settings = _settings("config", arguments)
+    from service.settings import PREFIX
+
+    for name in type(settings).model_fields:
         value = settings.database if name == "database_url" else getattr(settings, name)
         print(f"{PREFIX}{name.upper()}={_shown(value)}")
     return 0
 
 
 def health(arguments: list[str]) -> int:
-    settings = load_settings("taskwell health", arguments)
+    settings = _settings("health", arguments)
     from service.rpc.probe import probe
+    from service.settings import Address
 
     address = settings.grpc
     # A server that listens on every address is asked on this machine's own.
@@ -121,7 +163,7 @@ def token(arguments: list[str]) -> int:
     parser.add_argument("--expires-in", type=int, default=3600)
     parser.add_argument("--scope")
     wanted, rest = parser.parse_known_args(arguments)
-    settings = load_settings("taskwell token", rest)
+    settings = _settings("token", rest)
     if not settings.jwt_secret:
         return _fail(
             "tokens can be made only with TASKWELL_AUTH=jwt and TASKWELL_JWT_SECRET; those that are verified with "
@@ -141,6 +183,8 @@ def token(arguments: list[str]) -> int:
 
 COMMANDS: dict[str, Callable[[list[str]], int]] = {
     "serve": serve,
+    "supervise": supervise,
+    "work": work,
     "migrate": migrate,
     "check": check,
     "config": config,
@@ -149,7 +193,50 @@ COMMANDS: dict[str, Callable[[list[str]], int]] = {
 }
 
 
-def _about_schema(settings: Settings, action: Callable[["Schema"], str]) -> int:
+def _settings(command: str, arguments: list[str]) -> "Settings":
+    """The settings; ends the process with a sentence where they are wrong."""
+    from service.settings import SettingsError, load_settings
+
+    try:
+        return load_settings(f"taskwell {command}", arguments)
+    except SettingsError as error:
+        sys.exit(_fail(str(error), status=2))
+
+
+def _end_without_a_word() -> None:
+    """Let a signal end the process, also the first one of a container, until a server has handlers of its own."""
+    for number in (signal.SIGTERM, signal.SIGINT):
+        signal.signal(number, lambda number, _: sys.exit(128 + number))
+
+
+def _serve(settings: "Settings", worker: int | None = None) -> int:
+    import uvloop
+
+    from service.app import serve as serve_until_stopped
+
+    with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
+        runner.run(serve_until_stopped(settings, worker))
+    return 0
+
+
+def _become_supervisor(settings: "Settings", metrics_folder: str) -> NoReturn:
+    """Turn into a process that runs nothing but the supervisor, without all that was loaded until here."""
+    # Held back until the supervisor listens to them: the first process of a container would not hear them.
+    signal.pthread_sigmask(signal.SIG_BLOCK, (signal.SIGTERM, signal.SIGINT))
+    # A worker ends its calls in the time that it is given, and then needs a moment for itself.
+    grace = settings.shutdown_grace + 5
+    arguments = (settings.worker_count, grace, settings.log_level, settings.log_format, metrics_folder)
+    command = [*_this_program(), "supervise", *map(str, arguments)]
+    environment = {**settings.as_environment(os.environ), "PROMETHEUS_MULTIPROC_DIR": metrics_folder}
+    os.execve(command[0], command, environment)  # noqa: S606 - of this very program
+
+
+def _this_program() -> list[str]:
+    """The command that started this process, without the arguments."""
+    return [sys.executable, *sys.orig_argv[1 : len(sys.orig_argv) - len(sys.argv) + 1]]
+
+
+def _about_schema(settings: "Settings", action: Callable[["Schema"], str]) -> int:
     """Do something with the schema and print what it says; what a driver says is for who runs this command."""
     from service.db.schema import Schema, SchemaUnknown
     from service.errors import DatabaseUnavailable

@@ -1,13 +1,15 @@
 """The only wiring: every part is built here, top to bottom, then started, drained and stopped."""
 
 import asyncio
-import errno
 import os
 import signal
-import socket
+import sys
+import tempfile
 import time
+from collections.abc import Iterable
 from contextlib import suppress
 from datetime import UTC, datetime
+from typing import TYPE_CHECKING
 
 import grpc
 import structlog
@@ -22,15 +24,19 @@ from service.db.store import SqlTaskStore
 from service.db.url import SqliteFile
 from service.errors import DatabaseUnavailable
 from service.identity import Identity, example_of_caller
+from service.ports import refuse_taken, reserve
 from service.rpc.health import Health
-from service.rpc.interceptors import Calls
+from service.rpc.interceptors import UNOBSERVED, Calls
 from service.rpc.limits import Limits
 from service.rpc.policy import HEALTH, POLICY, TASK_SERVICE, Access, policy_with_reflection
 from service.rpc.reflection import add_reflection
 from service.rpc.servicer import TaskServicer
 from service.rpc.streams import Streams
-from service.settings import Address, Settings
+from service.settings import PREFIX, Address, Settings
 from service.tasks import Tasks
+
+if TYPE_CHECKING:
+    from service.metering import Metering
 
 _log = structlog.get_logger("app")
 
@@ -45,11 +51,13 @@ class StartError(Exception):
 class Service:
     """One server process: build it in a running event loop, `start` it, let it serve, `stop` it.
 
-    The schema must be there; `prepare_schema` sees to that.
+    The schema must be there; `prepare_schema` sees to that. A service with a `worker` number is one of several on the
+    same addresses, which `reserve_addresses` keeps for them.
     """
 
-    def __init__(self, settings: Settings) -> None:
+    def __init__(self, settings: Settings, worker: int | None = None) -> None:
         self._settings = settings
+        self._is_alone = worker is None
         self._database = Database(
             settings.database,
             PoolSettings(
@@ -63,6 +71,11 @@ class Service:
                 statement_timeout=settings.max_call_seconds + 5,
             ),
         )
+        policy = POLICY
+        if settings.reflection != "off":
+            policy = policy_with_reflection(Access.OPEN if settings.reflection == "open" else Access.CALLER)
+        self._metering = _metering(settings.metrics, policy, worker) if settings.metrics else None
+        observer = self._metering.metrics if self._metering else UNOBSERVED
         known_users_only = settings.users == "known"
         self._tasks = Tasks(
             SqlTaskStore(self._database, known_users_only=known_users_only),
@@ -70,25 +83,32 @@ class Service:
             new_id=lambda: str(uuid_utils.uuid7()),
             known_users_only=known_users_only,
             coalesce=settings.coalesce,
+            on_set=observer.on_set,
         )
         self._health = Health(("", TASK_SERVICE))
         self._streams = Streams()
         self._identity = Identity(settings)
-        policy = POLICY
-        if settings.reflection != "off":
-            policy = policy_with_reflection(Access.OPEN if settings.reflection == "open" else Access.CALLER)
+        limits = Limits(max_in_flight=settings.max_in_flight, max_seconds=settings.max_call_seconds)
+        if self._metering:
+            self._metering.watch(
+                in_flight=lambda: limits.in_flight,
+                waiting=self._tasks.waiting,
+                connections=self._database.connections_in_use,
+            )
         self._server = grpc.aio.server(
             interceptors=(
                 Calls(
                     policy=policy,
                     authenticate=self._identity.authenticate,
                     scopes=self._identity.scopes,
-                    limits=Limits(max_in_flight=settings.max_in_flight, max_seconds=settings.max_call_seconds),
+                    limits=limits,
                     streams=self._streams,
                     max_message_bytes=settings.max_message_bytes,
+                    observer=observer,
                 ),
             ),
-            options=server_options(settings),
+            # Without the last a second server on the same port would silently take half of the calls.
+            options=[*server_options(settings), ("grpc.so_reuseport", int(worker is not None))],
         )
         tasks_pb2_grpc.add_TaskServiceServicer_to_server(TaskServicer(self._tasks), self._server)
         health_pb2_grpc.add_HealthServicer_to_server(self._health, self._server)
@@ -106,27 +126,47 @@ class Service:
             raise StartError(str(error)) from error
         wanted = self._settings.grpc
         try:
-            _refuse_taken(wanted)
+            if self._is_alone:
+                refuse_taken(wanted)
             port = self._server.add_insecure_port(str(wanted))
         except (RuntimeError, OSError) as error:
-            raise StartError(
-                f"cannot listen on {wanted}: the address is in use or not this machine's. "
-                "Stop what uses it, or choose another with TASKWELL_GRPC_ADDRESS or --grpc-address"
-            ) from error
+            raise _cannot_listen("grpc_address", wanted) from error
+        if self._metering:
+            self._start_metering(self._metering)
         await self._server.start()
         return Address(wanted.host, port)
+
+    @property
+    def metrics_address(self) -> Address | None:
+        """Where metrics are served, once it has started; None if they are not."""
+        return self._metering.address if self._metering else None
+
+    def _start_metering(self, metering: "Metering") -> None:
+        try:
+            metering.start()
+        except OSError as error:
+            raise _cannot_listen("metrics_address", metering.address) from error
 
     async def stop(self, grace: float) -> None:
         """Say NOT_SERVING, refuse new calls, let those under way end within `grace` seconds, close the database."""
         ends = time.monotonic() + grace
         self._health.end()
         self._identity.stop()
+        if self._metering:
+            self._metering.stop()
         await asyncio.sleep(_LAST_WORDS)
         self._streams.end()
         await self._server.stop(max(0.0, ends - time.monotonic()))
         with suppress(TimeoutError):
             await asyncio.wait_for(self._tasks.drain(), max(_LAST_WORDS, ends - time.monotonic()))
         await self._database.close(max(_LAST_WORDS, ends - time.monotonic()))
+
+
+def _metering(address: Address, methods: Iterable[str], worker: int | None) -> "Metering":
+    """Loads what metrics need, which a service without them does without."""
+    from service.metering import Metering
+
+    return Metering(address, methods, worker)
 
 
 def server_options(settings: Settings) -> list[tuple[str, int]]:
@@ -156,21 +196,41 @@ def server_options(settings: Settings) -> list[tuple[str, int]]:
         ("grpc.max_connection_idle_ms", ms(settings.max_connection_idle)),
         ("grpc.max_connection_age_ms", ms(settings.max_connection_age)),
         ("grpc.max_connection_age_grace_ms", ms(settings.max_connection_age_grace)),
-        # Without this a second server on the same port would silently take half of the calls.
-        ("grpc.so_reuseport", 0),
     ]
 
 
-def _refuse_taken(address: Address) -> None:
-    """Raise OSError if any of the addresses of this name is in use: gRPC is content if one of them is free."""
-    for family, kind, protocol, _, place in socket.getaddrinfo(address.host, address.port, type=socket.SOCK_STREAM):
-        with socket.socket(family, kind, protocol) as probe:
-            probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-            try:
-                probe.bind(place)
-            except OSError as error:
-                if error.errno == errno.EADDRINUSE:
-                    raise
+def reserve_addresses(settings: Settings) -> Settings:
+    """Keep the addresses for several services that share them, until this process ends.
+
+    Answers the settings for each of them, with the ports that were picked. Raises StartError if one is taken.
+    """
+    wanted = {"grpc_address": settings.grpc, "metrics_address": settings.metrics}
+    kept = {name: str(_reserved(name, address)) for name, address in wanted.items() if address}
+    return settings.model_copy(update=kept)
+
+
+def _reserved(name: str, address: Address) -> Address:
+    try:
+        kept = reserve(address)
+    except OSError as error:
+        raise _cannot_listen(name, address) from error
+    port = kept[0].getsockname()[1]
+    for each in kept:
+        each.detach()
+    return Address(address.host, port)
+
+
+def metrics_folder(settings: Settings) -> str:
+    """A new folder in which several services add up their metrics; empty if there are none to add up."""
+    if not settings.metrics:
+        return ""
+    try:
+        return tempfile.mkdtemp(prefix="taskwell-metrics-")
+    except OSError as error:
+        raise StartError(
+            f"cannot make a folder for the metrics of several workers: {error}. Name one for temporary files with "
+            "TMPDIR, or start with --workers 1"
+        ) from error
 
 
 def prepare_schema(settings: Settings) -> None:
@@ -199,28 +259,54 @@ def prepare_schema(settings: Settings) -> None:
             time.sleep(0.5)
 
 
-async def serve(settings: Settings) -> None:
-    """Serve until SIGTERM or SIGINT, then drain. A second signal ends the process at once."""
+async def serve(settings: Settings, worker: int | None = None) -> None:
+    """Serve until SIGTERM or SIGINT, then drain. A second signal ends the process at once.
+
+    A process with a `worker` number is one of several and does what service/supervisor.py asks of them: the end of its
+    standard output says that it is ready, and at the end of its standard input it drains as well.
+    """
     stopping = asyncio.Event()
+    received: list[int] = []
+
+    def stop(**why: str) -> None:
+        if not stopping.is_set():
+            _log.info("shutting down", grace=settings.shutdown_grace, **why)
+            stopping.set()
 
     def on_signal(number: int) -> None:
-        if stopping.is_set():
+        if received:
             os._exit(128 + number)
-        _log.info("shutting down", signal=signal.Signals(number).name, grace=settings.shutdown_grace)
-        stopping.set()
+        received.append(number)
+        stop(signal=signal.Signals(number).name)
+
+    def on_end_of_input() -> None:
+        loop.remove_reader(sys.stdin)
+        stop()
 
     loop = asyncio.get_running_loop()
     for number in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(number, on_signal, number)
 
-    service = Service(settings)
+    service = Service(settings, worker)
     address = await service.start()
     print(f"gRPC listening on {address}", flush=True)
     if settings.reflection == "open":
         print(_example(address, settings), flush=True)
+    if service.metrics_address:
+        print(f"metrics listening on {service.metrics_address}", flush=True)
+    if worker is not None:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        loop.add_reader(sys.stdin, on_end_of_input)
     await stopping.wait()
     await service.stop(settings.shutdown_grace)
     _log.info("stopped")
+
+
+def _cannot_listen(setting: str, address: Address) -> StartError:
+    return StartError(
+        f"cannot listen on {address}: the address is in use or not this machine's. Stop what uses it, or choose "
+        f"another with {PREFIX}{setting.upper()} or --{setting.replace('_', '-')}"
+    )
 
 
 def _words(error: DatabaseUnavailable) -> str:

@@ -112,6 +112,8 @@ class _Set(Generic[Q, R]):
 class Direct(Generic[Q, R]):
     """Stands in for a Coalescer where there is to be none: every call is a set of its own, sent at once."""
 
+    waiting = 0
+
     def __init__(self, operation: Callable[[Sequence[Q]], Awaitable[Sequence[R | Exception]]]) -> None:
         self._operation = operation
 
@@ -140,8 +142,10 @@ class Coalescer(Generic[Q, R]):
         owner: Callable[[Q], Hashable],
         key: Callable[[Q], Hashable] | None = None,
         gathering: Gathering | None = None,
+        on_set: Callable[[int], None] | None = None,
     ) -> None:
         self._operation = operation
+        self._on_set = on_set
         self._owner = owner
         self._key = key
         self._how = gathering or Gathering()
@@ -149,7 +153,8 @@ class Coalescer(Generic[Q, R]):
         self._parked: dict[Hashable, deque[_Call[Q, R]]] = {}
         self._busy_keys: set[Hashable] = set()
         self._ready = 0  # calls in the queues
-        self._waiting = 0  # these, and the parked ones
+        self.waiting = 0
+        """How many calls wait: these, and the parked ones."""
         self._under_way = 0  # calls, and their sets, but for those that take too long
         self._sets_under_way = 0
         self._sets: set[asyncio.Task[None]] = set()
@@ -160,7 +165,7 @@ class Coalescer(Generic[Q, R]):
 
     async def submit(self, request: Q) -> R:
         """The result of this request. Raises its outcome if that is an exception, Overloaded if too many wait."""
-        if self._waiting >= self._how.max_waiting:
+        if self.waiting >= self._how.max_waiting:
             raise Overloaded
         result: asyncio.Future[R] = asyncio.get_running_loop().create_future()
         call: _Call[Q, R] = _Call(request, self._key(request) if self._key else None, result)
@@ -170,7 +175,7 @@ class Coalescer(Generic[Q, R]):
             queue = self._queues[owner] = deque()
         queue.append(call)
         self._ready += 1
-        self._waiting += 1
+        self.waiting += 1
         self._arrived += 1
         self._consider()
         try:
@@ -182,7 +187,7 @@ class Coalescer(Generic[Q, R]):
 
     async def drain(self) -> None:
         """Return when nothing waits and nothing is under way."""
-        while self._sets or self._waiting:
+        while self._sets or self.waiting:
             await (asyncio.wait(self._sets) if self._sets else asyncio.sleep(self._how.look_around))
 
     def _consider(self) -> None:
@@ -239,14 +244,14 @@ class Coalescer(Generic[Q, R]):
                 self._queues[owner] = queue
             self._ready -= 1
             if call.result.done():  # the caller is gone
-                self._waiting -= 1
+                self.waiting -= 1
                 if call.key not in self._busy_keys:
                     self._release(call.key)
             elif call.key is not None and call.key in self._busy_keys:
                 self._parked.setdefault(call.key, deque()).append(call)
             else:
                 calls.append(call)
-                self._waiting -= 1
+                self.waiting -= 1
                 if call.key is not None:
                     self._busy_keys.add(call.key)
         return calls
@@ -264,6 +269,8 @@ class Coalescer(Generic[Q, R]):
     async def _run(self) -> None:
         self._begins = False
         calls = self._take()
+        if calls and self._on_set:
+            self._on_set(len(calls))
         together = _Set(calls, asyncio.current_task())
         for call in calls:
             call.companions = together

@@ -6,13 +6,21 @@ import sys
 import structlog
 
 
-def configure_log(level: str, style: str) -> None:
-    """Set up structlog for this process; `style` is `json`, `console`, or `auto` for console on a terminal."""
+def configure_log(level: str, style: str, **always: object) -> None:
+    """Set up structlog for this process; `style` is `json`, `console`, or `auto` for console on a terminal.
+
+    Every line holds what is `always` to be in it.
+    """
     # Without the values of variables: they hold what users write.
     tracebacks = structlog.tracebacks.ExceptionDictTransformer(show_locals=False)
     to_people = style == "console" or (style == "auto" and sys.stderr.isatty())
+
+    def add_always(_logger: object, _method: str, line: structlog.typing.EventDict) -> structlog.typing.EventDict:
+        return {**line, **always}
+
     shared: list[structlog.typing.Processor] = [
         structlog.contextvars.merge_contextvars,
+        *([add_always] if always else []),
         structlog.processors.add_log_level,
         structlog.processors.TimeStamper(fmt="iso", utc=True),
     ]

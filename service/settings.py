@@ -2,23 +2,31 @@
 
 import difflib
 import ipaddress
+import math
 import os
 import re
 import socket
-from collections.abc import Iterator
+import sys
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Annotated, Any, Literal, Self
 
 from pydantic import AfterValidator, Field, SecretStr, ValidationError, field_validator, model_validator
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
 from service.auth.source import JwksSource, parse_jwks_source
-from service.db.url import DatabaseUrl, parse_database_url
+from service.db.url import DatabaseUrl, PostgresServer, parse_database_url
 
 PREFIX = "TASKWELL_"
 
 # As long as what HS256 makes of it (RFC 7518, 3.2), in bytes.
 _SHORTEST_SECRET = 32
+
+_MOST_WORKERS = 256
+# Elsewhere SO_REUSEPORT lets several sockets listen on one port, and one of them gets all connections.
+_SPREADS_CONNECTIONS = sys.platform == "linux"
+_CGROUP_CPU = Path("/sys/fs/cgroup/cpu.max")
 
 
 @dataclass(frozen=True, slots=True)
@@ -90,6 +98,12 @@ class Settings(BaseSettings):
     grpc_address: AddressText = Field(
         "127.0.0.1:50051", description="Where to serve gRPC, host:port; port 0 picks a free one"
     )
+    metrics_address: AddressText | None = Field(
+        None, description="Where to serve metrics to Prometheus, host:port; unset, nowhere"
+    )
+    workers: Literal["auto"] | int = Field(
+        "auto", description="Processes that serve; auto is one for each core on PostgreSQL (on Linux), else 1"
+    )
     database_url: SecretStr = Field(
         SecretStr("sqlite:///taskwell.db"),
         description="The database: sqlite:///file, or PostgreSQL in SQLAlchemy's or in libpq's form",
@@ -135,7 +149,9 @@ class Settings(BaseSettings):
     coalesce: bool = Field(
         True, description="Turn concurrent calls into one statement; without it every call sends its own"
     )
-    max_in_flight: Count = Field(2048, description="Calls under way at once; one more is RESOURCE_EXHAUSTED")
+    max_in_flight: Count = Field(
+        2048, description="Calls under way at once in each worker; one more is RESOURCE_EXHAUSTED"
+    )
     max_call_seconds: Seconds = Field(30, description="How long a call may take, whatever its deadline (s)")
     max_message_bytes: Annotated[int, Field(ge=1024, le=2**26)] = Field(
         65_536, description="The largest request message (bytes); a larger one is RESOURCE_EXHAUSTED"
@@ -146,7 +162,9 @@ class Settings(BaseSettings):
     max_concurrent_streams: Count = Field(
         1000, description="Calls under way at once on one connection; more wait in the client"
     )
-    max_connections: Count = Field(10_000, description="Connections open at once; one more is closed at once")
+    max_connections: Count = Field(
+        10_000, description="Connections open at once to each worker; one more is closed at once"
+    )
     handshake_timeout: Seconds = Field(10, description="How long a new connection may take to speak HTTP/2 (s)")
     keepalive_time: Seconds = Field(
         60, description="How long a connection may be silent before it is asked for a sign of life (s)"
@@ -164,9 +182,9 @@ class Settings(BaseSettings):
     max_connection_age_grace: Seconds = Field(60, description="How long calls may go on after that (s)")
     shutdown_grace: Seconds = Field(20, description="How long calls may go on after SIGTERM or SIGINT (s)")
 
-    database_pool_size: Count = Field(10, description="Database connections that are kept open")
+    database_pool_size: Count = Field(10, description="Database connections that each worker keeps open")
     database_max_overflow: Annotated[int, Field(ge=0, le=10_000)] = Field(
-        5, description="Database connections opened beyond those under load"
+        5, description="Database connections that each worker opens beyond those under load"
     )
     database_pool_timeout: Seconds = Field(
         10, description="How long a call waits for a database connection before it is UNAVAILABLE (s)"
@@ -182,6 +200,16 @@ class Settings(BaseSettings):
         True, description="Prepare statements on PostgreSQL; turned off by itself behind a pooler that cannot"
     )
     database_start_timeout: Seconds = Field(30, description="How long to wait for the database at the start (s)")
+
+    @field_validator("workers", mode="before")
+    @classmethod
+    def _is_a_number_of_workers(cls, value: object) -> object:
+        text = str(value)
+        if text != "auto" and not (text.isascii() and text.isdigit() and 1 <= int(text) <= _MOST_WORKERS):
+            raise ValueError(f"must be a number from 1 to {_MOST_WORKERS}, or auto")
+        if text not in {"auto", "1"} and not _SPREADS_CONNECTIONS:
+            raise ValueError("must be 1 on this system: it does not spread connections over processes, as Linux does")
+        return value
 
     @field_validator("database_url")
     @classmethod
@@ -222,8 +250,47 @@ class Settings(BaseSettings):
         return parse_jwks_source(self.jwt_jwks) if self.jwt_jwks else None
 
     @property
+    def metrics(self) -> Address | None:
+        return parse_address(self.metrics_address) if self.metrics_address else None
+
+    @property
+    def worker_count(self) -> int:
+        """How many processes serve."""
+        if self.workers != "auto":
+            return self.workers
+        return _cores() if isinstance(self.database, PostgresServer) and _SPREADS_CONNECTIONS else 1
+
+    @property
     def database(self) -> DatabaseUrl:
         return parse_database_url(self.database_url.get_secret_value())
+
+    def as_environment(self, others: Mapping[str, str]) -> dict[str, str]:
+        """These variables with those that make these settings, secrets in clear, in place of any that make others.
+
+        `inherited_settings` reads them.
+        """
+        ours = {f"{PREFIX}{name.upper()}" for name in type(self).model_fields}
+        environment = {name: value for name, value in others.items() if name not in ours}
+        for name in self.model_fields_set:
+            value = getattr(self, name)
+            text = value.get_secret_value() if isinstance(value, SecretStr) else str(value)
+            environment[f"{PREFIX}{name.upper()}"] = text
+        return environment
+
+
+def _cores() -> int:
+    """The cores that this process may use: those it may run on, or fewer if its container is given less (cgroup v2)."""
+    cores = len(os.sched_getaffinity(0))
+    try:
+        quota, period = _CGROUP_CPU.read_text().split()
+        return min(cores, math.ceil(int(quota) / int(period)))
+    except (OSError, ValueError):  # no cgroup, or no limit: "max 100000"
+        return cores
+
+
+def inherited_settings() -> Settings:
+    """The settings of the process that started this one, as `Settings.as_environment` handed them down."""
+    return Settings(_env_file=None)  # type: ignore[call-arg]  # of pydantic-settings, not of the class
 
 
 def _contradictions(settings: Settings) -> Iterator[str]:

@@ -4,6 +4,7 @@ import hashlib
 from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import replace
 from datetime import datetime
+from functools import partial
 from typing import Protocol, TypeVar
 
 from service import rules
@@ -69,7 +70,8 @@ class Tasks:
     """The six methods. Each raises RequestErrors, of which errors.py has the whole list.
 
     `clock` gives the current time in UTC, `new_id` a new UUIDv7. With `known_users_only` a caller without a row in the
-    users table is refused by every method.
+    users table is refused by every method. `on_set` is told of every set of calls that goes to the store: of which
+    operation, and how large.
     """
 
     def __init__(
@@ -81,21 +83,24 @@ class Tasks:
         known_users_only: bool = False,
         gathering: Gathering | None = None,
         coalesce: bool = True,
+        on_set: Callable[[str, int], None] | None = None,
     ) -> None:
         def coalesced(
+            name: str,
             operation: Callable[[Sequence[Q]], Awaitable[Sequence[R | RequestError]]],
             key: Callable[[Q], TaskKey] | None = None,
         ) -> Coalescer[Q, R] | Direct[Q, R]:
             if not coalesce:
                 return Direct(operation)
-            return Coalescer(operation, owner=_user_id, key=key, gathering=gathering)
+            observe = partial(on_set, name) if on_set else None
+            return Coalescer(operation, owner=_user_id, key=key, gathering=gathering, on_set=observe)
 
         self._store = store
-        self._get = coalesced(store.get)
-        self._create = coalesced(store.create)
+        self._get = coalesced("get", store.get)
+        self._create = coalesced("create", store.create)
         # Complete is an update too: what is asked of one task is done in the order of its arrival.
-        self._update = coalesced(store.update, _key)
-        self._delete = coalesced(store.delete, _key)
+        self._update = coalesced("update", store.update, _key)
+        self._delete = coalesced("delete", store.delete, _key)
         self._clock = clock
         self._new_id = new_id
         self._known_users_only = known_users_only
@@ -205,6 +210,10 @@ class Tasks:
         """Return when every call that was taken on has been answered."""
         for coalescer in (self._get, self._create, self._update, self._delete):
             await coalescer.drain()
+
+    def waiting(self) -> int:
+        """How many calls wait to be sent to the store."""
+        return sum(coalescer.waiting for coalescer in (self._get, self._create, self._update, self._delete))
 
     async def _of_known(self, caller: Caller, result: Awaitable[T]) -> T:
         """The result, but CallerUnknown in the place of TaskNotFound where that is the reason."""

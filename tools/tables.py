@@ -1,4 +1,4 @@
-"""Writes the README's tables of settings and errors from the code; a test holds them current."""
+"""Writes the README's tables of settings, errors and metrics from the code; a test holds them current."""
 
 from pathlib import Path
 
@@ -7,6 +7,7 @@ from pydantic import SecretStr
 from pydantic.fields import FieldInfo
 
 from service.errors import RequestError
+from service.metrics import ALL_SERIES
 from service.rpc.status import CODES, RETRY_DELAYS
 from service.settings import PREFIX, Settings
 
@@ -28,9 +29,19 @@ def errors_table() -> str:
     return "\n".join(["| code | reason | retry after | message |", "|---|---|---|---|", *rows])
 
 
+def metrics_table() -> str:
+    """Every metric, its labels and what it tells."""
+    rows = [
+        f"| `{series.name}` | {', '.join(f'`{label}`' for label in series.labels)} | {series.description} |"
+        for series in ALL_SERIES
+    ]
+    return "\n".join(["| metric | labels | |", "|---|---|---|", *rows])
+
+
 def with_tables(text: str) -> str:
-    """The README's text with both tables between their markers as they must be now."""
-    for name, table in (("settings", settings_table()), ("errors", errors_table())):
+    """The README's text with the tables between their markers as they must be now."""
+    tables = {"settings": settings_table(), "errors": errors_table(), "metrics": metrics_table()}
+    for name, table in tables.items():
         before, start, rest = text.partition(f"<!-- {name} -->\n")
         _, end, after = rest.partition(f"<!-- /{name} -->")
         text = f"{before}{start}{table}\n{end}{after}"

@@ -91,6 +91,12 @@ class Database:
     def dialect(self) -> Dialect:
         return self._engine.dialect
 
+    def connections_in_use(self) -> int:
+        """How many connections run a statement at the moment."""
+        pool = self._engine.pool
+        assert isinstance(pool, AsyncAdaptedQueuePool)
+        return pool.checkedout()
+
     async def read(self, statement: CompiledStatement, parameters: Parameters) -> Rows:
         """Run a statement that only reads; it is run again when a connection is lost."""
         return await self._run_again_if_safe((statement,), parameters, repeatable=True)

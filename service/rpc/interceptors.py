@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import asyncio
 import logging
 import time
 import uuid
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
 from contextvars import ContextVar
-from typing import Any, TypeAlias
+from typing import Any, Protocol, TypeAlias
 
 import structlog
 from google.protobuf.message import DecodeError
@@ -21,6 +22,7 @@ from service.errors import (
     MessageTooLarge,
     MethodNotAllowed,
     MethodUnknown,
+    Overloaded,
     RequestError,
 )
 from service.model import Caller
@@ -51,11 +53,33 @@ _LOG_LEVELS = {
 
 
 Decoder: TypeAlias = Callable[[Any], Any]
-Observer: TypeAlias = Callable[[str, str, float], None]
 
 
-def _nobody(_method: str, _code: str, _seconds: float) -> None:
-    """Observe nothing."""
+class Observer(Protocol):
+    """Is told what becomes of calls."""
+
+    def on_call(self, method: str, code: str, seconds: float) -> None:
+        """A call has ended: its full name, the name of its status code, how long it took (s)."""
+
+    def on_overload(self) -> None:
+        """A call was refused because there are too many."""
+
+    def on_set(self, operation: str, size: int) -> None:
+        """A set of calls goes to the database together."""
+
+
+class _Unobserved:
+    def on_call(self, method: str, code: str, seconds: float) -> None:
+        pass
+
+    def on_overload(self) -> None:
+        pass
+
+    def on_set(self, operation: str, size: int) -> None:
+        pass
+
+
+UNOBSERVED: Observer = _Unobserved()
 
 
 def current_caller() -> Caller:
@@ -74,8 +98,7 @@ class Calls(ServerInterceptor):
     found as the policy asks for the method; the request is decoded; limits are kept.
 
     `authenticate` makes a Caller of a call's metadata, at once or later, or raises a RequestError; `scopes` names the
-    scope of each access that has one. `observe` is told of every call that
-    has ended: its method, the name of its status code, how long it took (s).
+    scope of each access that has one.
     """
 
     def __init__(
@@ -87,7 +110,7 @@ class Calls(ServerInterceptor):
         limits: Limits,
         streams: Streams,
         max_message_bytes: int,
-        observe: Observer = _nobody,
+        observer: Observer = UNOBSERVED,
     ) -> None:
         self._policy = policy
         self._authenticate = authenticate
@@ -95,7 +118,7 @@ class Calls(ServerInterceptor):
         self._limits = limits
         self._streams = streams
         self._max_message_bytes = max_message_bytes
-        self._observe = observe
+        self._observer = observer
         self._handlers: dict[str, Handler] = {}
 
     async def intercept_service(self, continuation: Continuation, details: HandlerCallDetails) -> Handler:
@@ -144,6 +167,7 @@ class Calls(ServerInterceptor):
         return with_behaviour(handler, made(method, behaviour, decode), decodes=decodes)
 
     def _answering(self, method: str, behaviour: Behaviour, decode: Decoder) -> Behaviour:
+        on_call = self._observer.on_call
         log_ok = _log.debug if _log.is_enabled_for(logging.DEBUG) else None
 
         async def answer(request: Any, context: Context) -> Any:  # noqa: ANN401 - any message
@@ -154,8 +178,11 @@ class Calls(ServerInterceptor):
                 raise
             except Exception as error:  # noqa: BLE001 - nothing may get past the outermost
                 await self._answer(error, method, context, started)
+            except asyncio.CancelledError:
+                on_call(method, _code_of_cancelled(context), time.perf_counter() - started)
+                raise
             else:
-                self._observe(method, "OK", time.perf_counter() - started)
+                on_call(method, "OK", time.perf_counter() - started)
                 if log_ok:
                     log_ok("rpc", method=method, code="OK", **_about(started))
                 return response
@@ -168,11 +195,14 @@ class Calls(ServerInterceptor):
             try:
                 async for response in behaviour(decode(request), context):
                     yield response
-                self._observe(method, "OK", time.perf_counter() - started)
+                self._observer.on_call(method, "OK", time.perf_counter() - started)
             except AbortError:
                 raise
             except Exception as error:  # noqa: BLE001 - nothing may get past the outermost
                 await self._answer(error, method, context, started)
+            except asyncio.CancelledError:
+                self._observer.on_call(method, _code_of_cancelled(context), time.perf_counter() - started)
+                raise
 
         return answer_many
 
@@ -193,7 +223,9 @@ class Calls(ServerInterceptor):
         if not isinstance(error, RequestError):
             error, cause = Internal(error_id=uuid.uuid4()), error
         code = CODES[type(error)]
-        self._observe(method, code.name, time.perf_counter() - started)
+        self._observer.on_call(method, code.name, time.perf_counter() - started)
+        if isinstance(error, Overloaded):
+            self._observer.on_overload()
         # The private side of the error: who reads the log may know what the caller may not.
         level = _LOG_LEVELS.get(code, "info")
         private = {"exc_info": cause} if code is StatusCode.INTERNAL else {"cause": repr(cause)} if cause else {}
@@ -201,6 +233,12 @@ class Calls(ServerInterceptor):
             "rpc", method=method, code=code.name, reason=error.reason, message=str(error), **_about(started), **private
         )
         await context.abort_with_status(rpc_status.to_status(status_of(error)))
+
+
+def _code_of_cancelled(context: Context) -> str:
+    """What a call ended with whose caller is gone."""
+    remaining = context.time_remaining()
+    return "DEADLINE_EXCEEDED" if remaining is not None and remaining <= 0 else "CANCELLED"
 
 
 def _as_it_is(request: Any) -> Any:  # noqa: ANN401 - an iterator of messages

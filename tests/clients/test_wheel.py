@@ -56,10 +56,10 @@ def installed(wheel: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @contextmanager
-def serving(installed: Path, folder: Path) -> Iterator[str]:
+def serving(installed: Path, folder: Path, *arguments: str) -> Iterator[str]:
     """The address of `taskwell serve` in this folder, which SIGTERM must end well when the block is left."""
     process = subprocess.Popen(
-        [installed / "taskwell", "serve", "--grpc-address", "127.0.0.1:0"],
+        [installed / "taskwell", "serve", "--grpc-address", "127.0.0.1:0", *arguments],
         cwd=folder,
         env=ENVIRONMENT,
         stdout=subprocess.PIPE,
@@ -102,3 +102,8 @@ def test_an_installed_wheel_serves_from_an_empty_folder_and_keeps_its_tasks(inst
         task = api.create("Buy milk")
     with serving(installed, tmp_path) as address, grpc.insecure_channel(address) as channel:
         assert task == Api(channel, api.user).get(task.id)
+
+
+def test_an_installed_wheel_serves_with_several_workers(installed: Path, tmp_path: Path) -> None:
+    with serving(installed, tmp_path, "--workers", "2") as address, grpc.insecure_channel(address) as channel:
+        Api(channel).create("Buy milk")

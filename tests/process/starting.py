@@ -2,11 +2,13 @@
 
 import os
 import signal
+import socket
 import subprocess
 import sys
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
+from typing import IO
 
 import grpc
 
@@ -45,6 +47,11 @@ class Server:
         with grpc.insecure_channel(self.address) as channel:
             yield Api(channel, user)
 
+    def rest(self) -> str:
+        """What else it says on its standard output until its end."""
+        assert self.process.stdout is not None
+        return self.process.stdout.read()
+
     def end(self, number: signal.Signals = signal.SIGTERM) -> int:
         """Send a signal and answer the exit status."""
         self.process.send_signal(number)
@@ -52,14 +59,16 @@ class Server:
 
 
 @contextmanager
-def serving(folder: Path, arguments: Sequence[str] = (), **environment: str) -> Iterator[Server]:
+def serving(
+    folder: Path, arguments: Sequence[str] = (), *, log: IO[str] | int = subprocess.PIPE, **environment: str
+) -> Iterator[Server]:
     """A server on a free port that is killed in the end if it still runs."""
     process = subprocess.Popen(
         [*COMMAND, "serve", "--grpc-address", "127.0.0.1:0", *arguments],
         cwd=folder,
         env={"PATH": os.environ["PATH"], "HOME": str(folder), **environment},
         stdout=subprocess.PIPE,
-        stderr=subprocess.PIPE,
+        stderr=log,
         text=True,
     )
     try:
@@ -67,3 +76,13 @@ def serving(folder: Path, arguments: Sequence[str] = (), **environment: str) -> 
     finally:
         process.kill()
         process.communicate()
+
+
+def accepts(address: str) -> bool:
+    """Whether somebody listens there."""
+    host, _, port = address.rpartition(":")
+    try:
+        socket.create_connection((host.strip("[]"), int(port)), timeout=5).close()
+    except ConnectionError:
+        return False
+    return True

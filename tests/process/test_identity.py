@@ -2,6 +2,7 @@
 
 import secrets
 from pathlib import Path
+from typing import Any
 
 import grpc
 import pytest
@@ -14,12 +15,12 @@ ISSUER = {"TASKWELL_AUTH": "jwt", "TASKWELL_JWT_ISSUER": "https://issuer.example
 
 
 @pytest.fixture
-def environment() -> dict[str, str]:
+def environment() -> dict[str, Any]:
     """The settings of a server whose callers have tokens that are signed with a secret."""
     return {**ISSUER, "TASKWELL_JWT_SECRET": secrets.token_hex(16)}
 
 
-def test_a_token_that_was_made_for_a_user_is_taken(tmp_path: Path, environment: dict[str, str]) -> None:
+def test_a_token_that_was_made_for_a_user_is_taken(tmp_path: Path, environment: dict[str, Any]) -> None:
     answer = run("token", "--user", "alice", folder=tmp_path, **environment)
     assert (answer.returncode, answer.stderr) == (0, "")
     with serving(tmp_path, **environment) as server, grpc.insecure_channel(server.address) as channel:
@@ -28,7 +29,7 @@ def test_a_token_that_was_made_for_a_user_is_taken(tmp_path: Path, environment: 
         assert '-H "authorization: Bearer $(taskwell token --user alice)"' in server.hint
 
 
-def test_a_token_has_the_scopes_and_the_time_that_were_asked_for(tmp_path: Path, environment: dict[str, str]) -> None:
+def test_a_token_has_the_scopes_and_the_time_that_were_asked_for(tmp_path: Path, environment: dict[str, Any]) -> None:
     environment["TASKWELL_JWT_SCOPE_CLAIM"] = "scope"
 
     def made(*arguments: str) -> str:
@@ -95,7 +96,7 @@ def answers(channel: grpc.Channel, token: str) -> str:
 
 
 def test_nothing_that_is_written_or_answered_holds_a_token_or_the_secret(
-    tmp_path: Path, environment: dict[str, str]
+    tmp_path: Path, environment: dict[str, Any]
 ) -> None:
     secret = environment["TASKWELL_JWT_SECRET"]
     strange = {**environment, "TASKWELL_JWT_SECRET": "x" * 32}

@@ -15,7 +15,7 @@ from grpc import StatusCode
 from grpc_health.v1 import health_pb2, health_pb2_grpc
 from taskwell.v1 import tasks_pb2
 
-from tests.process.starting import run, serving
+from tests.process.starting import accepts, run, serving
 from tests.running import new_user
 from tests.waiting import until
 
@@ -42,7 +42,7 @@ def test_an_acknowledged_write_survives_a_kill(
 ) -> None:
     url = "sqlite:///taskwell.db" if database_kind == "sqlite" else request.getfixturevalue("postgresql_url")
     user, acknowledged = new_user(), []
-    with serving(tmp_path, ["--database-url", url]) as server, server.api(user) as api:
+    with serving(tmp_path, ["--database-url", url, "--workers", "1"]) as server, server.api(user) as api:
         enough = threading.Event()
 
         def write() -> None:
@@ -153,15 +153,6 @@ def test_log_lines_go_to_standard_error_as_json(tmp_path: Path) -> None:
     lines = [line for line in err.splitlines() if '"method"' in line]
     assert [('"code": "OK"' in line, '"code": "NOT_FOUND"' in line) for line in lines] == [(True, False), (False, True)]
     assert '"level": "debug"' in lines[0]
-
-
-def accepts(address: str) -> bool:
-    host, _, port = address.rpartition(":")
-    try:
-        socket.create_connection((host, int(port)), timeout=5).close()
-    except ConnectionError:
-        return False
-    return True
 
 
 def test_the_check_for_open_ports_can_fail() -> None:

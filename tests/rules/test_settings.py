@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from service.db.url import parse_database_url
-from service.settings import Address, Settings, SettingsError, load_settings, parse_address
+from service.settings import Address, Settings, SettingsError, inherited_settings, load_settings, parse_address
 
 
 @pytest.fixture(autouse=True)
@@ -42,6 +42,10 @@ def test_the_defaults_are_settings_that_can_be_served_with() -> None:
         ("jwt_jwks", "https://user:secret@issuer.example/jwks", "without a user or password"),
         ("jwt_read_scope", "two words", "pattern"),
         ("jwt_scope_claim", "a\nb", "pattern"),
+        ("workers", "0", "must be a number from 1 to 256, or auto"),
+        ("workers", "257", "must be a number from 1 to 256, or auto"),
+        ("workers", "1.5", "must be a number from 1 to 256, or auto"),
+        ("workers", "many", "must be a number from 1 to 256, or auto"),
         ("users", "some", "'any' or 'known'"),
         ("max_in_flight", "0", "greater than or equal to 1"),
         ("max_call_seconds", "soon", "number"),
@@ -97,6 +101,60 @@ def test_loopback_addresses_need_no_trust(address: str) -> None:
 def test_other_addresses_are_served_on_a_trusted_network() -> None:
     settings = load_settings("taskwell serve", ["--grpc-address", "0.0.0.0:50051", "--trust-network"])
     assert settings.grpc == Address("0.0.0.0", 50051)
+
+
+@pytest.mark.parametrize(
+    ("flags", "expected"),
+    [
+        ([], 1),
+        (["--workers", "3"], 3),
+        (["--database-url", "postgresql://db/tasks"], 2),
+        (["--database-url", "postgresql://db/tasks", "--workers", "auto"], 2),
+        (["--database-url", "postgresql://db/tasks", "--workers", "1"], 1),
+    ],
+)
+def test_a_worker_for_each_core_serves_from_postgresql(
+    monkeypatch: pytest.MonkeyPatch, flags: list[str], expected: int
+) -> None:
+    monkeypatch.setattr("service.settings._cores", lambda: 2)
+    assert load_settings("taskwell serve", flags).worker_count == expected
+
+
+@pytest.mark.parametrize(
+    ("limit", "cores"), [("max 100000", 8), ("150000 100000", 2), ("50000 100000", 1), ("1600000 100000", 8), (None, 8)]
+)
+def test_the_cores_are_those_of_the_container(
+    folder: Path, monkeypatch: pytest.MonkeyPatch, limit: str | None, cores: int
+) -> None:
+    monkeypatch.setattr("os.sched_getaffinity", lambda _: set(range(8)), raising=False)
+    monkeypatch.setattr("service.settings._CGROUP_CPU", folder / "cpu.max")
+    if limit:
+        (folder / "cpu.max").write_text(f"{limit}\n")
+    assert load_settings("taskwell serve", ["--database-url", "postgresql://db/tasks"]).worker_count == cores
+
+
+def test_several_workers_are_refused_where_connections_are_not_spread(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("service.settings._SPREADS_CONNECTIONS", False)
+    assert load_settings("taskwell serve", ["--database-url", "postgresql://db/tasks"]).worker_count == 1
+    assert load_settings("taskwell serve", ["--workers", "1"]).worker_count == 1
+    with pytest.raises(SettingsError, match="TASKWELL_WORKERS: must be 1 on this system"):
+        load_settings("taskwell serve", ["--workers", "2"])
+
+
+def test_a_worker_inherits_the_settings_and_reads_no_others(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (folder / ".env").write_text("TASKWELL_USERS=known\n")
+    monkeypatch.setenv("TASKWELL_MAX_IN_FLIGHT", "3")
+    flags = ["--database-url", "postgresql://u:s3cret@db/tasks", "--trust-network", "--max-in-flight", "4"]
+    settings = load_settings("taskwell serve", [*flags, "--shutdown-grace", "1.5", "--workers", "2"])
+    (folder / ".env").write_text("TASKWELL_USERS=any\nTASKWELL_LOG_LEVEL=debug\n")
+    environment = settings.as_environment({"PATH": "/bin", "TASKWELL_LOG_LEVEL": "error", "TASKWELL_PORT": "tcp://1"})
+    assert (environment["PATH"], environment["TASKWELL_PORT"]) == ("/bin", "tcp://1")
+    for name, value in environment.items():
+        monkeypatch.setenv(name, value)
+    assert "TASKWELL_LOG_LEVEL" not in environment
+    inherited = inherited_settings()
+    assert settings.model_dump() == inherited.model_dump()
+    assert settings.model_fields_set == inherited.model_fields_set
 
 
 def test_settings_cannot_be_changed_afterwards() -> None:

@@ -1,0 +1,155 @@
+"""The metrics of a real server, scraped as Prometheus does, with one worker and with several."""
+
+import os
+import signal
+import sqlite3
+from collections.abc import Iterator
+from contextlib import closing, contextmanager
+from pathlib import Path
+from urllib.request import urlopen
+
+import grpc
+import pytest
+from grpc import StatusCode
+from prometheus_client.parser import text_string_to_metric_families
+from taskwell.v1 import tasks_pb2
+
+from tests.process.starting import run
+from tests.process.working import Workers, call_until, held_call, workers
+from tests.running import refused
+from tests.waiting import until
+
+SERVICE = "taskwell.v1.TaskService"
+
+
+class Scraped(Workers):
+    """A running server and its metrics."""
+
+    def __init__(self, running: Workers) -> None:
+        self.__dict__ = running.__dict__
+        assert self.server.process.stdout
+        line = self.server.process.stdout.readline()
+        assert line.startswith("metrics listening on "), line
+        self.metrics_address = line.split()[-1]
+
+    def scrape(self) -> str:
+        with urlopen(f"http://{self.metrics_address}/metrics", timeout=10) as answer:
+            assert answer.headers.get_content_type() == "text/plain"
+            return str(answer.read().decode())
+
+    def value(self, name: str, **labels: str) -> float:
+        """The value of one sample; 0 for one that is not there."""
+        samples = (sample for family in text_string_to_metric_families(self.scrape()) for sample in family.samples)
+        return sum(sample.value for sample in samples if (sample.name, sample.labels) == (name, labels))
+
+    def handled(self, method: str, code: str, service: str = SERVICE) -> float:
+        return self.value("grpc_server_handled_total", grpc_service=service, grpc_method=method, grpc_code=code)
+
+
+@contextmanager
+def scraped(folder: Path, *arguments: str, count: int = 2) -> Iterator[Scraped]:
+    (folder / "tmp").mkdir()
+    options = ["--metrics-address", "127.0.0.1:0", *arguments]
+    with workers(folder, *options, count=count, TMPDIR=str(folder / "tmp")) as running:
+        yield Scraped(running)
+
+
+@pytest.fixture(params=[1, 2])
+def count(request: pytest.FixtureRequest) -> int:
+    number: int = request.param
+    return number
+
+
+def test_calls_are_counted_by_method_and_code_whichever_worker_answered(tmp_path: Path, count: int) -> None:
+    with scraped(tmp_path, count=count) as running:
+        for _ in range(20):
+            with running.api() as api:
+                task = api.create()
+                api.get(task.id)
+                with refused(StatusCode.NOT_FOUND, "TASK_NOT_FOUND"):
+                    api.as_user().get(task.id)
+                with refused(StatusCode.INVALID_ARGUMENT, "INVALID_FIELD"):
+                    api.create(title="")
+                with pytest.raises(grpc.RpcError, match="UNAUTHENTICATED"):
+                    api.stub.GetTask(tasks_pb2.GetTaskRequest(id=task.id))
+                with pytest.raises(grpc.RpcError, match="UNIMPLEMENTED"):
+                    api.channel.unary_unary(f"/{SERVICE}/{api.user}")(b"")  # type: ignore[arg-type]
+        assert len(running.answering()) == count
+        assert running.handled("CreateTask", "OK") == 20
+        assert running.handled("CreateTask", "InvalidArgument") == 20
+        assert running.handled("GetTask", "OK") == 20
+        assert running.handled("GetTask", "NotFound") == 20
+        assert running.handled("GetTask", "Unauthenticated") == 20
+        assert running.handled("unknown", "Unimplemented", "unknown") == 20
+        labels = {"grpc_service": SERVICE, "grpc_method": "GetTask"}
+        assert running.value("grpc_server_handling_seconds_count", **labels) == 60
+        assert running.value("grpc_server_handling_seconds_bucket", **labels, le="+Inf") == 60
+        assert 0 < running.value("grpc_server_handling_seconds_sum", **labels) < 60
+        assert "user-" not in running.scrape()
+        assert running.server.end() == 0
+    assert list((tmp_path / "tmp").iterdir()) == []
+
+
+def test_calls_that_were_given_up_are_counted_as_such(tmp_path: Path, count: int) -> None:
+    with scraped(tmp_path, count=count) as running, held_call(running, tmp_path) as (held, let_go):
+        until(lambda: running.value("taskwell_calls_in_flight") == 1)
+        held.cancel()
+        until(lambda: running.handled("CompleteTask", "Canceled") == 1)
+        until(lambda: running.value("taskwell_calls_in_flight") == 0)
+        let_go()
+
+
+def test_calls_that_took_too_long_are_counted_as_such(tmp_path: Path, count: int) -> None:
+    with scraped(tmp_path, "--max-call-seconds", "0.5", count=count) as running:
+        with held_call(running, tmp_path) as (held, _):
+            assert held.code() == StatusCode.DEADLINE_EXCEEDED
+        until(lambda: running.handled("CompleteTask", "DeadlineExceeded") == 1)
+
+
+def test_calls_that_were_too_many_are_counted(tmp_path: Path, count: int) -> None:
+    with (
+        scraped(tmp_path, "--max-in-flight", "1", "--max-message-bytes", "1024", count=count) as running,
+        running.api() as api,
+        closing(sqlite3.connect(tmp_path / "taskwell.db", isolation_level=None)) as other,
+    ):
+        other.execute("BEGIN IMMEDIATE")
+        request = tasks_pb2.CreateTaskRequest(task=tasks_pb2.Task(title="Buy milk"))
+        calls = [api.start("CreateTask", request) for _ in range(2)]
+        until(lambda: any(call.done() for call in calls))
+        other.execute("ROLLBACK")
+        assert {call.code() for call in calls} == {StatusCode.RESOURCE_EXHAUSTED, StatusCode.OK}
+        with refused(StatusCode.RESOURCE_EXHAUSTED, "MESSAGE_TOO_LARGE"):
+            api.create(description="x" * 2000)
+        assert running.handled("CreateTask", "ResourceExhausted") == 2
+        assert running.value("taskwell_overloaded_total") == 1
+
+
+def test_counts_stay_when_a_worker_dies_and_its_calls_under_way_do_not(tmp_path: Path) -> None:
+    with scraped(tmp_path, "--max-call-seconds", "600") as running:
+        with held_call(running, tmp_path):
+            until(lambda: running.value("taskwell_calls_in_flight") == 1)
+            before = running.handled("ListTasks", "OK")
+            holder = running.lines("rpc")[-1]["worker"]
+            os.kill(running.pids[holder], signal.SIGKILL)
+            until(lambda: running.lines("a worker ended") != [])
+            assert running.value("taskwell_calls_in_flight") == 0  # the other one answers for both
+            until(lambda: len(running.lines("a worker is ready")) == 3)
+        assert running.handled("ListTasks", "OK") == before
+        call_until(lambda: running.handled("ListTasks", "OK") > before, running)
+
+
+def test_metrics_are_off_unless_they_are_asked_for(tmp_path: Path) -> None:
+    with workers(tmp_path) as running:
+        assert running.server.end() == 0
+        assert running.server.rest() == ""
+
+
+def test_an_address_that_is_taken_is_refused(tmp_path: Path, count: int) -> None:
+    with scraped(tmp_path, count=count) as running:
+        arguments = ("--grpc-address", "127.0.0.1:0", "--metrics-address", running.metrics_address)
+        for second in ("1", "2"):
+            answer = run("serve", *arguments, "--workers", second, folder=tmp_path)
+            assert (answer.returncode, answer.stdout) == (1, "")
+            assert answer.stderr.startswith(f"taskwell: cannot listen on {running.metrics_address}")
+            assert "TASKWELL_METRICS_ADDRESS" in answer.stderr
+            assert "Traceback" not in answer.stderr

@@ -1,0 +1,110 @@
+"""What is counted, under which names, and that callers cannot make names of their own."""
+
+from pathlib import Path
+
+import pytest
+from prometheus_client import generate_latest
+
+from service.metrics import ALL_SERIES, CONNECTIONS, IN_FLIGHT, Metrics
+
+GET = "/taskwell.v1.TaskService/GetTask"
+LABELS = {"grpc_service": "taskwell.v1.TaskService", "grpc_method": "GetTask"}
+
+
+@pytest.fixture
+def metrics() -> Metrics:
+    return Metrics([GET])
+
+
+def handled(metrics: Metrics, code: str) -> float | None:
+    return metrics.registry.get_sample_value("grpc_server_handled_total", {**LABELS, "grpc_code": code})
+
+
+@pytest.mark.parametrize(
+    ("code", "spelt"),
+    [("OK", "OK"), ("NOT_FOUND", "NotFound"), ("CANCELLED", "Canceled"), ("INTERNAL", "Internal")],
+)
+def test_calls_are_counted_by_code_as_go_spells_it(metrics: Metrics, code: str, spelt: str) -> None:
+    for _ in range(3):
+        metrics.on_call(GET, code, 0.004)
+    assert handled(metrics, spelt) == 3
+
+
+def test_a_method_is_there_before_its_first_call(metrics: Metrics) -> None:
+    assert handled(metrics, "OK") == 0
+
+
+def test_durations_are_put_into_buckets(metrics: Metrics) -> None:
+    for seconds in (0.0005, 0.004, 0.004, 60):
+        metrics.on_call(GET, "OK", seconds)
+    buckets = {
+        bound: metrics.registry.get_sample_value("grpc_server_handling_seconds_bucket", {**LABELS, "le": bound})
+        for bound in ("0.001", "0.002", "0.005", "10.0", "+Inf")
+    }
+    assert buckets == {"0.001": 1, "0.002": 1, "0.005": 3, "10.0": 3, "+Inf": 4}
+    assert metrics.registry.get_sample_value("grpc_server_handling_seconds_sum", LABELS) == pytest.approx(60.0085)
+
+
+def test_methods_that_there_are_not_have_one_name_together(metrics: Metrics) -> None:
+    before = generate_latest(metrics.registry).count(b"\n")
+    for number in range(1000):
+        metrics.on_call(f"/made.up/Method{number}", "UNIMPLEMENTED", 0.001)
+    metrics.on_call("no method at all", "UNIMPLEMENTED", 0.001)
+    text = generate_latest(metrics.registry).decode()
+    assert 'grpc_code="Unimplemented",grpc_method="unknown",grpc_service="unknown"} 1001.0' in text
+    assert text.count("\n") - before < 20
+    assert "made" not in text
+
+
+def test_sets_are_counted_by_operation_and_size(metrics: Metrics) -> None:
+    for size in (1, 64, 200):
+        metrics.on_set("get", size)
+    metrics.on_set("create", 1)
+    value = metrics.registry.get_sample_value
+    assert value("taskwell_set_size_count", {"operation": "get"}) == 3
+    assert value("taskwell_set_size_sum", {"operation": "get"}) == 265
+    assert value("taskwell_set_size_bucket", {"operation": "get", "le": "64.0"}) == 2
+    assert value("taskwell_set_size_count", {"operation": "create"}) == 1
+
+
+def test_overloads_are_counted(metrics: Metrics) -> None:
+    metrics.on_overload()
+    assert metrics.registry.get_sample_value("taskwell_overloaded_total") == 1
+
+
+def test_a_value_that_is_watched_is_noted_as_it_is_then(metrics: Metrics) -> None:
+    values = [3.0, 5.0]
+    metrics.watch(CONNECTIONS, lambda: values.pop())
+    metrics.sample()
+    assert metrics.registry.get_sample_value(CONNECTIONS.name) == 5
+    metrics.sample()
+    assert metrics.registry.get_sample_value(CONNECTIONS.name) == 3
+
+
+def test_no_label_could_hold_a_user() -> None:
+    labels = {label for series in ALL_SERIES for label in series.labels}
+    assert labels == {"grpc_service", "grpc_method", "grpc_code", "operation"}
+
+
+def test_the_counts_of_workers_are_added_up(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("PROMETHEUS_MULTIPROC_DIR", str(tmp_path))
+    for worker in (1, 2):
+        metrics = Metrics([GET], worker)  # each in a process of its own, but for this test
+        metrics.on_call(GET, "OK", 0.001)
+        metrics.watch(IN_FLIGHT, lambda: 4)
+        metrics.sample()
+    assert handled(metrics, "OK") == 2
+    assert metrics.registry.get_sample_value("grpc_server_handling_seconds_count", LABELS) == 2
+    assert metrics.registry.get_sample_value(IN_FLIGHT.name) == 8
+
+
+def test_a_worker_goes_on_counting_where_the_one_before_it_died(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("PROMETHEUS_MULTIPROC_DIR", str(tmp_path))
+    Metrics([GET], worker=1).on_call(GET, "OK", 0.001)
+    files = {path.name for path in tmp_path.iterdir()}
+    second = Metrics([GET], worker=1)
+    second.on_call(GET, "OK", 0.001)
+    assert handled(second, "OK") == 2
+    assert files == {path.name for path in tmp_path.iterdir()}
