@@ -26,16 +26,20 @@ from service.model import (
 from service.opaque import page_token_of, position_of, version_of
 
 T = TypeVar("T")
-Q = TypeVar("Q", bound=TaskKey | NewTask | TaskChange | TaskRemoval)
+Q = TypeVar("Q", bound=TaskKey | TaskQuery | NewTask | TaskChange | TaskRemoval)
 R = TypeVar("R")
+
+# Pages of up to so many tasks, and up to so many of them, are read together: what is longer would make others wait,
+# and takes memory: at most 40 MiB for such a set.
+_SMALL_PAGE, _PAGES_AT_ONCE = 64, 32
 
 
 class TaskStore(Protocol):
-    """Keeps tasks. Every operation but `page` takes many and answers one outcome for each, in the order given.
+    """Keeps tasks. Every operation takes many and answers one outcome for each, in the order given.
 
     An outcome is a value or, as a value, the RequestError that this one request fails with, so that one request of a
     set harms no other. What harms them all (DatabaseUnavailable) is raised. Whatever was answered is durable. A set is
-    not empty and its keys are distinct. tests/store holds every implementation to the promises below.
+    not empty, and the keys of what it writes are distinct. tests/store holds every implementation to these promises.
     """
 
     async def get(self, keys: Sequence[TaskKey]) -> list[Task | RequestError]:
@@ -59,8 +63,10 @@ class TaskStore(Protocol):
     async def delete(self, removals: Sequence[TaskRemoval]) -> list[RequestError | None]:
         """Delete tasks; None for one that is gone by this. TaskNotFound, or EtagStale if the version is another."""
 
-    async def page(self, query: TaskQuery) -> list[Task]:
-        """The next tasks of a user in the order (created_at, id), descending if newest first, at most `limit`."""
+    async def page(self, queries: Sequence[TaskQuery]) -> list[list[Task]]:
+        """For each the next tasks of its user in the order (created_at, id), descending if newest first, at most
+        `limit`. The same user may be asked for several times.
+        """
 
     async def knows(self, user_ids: Sequence[str]) -> list[bool]:
         """Whether each of these users has a row."""
@@ -89,18 +95,21 @@ class Tasks:
             name: str,
             operation: Callable[[Sequence[Q]], Awaitable[Sequence[R | RequestError]]],
             key: Callable[[Q], TaskKey] | None = None,
+            how: Gathering | None = gathering,
         ) -> Coalescer[Q, R] | Direct[Q, R]:
             if not coalesce:
                 return Direct(operation)
             observe = partial(on_set, name) if on_set else None
-            return Coalescer(operation, owner=_user_id, key=key, gathering=gathering, on_set=observe)
+            return Coalescer(operation, owner=_user_id, key=key, gathering=how, on_set=observe)
 
         self._store = store
         self._get = coalesced("get", store.get)
+        self._page = coalesced("list", store.page, how=replace(gathering or Gathering(), max_set=_PAGES_AT_ONCE))
         self._create = coalesced("create", store.create)
         # Complete is an update too: what is asked of one task is done in the order of its arrival.
         self._update = coalesced("update", store.update, _key)
         self._delete = coalesced("delete", store.delete, _key)
+        self._coalescers = (self._get, self._page, self._create, self._update, self._delete)
         self._clock = clock
         self._new_id = new_id
         self._known_users_only = known_users_only
@@ -158,11 +167,17 @@ class Tasks:
         """The tasks of a page and one more, or as many as fill it: long tasks are not read to be thrown away."""
         tasks: list[Task] = []
         while (missing := query.limit - len(tasks)) > 0 and rules.fitting(tasks) == len(tasks):
-            chunk = await self._store.page(replace(query, limit=min(missing, rules.PAGE_CHUNK)))
+            chunk = await self._chunk(replace(query, limit=min(missing, rules.PAGE_CHUNK)))
             tasks += chunk
             if len(chunk) < rules.PAGE_CHUNK:
                 break
             query = replace(query, after=Position(chunk[-1].created_at, chunk[-1].id))
+        return tasks
+
+    async def _chunk(self, query: TaskQuery) -> Sequence[Task]:
+        if query.limit <= _SMALL_PAGE:
+            return await self._page.submit(query)
+        [tasks] = await self._store.page([query])
         return tasks
 
     async def update(self, caller: Caller, task_id: str, draft: TaskDraft, *, paths: Sequence[str], etag: str) -> Task:
@@ -208,12 +223,12 @@ class Tasks:
 
     async def drain(self) -> None:
         """Return when every call that was taken on has been answered."""
-        for coalescer in (self._get, self._create, self._update, self._delete):
+        for coalescer in self._coalescers:
             await coalescer.drain()
 
     def waiting(self) -> int:
         """How many calls wait to be sent to the store."""
-        return sum(coalescer.waiting for coalescer in (self._get, self._create, self._update, self._delete))
+        return sum(coalescer.waiting for coalescer in self._coalescers)
 
     async def _of_known(self, caller: Caller, result: Awaitable[T]) -> T:
         """The result, but CallerUnknown in the place of TaskNotFound where that is the reason."""
@@ -231,7 +246,7 @@ class Tasks:
                 raise CallerUnknown
 
 
-def _user_id(request: TaskKey | NewTask | TaskChange | TaskRemoval) -> str:
+def _user_id(request: TaskKey | TaskQuery | NewTask | TaskChange | TaskRemoval) -> str:
     return request.user_id
 
 

@@ -1,7 +1,11 @@
 """Every statement of the serving path, built and compiled once for a dialect. `user_id` stands in every WHERE."""
 
+from __future__ import annotations
+
+from collections.abc import Sequence
 from datetime import datetime
-from typing import Any
+from types import SimpleNamespace
+from typing import Any, NamedTuple
 
 from sqlalchemy import (
     CTE,
@@ -10,6 +14,7 @@ from sqlalchemy import (
     DateTime,
     Dialect,
     Executable,
+    Integer,
     Select,
     SmallInteger,
     Text,
@@ -29,11 +34,12 @@ from sqlalchemy import (
     update,
 )
 from sqlalchemy.dialects import postgresql, sqlite
+from sqlalchemy.types import TypeEngine
 
 from service.db.compiled import CompiledStatement
 from service.db.rowset import RowSet
-from service.db.tables import TaskId, UserId, UtcDateTime, tasks, users
-from service.model import TaskStatus
+from service.db.tables import TaskId, UtcDateTime, tasks, users
+from service.model import TaskQuery, TaskStatus
 
 # As text, which is what the model has: the driver would make an object of each only for us to print it.
 _ID = cast(tasks.c.id, Text).label("id")
@@ -62,6 +68,28 @@ def task_columns(dialect: Dialect) -> tuple[ColumnElement[Any], ...]:
     )
 
 
+class PageKind(NamedTuple):
+    """What a statement for pages differs by."""
+
+    by_status: bool
+    newest_first: bool
+    continued: bool
+
+    @classmethod
+    def of(cls, query: TaskQuery) -> PageKind:
+        return cls(query.status is not None, query.newest_first, query.after is not None)
+
+
+_QUERY_TYPES: dict[str, TypeEngine[Any]] = {
+    "number": Integer(),
+    "user_id": Text(),
+    "limit": BigInteger(),
+    "status": SmallInteger(),
+    "created_at": UtcDateTime(),
+    "id": TaskId,
+}
+
+
 class Statements:
     """The statements, and the row sets that carry their parameters."""
 
@@ -71,6 +99,8 @@ class Statements:
         self.requests = RowSet(dialect, "requests", user_id=Text(), id=TaskId, request_id=TaskId)
         self.user_ids = RowSet(dialect, "user_ids", id=Text())
         self.removals = RowSet(dialect, "removals", user_id=Text(), id=TaskId, version=BigInteger())
+        self.queries = RowSet(dialect, "queries", **_QUERY_TYPES)
+        self.has_lateral = dialect.name == "postgresql"
         self.new_tasks = RowSet(
             dialect,
             "new_tasks",
@@ -94,7 +124,7 @@ class Statements:
             changed_at=UtcDateTime(),
         )
         self._dialect = dialect
-        self._pages: dict[tuple[bool, ...], CompiledStatement] = {}
+        self._pages: dict[PageKind, CompiledStatement] = {}
         self._task_columns = task_columns(dialect)
         self.get = self._compiled(select(*self._task_columns).join(self.keys.cte, _same_task(self.keys)))
         self.find_requests = self._compiled(self._find_requests())
@@ -104,28 +134,39 @@ class Statements:
         self.delete = self._compiled(self._delete())
         self.find_users = self._compiled(select(users.c.id).where(users.c.id.in_(select(self.user_ids.c.id))))
 
-    def page(self, *, by_status: bool, newest_first: bool, continued: bool) -> CompiledStatement:
-        """One page of a user's tasks, of a status or not, in either direction, from a position on or from the start."""
-        kind = by_status, newest_first, continued
+    def pages(self, kind: PageKind) -> CompiledStatement:
+        """Pages of tasks, each row behind the number of its query: of as many users as may be asked for at once."""
         if kind not in self._pages:
-            self._pages[kind] = self._compiled(
-                self._page(by_status=by_status, newest_first=newest_first, continued=continued)
-            )
+            self._pages[kind] = self._compiled(self._lateral_pages(kind) if self.has_lateral else self._page(kind))
         return self._pages[kind]
 
-    def _page(self, *, by_status: bool, newest_first: bool, continued: bool) -> Select[Any]:
+    def page_parameters(self, queries: Sequence[tuple[int, TaskQuery]]) -> dict[str, Any]:
+        """The parameters for numbered queries of one kind, of which there is one where there is no LATERAL."""
+        rows = [
+            (number, query.user_id, query.limit, query.status, *(query.after or (None, None)))
+            for number, query in queries
+        ]
+        return self.queries.parameters(rows) if self.has_lateral else dict(zip(_QUERY_TYPES, rows[0], strict=True))
+
+    def _lateral_pages(self, kind: PageKind) -> Executable:
+        asked = self.queries
+        page = self._ranged(select(*self._task_columns), kind, asked.c).correlate(asked.cte).lateral("page")
+        return select(asked.c.number, *page.c).select_from(asked.cte).join(page, true())
+
+    def _page(self, kind: PageKind) -> Executable:
+        asked = SimpleNamespace(**{name: bindparam(name, type_=type_) for name, type_ in _QUERY_TYPES.items()})
+        return self._ranged(select(asked.number, *self._task_columns), kind, asked)
+
+    def _ranged(self, statement: Select[Any], kind: PageKind, asked: Any) -> Select[Any]:  # noqa: ANN401 - columns by name
         """A range of one index, in its order. Never an OFFSET."""
-        position = tuple_(tasks.c.created_at, tasks.c.id)
-        after = tuple_(bindparam("created_at", type_=UtcDateTime()), bindparam("id", type_=TaskId))
-        statement = select(*self._task_columns).where(tasks.c.user_id == bindparam("user_id", type_=UserId))
-        if by_status:
-            statement = statement.where(tasks.c.status == bindparam("status", type_=SmallInteger()))
-        if continued:
-            statement = statement.where(position < after if newest_first else position > after)
-        order = [tasks.c.created_at, tasks.c.id]
-        return statement.order_by(*(column.desc() if newest_first else column for column in order)).limit(
-            bindparam("limit", type_=BigInteger())
-        )
+        statement = statement.where(tasks.c.user_id == asked.user_id)
+        if kind.by_status:
+            statement = statement.where(tasks.c.status == asked.status)
+        position, after = tuple_(tasks.c.created_at, tasks.c.id), tuple_(asked.created_at, asked.id)
+        if kind.continued:
+            statement = statement.where(position < after if kind.newest_first else position > after)
+        order = (column.desc() if kind.newest_first else column for column in (tasks.c.created_at, tasks.c.id))
+        return statement.order_by(*order).limit(asked.limit)
 
     def _compiled(self, statement: Executable) -> CompiledStatement:
         return CompiledStatement(statement, self._dialect)

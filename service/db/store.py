@@ -6,7 +6,7 @@ from typing import Any
 
 from service.db.compiled import Row
 from service.db.engine import Database, ForeignKeyBroken
-from service.db.statements import Statements
+from service.db.statements import PageKind, Statements
 from service.errors import CallerUnknown, DatabaseUnavailable, EtagStale, RequestError, RequestIdReused, TaskNotFound
 from service.model import NewTask, Task, TaskChange, TaskKey, TaskQuery, TaskRemoval, TaskStatus
 
@@ -31,16 +31,18 @@ class SqlTaskStore:
         found = await self._find(keys)
         return [found.get(key) or TaskNotFound() for key in keys]
 
-    async def page(self, query: TaskQuery) -> list[Task]:
-        statement = self._sql.page(
-            by_status=query.status is not None, newest_first=query.newest_first, continued=query.after is not None
-        )
-        parameters: dict[str, Any] = {"user_id": query.user_id, "limit": query.limit}
-        if query.status is not None:
-            parameters["status"] = int(query.status)
-        if query.after is not None:
-            parameters |= {"created_at": query.after.created_at, "id": query.after.id}
-        return [_task(row) for row in await self._database.read(statement, parameters)]
+    async def page(self, queries: Sequence[TaskQuery]) -> list[list[Task]]:
+        pages: list[list[Task]] = [[] for _ in queries]
+        kinds: dict[PageKind, list[tuple[int, TaskQuery]]] = {}
+        for numbered in enumerate(queries):
+            kinds.setdefault(PageKind.of(numbered[1]), []).append(numbered)
+        for kind, asked in kinds.items():
+            at_once = len(asked) if self._sql.has_lateral else 1
+            for first in range(0, len(asked), at_once):
+                parameters = self._sql.page_parameters(asked[first : first + at_once])
+                for number, *columns in await self._database.read(self._sql.pages(kind), parameters):
+                    pages[number].append(_task(columns))
+        return pages
 
     async def create(self, tasks: Sequence[NewTask]) -> list[Task | RequestError]:
         outcomes = await _in_rounds(self._create_once, tasks)

@@ -4,7 +4,8 @@ from datetime import UTC, datetime, timedelta
 from typing import Any
 from uuid import uuid4
 
-from service.model import NewTask, Task
+from service.db.store import SqlTaskStore
+from service.model import NewTask, Task, TaskQuery
 from tests.running import new_user
 
 START = datetime(2026, 1, 2, 3, 4, 5, 678901, tzinfo=UTC)
@@ -27,3 +28,9 @@ def requested(user_id: str, request_id: str, digest: str = "a" * 64, **fields: A
 def is_task(outcome: object) -> Task:
     assert isinstance(outcome, Task), outcome
     return outcome
+
+
+async def one_page(store: SqlTaskStore, query: TaskQuery) -> list[Task]:
+    """The page of one query."""
+    [page] = await store.page([query])
+    return page

@@ -15,7 +15,7 @@ from service.db.url import parse_database_url
 from service.errors import CallerUnknown, EtagStale, RequestIdReused, TaskNotFound
 from service.model import Position, Task, TaskChange, TaskKey, TaskQuery, TaskRemoval, TaskStatus
 from tests.running import new_user
-from tests.store.making import START, is_task, later, new_task, requested
+from tests.store.making import START, is_task, later, new_task, one_page, requested
 
 
 def kinds(outcomes: list[object]) -> list[type]:
@@ -49,7 +49,7 @@ async def test_users_compare_byte_by_byte(store: SqlTaskStore) -> None:
     task = new_task("Alice-" + new_user())
     await store.create([task])
     assert [TaskNotFound] == kinds([*await store.get([TaskKey(task.user_id.lower(), task.id)])])
-    assert await store.page(TaskQuery(task.user_id.lower(), 10)) == []
+    assert await one_page(store, TaskQuery(task.user_id.lower(), 10)) == []
 
 
 async def test_moments_keep_their_microseconds(store: SqlTaskStore) -> None:
@@ -82,13 +82,13 @@ async def test_one_set_may_hold_equal_requests_reused_ones_and_others(store: Sql
     outcomes = await store.create([first, equal, reused, plain, elsewhere])
     assert [Task, Task, RequestIdReused, Task, Task] == kinds([*outcomes])
     assert outcomes[0] == outcomes[1]
-    assert len(await store.page(TaskQuery(user, 10))) == 2
+    assert len(await one_page(store, TaskQuery(user, 10))) == 2
 
 
 async def test_a_create_run_again_after_its_answer_was_lost_makes_no_second_task(store: SqlTaskStore) -> None:
     task = new_task()
     assert await store.create([task]) == await store.create([task])
-    assert len(await store.page(TaskQuery(task.user_id, 10))) == 1
+    assert len(await one_page(store, TaskQuery(task.user_id, 10))) == 1
 
 
 async def test_fifty_sets_of_the_same_requests_at_once_make_each_task_once(store: SqlTaskStore) -> None:
@@ -97,7 +97,7 @@ async def test_fifty_sets_of_the_same_requests_at_once_make_each_task_once(store
     sets = [[requested(user, each) for each in random.sample(request_ids, 5)] for _ in range(50)]
     outcomes = await asyncio.gather(*(store.create(each) for each in sets))
     assert len({is_task(task).id for answered in outcomes for task in answered}) == 5
-    assert len(await store.page(TaskQuery(user, 100))) == 5
+    assert len(await one_page(store, TaskQuery(user, 100))) == 5
 
 
 async def test_an_update_answers_the_task_after_it(store: SqlTaskStore) -> None:
@@ -198,7 +198,7 @@ async def test_delete_answers_for_each_what_became_of_it(store: SqlTaskStore) ->
         TaskRemoval(new_user(), stale.id),
     ]
     assert [EtagStale, type(None), TaskNotFound, type(None), TaskNotFound] == kinds([*await store.delete(removals)])
-    assert [stale.id] == [task.id for task in await store.page(TaskQuery(user, 10))]
+    assert [stale.id] == [task.id for task in await one_page(store, TaskQuery(user, 10))]
     assert [TaskNotFound] == kinds([*await store.delete([TaskRemoval(user, plain.id)])])
 
 
@@ -221,7 +221,7 @@ async def test_pages_follow_each_other_through_ties(
     expected = sorted(((task.created_at, task.id) for task in tasks), reverse=newest_first)
     walked: list[tuple[object, str]] = []
     after = None
-    while page := await store.page(TaskQuery(user, 2, status, newest_first, after)):
+    while page := await one_page(store, TaskQuery(user, 2, status, newest_first, after)):
         walked += [(task.created_at, task.id) for task in page]
         after = Position(page[-1].created_at, page[-1].id)
     assert expected == walked
@@ -233,7 +233,7 @@ async def test_a_page_holds_only_the_status_asked_for(store: SqlTaskStore) -> No
     await store.create([done, open_])
     await store.update([TaskChange(user, done.id, later(1), status=TaskStatus.COMPLETE)])
     for status, task in ((TaskStatus.COMPLETE, done), (TaskStatus.INCOMPLETE, open_)):
-        assert [task.id] == [found.id for found in await store.page(TaskQuery(user, 10, status))]
+        assert [task.id] == [found.id for found in await one_page(store, TaskQuery(user, 10, status))]
 
 
 async def test_what_was_answered_is_there_for_others_at_once(store: SqlTaskStore, database_url: str) -> None:
@@ -254,6 +254,24 @@ async def test_where_users_must_be_known_tasks_are_made_for_those_alone(
         [*await strict.create([new_task(known.user_id), unknown, new_task(known.user_id)])]
     )
     assert await strict.knows([known.user_id, unknown.user_id]) == [True, False]
+
+
+async def test_a_set_of_pages_answers_each_query_as_it_would_alone(store: SqlTaskStore) -> None:
+    users = [new_user() for _ in range(3)]
+    tasks = [new_task(user, created_at=later(number // 2)) for number in range(12) for user in users]
+    await store.create(tasks)
+    await store.update([TaskChange(*task.key, later(99), status=TaskStatus.COMPLETE) for task in tasks[::4]])
+    places = (None, Position(later(3), tasks[0].id))
+    queries = [
+        TaskQuery(user, limit, status, newest_first, after)
+        for user in (*users, "nobody")
+        for limit, status in ((1, None), (5, TaskStatus.COMPLETE), (100, TaskStatus.INCOMPLETE), (100, None))
+        for newest_first in (True, False)
+        for after in places
+    ]
+    alone = [await one_page(store, query) for query in queries]
+    assert alone == await store.page(queries)
+    assert [task.key for task in alone[12]] != [task.key for task in alone[14]]
 
 
 @pytest.mark.parametrize("size", [1, 2, 7, 1000])

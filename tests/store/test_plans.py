@@ -15,7 +15,7 @@ from service.db.store import SqlTaskStore
 from service.db.url import DatabaseUrl, parse_database_url
 from service.model import Position, TaskChange, TaskQuery, TaskRemoval, TaskStatus
 from tests.postgres import fresh_database
-from tests.store.making import later, new_task, requested
+from tests.store.making import later, new_task, one_page, requested
 
 USER = "user-of-many"
 OTHERS = 50
@@ -120,7 +120,7 @@ async def test_every_page_is_a_range_of_one_index(explained: Explained, *, newes
         index = "tasks_newest_idx" if status is None else "tasks_status_newest_idx"
         for after in (None, middle):
             query = TaskQuery(USER, 51, status, newest_first, after)
-            [plan] = await explained.plans_of(partial(explained.store.page, query))
+            [plan] = await explained.plans_of(partial(explained.store.page, [query]))
             assert index in plan
             assert not reads_whole_table(plan)
             assert not sorts(plan)
@@ -130,7 +130,7 @@ async def test_every_page_is_a_range_of_one_index(explained: Explained, *, newes
 @pytest.mark.parametrize("size", [1, 64])
 async def test_every_other_statement_finds_its_tasks_by_a_key(explained: Explained, size: int) -> None:
     store = explained.store
-    mine = await store.page(TaskQuery(USER, size))
+    mine = await one_page(store, TaskQuery(USER, size))
     keys = [task.key for task in mine]
     again = [requested(USER, str(uuid4())) for _ in range(size)]
     await store.create(again)
