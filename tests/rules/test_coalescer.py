@@ -5,7 +5,7 @@ from collections.abc import Sequence
 
 import pytest
 
-from service.coalescer import Coalescer, Gathering
+from service.coalescer import Coalescer, Gathering, _Crowd
 from service.errors import DatabaseUnavailable, Overloaded, TaskNotFound
 
 Request = tuple[str, object]
@@ -65,7 +65,7 @@ def start(calls: Coalescer[Request, str], *requests: Request) -> list[asyncio.Ta
 
 async def test_what_arrives_while_a_set_is_under_way_goes_together_in_the_next() -> None:
     operation = Operation()
-    calls = coalescer(operation)
+    calls = coalescer(operation, look_around=0.0)
     first = start(calls, ("a", 1))
     await operation.called(1)
     others = start(calls, ("a", 2), ("b", 3), ("c", 4))
@@ -263,3 +263,75 @@ async def test_next_to_nothing_is_not_gathered() -> None:
     operation.let_go()
     await asyncio.gather(*asked)
     assert operation.sets == [[("a", 1)], [("b", 2)]]
+
+
+async def crowd(operation: Operation, calls: Coalescer[Request, str], size: int) -> None:
+    """Have the coalescer see so many calls at once, and answer them."""
+    first = start(calls, ("crowd", "first"))
+    await operation.called(1)
+    others = start(calls, *(("crowd", number) for number in range(size)))
+    await settle()
+    operation.let_go()
+    await asyncio.gather(*first, *others)
+    assert [1, size] == [len(each) for each in operation.sets]
+
+
+async def test_half_of_the_crowd_makes_a_set() -> None:
+    operation = Operation()
+    calls = coalescer(operation, window=1000, look_around=1000)
+    await crowd(operation, calls, 8)
+    waiting = start(calls, ("a", 1), ("a", 2), ("a", 3))
+    await settle()
+    assert len(operation.sets) == 2
+    waiting += start(calls, ("a", 4))
+    await asyncio.gather(*waiting)
+    assert operation.sets[2:] == [[("a", 1), ("a", 2), ("a", 3), ("a", 4)]]
+
+
+async def test_what_waits_is_sent_when_nobody_new_comes() -> None:
+    operation = Operation()
+    calls = coalescer(operation, window=1000, linger=1000)
+    await crowd(operation, calls, 8)
+    await asyncio.gather(*start(calls, ("a", 1), ("a", 2)))
+    assert operation.sets[2:] == [[("a", 1), ("a", 2)]]
+
+
+async def test_what_waits_is_not_held_back_for_longer_than_the_linger_though_others_come() -> None:
+    operation = Operation()
+    calls = coalescer(operation, window=1000, look_around=0.0, linger=0.0)
+    await crowd(operation, calls, 256)
+    waiting = []
+    while len(operation.sets) == 2:
+        waiting += start(calls, ("a", len(waiting)))
+        await asyncio.sleep(0)
+    await asyncio.gather(*waiting)
+    assert len(operation.sets[2]) < Gathering().enough
+
+
+async def test_a_crowd_is_not_expected_for_longer_than_two_windows() -> None:
+    operation = Operation()
+    calls = coalescer(operation, window=0.0)
+    await crowd(operation, calls, 8)
+    for _ in range(3):
+        await asyncio.gather(*start(calls, ("a", 1)))
+    assert calls._crowd.size == 1
+
+
+def test_a_crowd_of_long_ago_is_not_expected_at_all() -> None:
+    crowd = _Crowd(1.0)
+    crowd.see(8, 10.0)
+    crowd.see(1, 11.5)
+    assert crowd.size == 8
+    crowd.see(1, 20.0)
+    assert crowd.size == 1
+
+
+async def test_once_in_a_window_the_crowd_is_counted_and_half_of_it_not_enough() -> None:
+    operation = Operation()
+    calls = coalescer(operation, window=0.0, look_around=1000)
+    await crowd(operation, calls, 8)
+    waiting = start(calls, *(("a", number) for number in range(6)))
+    await settle()
+    assert len(operation.sets) == 2
+    for call in waiting:
+        call.cancel()
