@@ -83,6 +83,8 @@ def supervise(arguments: list[str]) -> int:
 
             mark_process_dead(worker, folder)  # type: ignore[no-untyped-call]  # of prometheus_client
 
+    if len(arguments) != 5:
+        return _fail("'taskwell supervise' is what 'taskwell serve' becomes; call that", status=2)
     count, grace, log_level, log_format, folder = arguments
     configure_log(log_level, log_format)
     patience = Patience(grace=float(grace))
@@ -103,6 +105,8 @@ def work(arguments: list[str]) -> int:
     from service.log import configure_log
     from service.settings import inherited_settings
 
+    if len(arguments) != 1:
+        return _fail("'taskwell work' is for the supervisor to call; call 'taskwell serve'", status=2)
     settings, worker = inherited_settings(), int(arguments[0])
     configure_log(settings.log_level, settings.log_format, worker=worker)
     _end_without_a_word()

@@ -194,9 +194,9 @@ class Coalescer(Generic[Q, R]):
         """Begin a set if enough calls wait; else, and once in a window in any case, look who comes."""
         if self._begins or not self._ready:
             return
-        if self._crowd.is_counted and self._ready >= min(self._crowd.size // 2, self._how.enough):
-            if self._sets_under_way < self._how.overlap:
-                self._begin()
+        are_enough = self._crowd.is_counted and self._ready >= min(self._crowd.size // 2, self._how.enough)
+        if are_enough and self._sets_under_way < self._how.overlap:
+            self._begin()
         elif not self._look_timer:
             self._look_later(0, asyncio.get_running_loop().time() + self._how.linger)
 

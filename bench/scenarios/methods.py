@@ -82,8 +82,9 @@ def _replaced(run: Run, results: Results, connections: int) -> None:
             with found.accounted() as used:
                 load = _over_http(found, method, connections, run.seconds)
             if load.failed:
-                raise LoadFailed(f"{REPLACED.label}: {load.failed} of {load.requests} calls failed")
-            results.add(NAME, f"{REPLACED.name}-best", method, found.figure(load, used))
+                results.leave_out(f"{REPLACED.label}, {method}: {load.failed} of {load.requests} calls failed")
+            else:
+                results.add(NAME, f"{REPLACED.name}-best", method, found.figure(load, used))
 
 
 def _replaced_too_busy(run: Run, results: Results) -> None:

@@ -40,6 +40,10 @@ class Operation:
         async with self._called:
             await asyncio.wait_for(self._called.wait_for(lambda: len(self.sets) >= times), 10)
 
+    def hold(self) -> None:
+        """Hold every later set."""
+        self._holds = True
+
     def let_go(self) -> None:
         """Let every set that is held return, and every later one."""
         self._holds = False
@@ -296,11 +300,26 @@ async def test_what_waits_is_sent_when_nobody_new_comes() -> None:
     assert operation.sets[2:] == [[("a", 1), ("a", 2)]]
 
 
+@pytest.mark.parametrize(("max_sets", "sent"), [(1, 3), (2, 4)])
+async def test_beside_sets_that_are_under_way_more_are_sent_when_nobody_new_comes(max_sets: int, sent: int) -> None:
+    operation = Operation()
+    calls = coalescer(operation, window=1000, look_around=0.0, max_sets=max_sets)
+    await crowd(operation, calls, 8)
+    operation.hold()
+    asked = start(calls, *(("a", number) for number in range(4)))
+    await operation.called(3)
+    asked += start(calls, ("b", 1))
+    await settle()
+    assert sent == len(operation.sets)
+    operation.let_go()
+    await asyncio.gather(*asked)
+
+
 async def test_what_waits_is_not_held_back_for_longer_than_the_linger_though_others_come() -> None:
     operation = Operation()
     calls = coalescer(operation, window=1000, look_around=0.0, linger=0.0)
     await crowd(operation, calls, 256)
-    waiting = []
+    waiting: list[asyncio.Task[str]] = []
     while len(operation.sets) == 2:
         waiting += start(calls, ("a", len(waiting)))
         await asyncio.sleep(0)
