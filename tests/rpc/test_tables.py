@@ -133,7 +133,7 @@ def test_a_token_with_scopes_may_do_what_they_name_and_nothing_else(access: Acce
             policy.require_scope(access, Caller("alice", frozenset(scopes)), SCOPES)
 
 
-@pytest.mark.parametrize("access", set(Access) - {Access.CALLER})
+@pytest.mark.parametrize("access", [access for access in Access if access is not Access.CALLER])
 def test_an_access_whose_scope_nobody_named_is_refused(access: Access) -> None:
     with pytest.raises(MethodNotAllowed):
         policy.require_scope(access, Caller("alice", frozenset(["tasks.read", "tasks.write"])), {})
