@@ -9,7 +9,9 @@ import time
 from collections.abc import Callable
 from typing import TYPE_CHECKING
 
-from service.settings import PREFIX, Address, Settings, SettingsError, load_settings
+from service.address import Address
+from service.loading import SettingsError, load_settings
+from service.settings import PREFIX, Settings
 
 if TYPE_CHECKING:
     from service.db.schema import Schema

@@ -15,6 +15,7 @@ import uuid_utils
 from grpc_health.v1 import health_pb2_grpc
 from taskwell.v1 import tasks_pb2_grpc
 
+from service.address import Address
 from service.auth.source import KeysError
 from service.db.engine import Database, PoolSettings
 from service.db.schema import Schema, SchemaUnknown
@@ -29,7 +30,7 @@ from service.rpc.policy import HEALTH, POLICY, TASK_SERVICE, Access, policy_with
 from service.rpc.reflection import add_reflection
 from service.rpc.servicer import TaskServicer
 from service.rpc.streams import Streams
-from service.settings import Address, Settings
+from service.settings import Settings
 from service.tasks import Tasks
 
 _log = structlog.get_logger("app")

@@ -1,17 +1,12 @@
-"""Settings: read once from flags, the environment and `.env` (in that order of precedence), verified, then frozen."""
+"""Settings: every one of them, what it may be, and which do not go together. Read once, then frozen."""
 
-import difflib
-import ipaddress
-import os
-import re
-import socket
 from collections.abc import Iterator
-from dataclasses import dataclass
-from typing import Annotated, Any, Literal, Self
+from typing import Annotated, Literal, Self
 
-from pydantic import AfterValidator, Field, SecretStr, ValidationError, field_validator, model_validator
+from pydantic import AfterValidator, Field, SecretStr, field_validator, model_validator
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
+from service.address import Address, parse_address
 from service.auth.source import JwksSource, parse_jwks_source
 from service.db.url import DatabaseUrl, parse_database_url
 
@@ -19,38 +14,6 @@ PREFIX = "TASKWELL_"
 
 # As long as what HS256 makes of it (RFC 7518, 3.2), in bytes.
 _SHORTEST_SECRET = 32
-
-
-@dataclass(frozen=True, slots=True)
-class Address:
-    """Where to listen: a host and a port; port 0 picks a free one."""
-
-    host: str
-    port: int
-
-    def __str__(self) -> str:
-        return f"[{self.host}]:{self.port}" if ":" in self.host else f"{self.host}:{self.port}"
-
-    @property
-    def is_loopback(self) -> bool:
-        """Whether only this machine can reach it. A name is looked up; one that cannot be is taken for reachable."""
-        try:
-            found = {str(info[4][0]) for info in socket.getaddrinfo(self.host, None)}
-        except (OSError, UnicodeError):
-            return False
-        return all(ipaddress.ip_address(host.partition("%")[0]).is_loopback for host in found)
-
-
-def parse_address(text: str) -> Address:
-    """Read `host:port` or `[ipv6]:port`. Raises ValueError with a sentence for whoever set it."""
-    parts = re.fullmatch(r"(?:\[(?P<ipv6>[^][]+)\]|(?P<host>[^:]+)):(?P<port>[^:]*)", text)
-    if parts is None:
-        hint = ", with an IPv6 address in brackets: [::1]:50051" if text.count(":") > 1 else ""
-        raise ValueError(f"must be host:port, for example 127.0.0.1:50051{hint}")
-    port = parts["port"]
-    if not (port.isascii() and port.isdigit() and int(port) <= 65535):
-        raise ValueError("must end in a port from 0 to 65535")
-    return Address(parts["ipv6"] or parts["host"], int(port))
 
 
 def _is_address(text: str) -> str:
@@ -243,42 +206,3 @@ def _contradictions(settings: Settings) -> Iterator[str]:
         yield f"{PREFIX}JWT_AUDIENCE: jwt needs it: tokens that were issued for other services must be refused"
     if not settings.jwt_scope_claim and settings.model_fields_set & {"jwt_read_scope", "jwt_write_scope"}:
         yield f"{PREFIX}JWT_SCOPE_CLAIM: set it as well: without it no token is asked for a scope"
-
-
-def load_settings(program: str, arguments: list[str]) -> Settings:
-    """Read the settings, `arguments` being the flags behind the command `program`.
-
-    Raises SettingsError with a sentence for each setting that is wrong; exits as argparse does for flags that are
-    unknown and for --help.
-    """
-    try:
-        settings: Settings = _settings_class(program)(_cli_parse_args=arguments)
-    except ValidationError as error:
-        raise SettingsError("\n".join(_sentence(each) for each in error.errors())) from None
-    except (OSError, UnicodeError) as error:
-        raise SettingsError(f"the file .env cannot be read as UTF-8 text: {error}") from None
-    _refuse_misspelt()
-    return settings
-
-
-class SettingsError(Exception):
-    """Settings that cannot be served with; the message names each one and says what to change."""
-
-
-def _refuse_misspelt() -> None:
-    """Raise SettingsError for a variable that is nearly one of ours: it was meant to do something and does nothing."""
-    known = {f"{PREFIX}{name.upper()}" for name in Settings.model_fields}
-    for name in os.environ:
-        if name.startswith(PREFIX) and name not in known and (near := difflib.get_close_matches(name, known, 1, 0.85)):
-            raise SettingsError(f"{name}: there is no such setting; did you mean {near[0]}?")
-
-
-def _settings_class(program: str) -> Any:  # noqa: ANN401 - the class is Settings but for the name it shows in --help
-    return type("Settings", (Settings,), {"__doc__": Settings.__doc__, "model_config": {"cli_prog_name": program}})
-
-
-def _sentence(error: Any) -> str:  # noqa: ANN401 - pydantic's ErrorDetails
-    message = error["msg"].removeprefix("Value error, ")
-    if not error["loc"]:
-        return str(message)
-    return f"{PREFIX}{str(error['loc'][0]).upper()}: {message[0].lower()}{message[1:]}"

@@ -9,8 +9,8 @@ from pathlib import Path
 
 import pytest
 
+from service.address import parse_address
 from service.app import _example
-from service.settings import parse_address
 from tests.running import running_service, settings_for
 from tools.tables import with_tables
 

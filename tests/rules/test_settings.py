@@ -5,8 +5,10 @@ from pathlib import Path
 
 import pytest
 
+from service.address import Address, parse_address
 from service.db.url import parse_database_url
-from service.settings import Address, Settings, SettingsError, load_settings, parse_address
+from service.loading import SettingsError, load_settings
+from service.settings import Settings
 
 
 @pytest.fixture(autouse=True)
