@@ -16,6 +16,7 @@ from grpc_health.v1 import health_pb2_grpc
 from taskwell.v1 import tasks_pb2_grpc
 
 from service.address import Address
+from service.auth.files import CertificateError
 from service.auth.source import KeysError
 from service.db.engine import Database, PoolSettings
 from service.db.schema import Schema, SchemaUnknown
@@ -24,12 +25,13 @@ from service.db.url import SqliteFile
 from service.errors import DatabaseUnavailable
 from service.identity import Identity, example_of_caller
 from service.rpc.health import Health
-from service.rpc.interceptors import Calls
+from service.rpc.interceptors import Calls, Guard
 from service.rpc.limits import Limits
 from service.rpc.policy import HEALTH, POLICY, TASK_SERVICE, Access, policy_with_reflection
 from service.rpc.reflection import add_reflection
 from service.rpc.servicer import TaskServicer
 from service.rpc.streams import Streams
+from service.rpc.tls import server_credentials
 from service.settings import Settings
 from service.tasks import Tasks
 
@@ -87,6 +89,7 @@ class Service:
                     limits=Limits(max_in_flight=settings.max_in_flight, max_seconds=settings.max_call_seconds),
                     streams=self._streams,
                     max_message_bytes=settings.max_message_bytes,
+                    guards=self._guards(),
                 ),
             ),
             options=server_options(settings),
@@ -99,16 +102,21 @@ class Service:
     async def start(self) -> Address:
         """Accept calls. Answers the address, with the port that was picked.
 
-        Raises StartError if the address is taken, or the keys of tokens are not where they should be.
+        Raises StartError if the address is taken, or keys or certificates are not as they should be.
         """
         try:
             await self._identity.start()
-        except KeysError as error:
+            certificates = self._identity.certificates()
+        except (KeysError, CertificateError) as error:
             raise StartError(str(error)) from error
         wanted = self._settings.grpc
         try:
             _refuse_taken(wanted)
-            port = self._server.add_insecure_port(str(wanted))
+            if certificates is None:
+                port = self._server.add_insecure_port(str(wanted))
+            else:
+                credentials = server_credentials(certificates.pem, certificates.renewed)
+                port = self._server.add_secure_port(str(wanted), credentials)
         except (RuntimeError, OSError) as error:
             raise StartError(
                 f"cannot listen on {wanted}: the address is in use or not this machine's. "
@@ -116,6 +124,12 @@ class Service:
             ) from error
         await self._server.start()
         return Address(wanted.host, port)
+
+    def _guards(self) -> list[Guard]:
+        guards: list[Guard] = []
+        if peers := self._identity.peers:
+            guards.append(lambda context: peers.require(context.auth_context()))
+        return guards
 
     async def stop(self, grace: float) -> None:
         """Say NOT_SERVING, refuse new calls, let those under way end within `grace` seconds, close the database."""
@@ -230,7 +244,12 @@ def _words(error: DatabaseUnavailable) -> str:
 
 
 def _example(address: Address, settings: Settings) -> str:
-    return (
-        f'Try: grpcurl -plaintext -H {example_of_caller(settings)} -d \'{{"task": {{"title": "Buy milk"}}}}\' '
-        f"{address} {TASK_SERVICE}/CreateTask"
-    )
+    call = f"grpcurl {_grpcurl_flags(settings)} -H {example_of_caller(settings)}"
+    return f'Try: {call} -d \'{{"task": {{"title": "Buy milk"}}}}\' {address} {TASK_SERVICE}/CreateTask'
+
+
+def _grpcurl_flags(settings: Settings) -> str:
+    """How grpcurl gets connected."""
+    if settings.tls is None:
+        return "-plaintext"
+    return "-cacert CA.pem -cert CERT.pem -key KEY.pem" if settings.tls_client_ca else "-cacert CA.pem"

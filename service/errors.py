@@ -116,6 +116,12 @@ class ScopeMissing(RequestError):
     reason = "SCOPE_MISSING"
 
 
+class PeerNotAllowed(RequestError):
+    """The calling service's certificate has no name that this server takes calls from."""
+
+    reason = "PEER_NOT_ALLOWED"
+
+
 class MethodNotAllowed(RequestError):
     """This method may not be called.
 

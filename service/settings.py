@@ -7,11 +7,19 @@ from pydantic import AfterValidator, Field, SecretStr, field_validator, model_va
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
 from service.address import Address, parse_address
+from service.auth.evidence import RULES, Certificate, Rule
+from service.auth.files import CertificateFiles
 from service.auth.source import JwksSource, parse_jwks_source
 from service.db.url import DatabaseUrl, parse_database_url
 
 PREFIX = "TASKWELL_"
 
+# What is of no use without the other.
+_TOGETHER = (
+    *(("tls_cert", "tls_key"), ("tls_key", "tls_cert"), ("tls_client_ca", "tls_cert")),
+    *(("health_cert", "health_key"), ("health_key", "health_cert")),
+    *(("health_cert", "tls_cert"), ("health_ca", "tls_cert")),
+)
 # As long as what HS256 makes of it (RFC 7518, 3.2), in bytes.
 _SHORTEST_SECRET = 32
 
@@ -81,6 +89,25 @@ class Settings(BaseSettings):
     trust_network: bool = Field(
         False, description="Allow metadata authentication on an address that other machines can reach"
     )
+    tls_cert: str | None = Field(
+        None, description="The certificate to serve TLS with, and those between it and its CA: a PEM file"
+    )
+    tls_key: str | None = Field(None, description="The key of that certificate: a PEM file")
+    tls_client_ca: str | None = Field(
+        None, description="Turns on mutual TLS: only clients with a certificate of this CA are connected; a PEM file"
+    )
+    tls_client_names: str | None = Field(
+        None,
+        description="The services that may call, by a DNS name or URI (SPIFFE id) in their certificate, separated by "
+        "commas",
+    )
+    health_ca: str | None = Field(
+        None, description="What 'taskwell health' verifies a TLS server by: a PEM file; unset, TASKWELL_TLS_CERT itself"
+    )
+    health_cert: str | None = Field(
+        None, description="The certificate it shows where mutual TLS asks for one; unset, the server's own"
+    )
+    health_key: str | None = Field(None, description="The key of that certificate")
     users: Literal["any", "known"] = Field(
         "any",
         description="any makes a user with their first task; known refuses users without a row in the users table",
@@ -162,17 +189,19 @@ class Settings(BaseSettings):
         return value
 
     @model_validator(mode="after")
-    def _knows_its_tokens(self) -> Self:
-        if wrong := "\n".join(_contradictions(self)):
+    def _is_consistent(self) -> Self:
+        if wrong := "\n".join([*_contradictions(self), *_contradictions_of_tls(self)]):
             raise ValueError(wrong)
         return self
 
     @model_validator(mode="after")
     def _refuses_to_trust_strangers(self) -> Self:
-        if self.auth == "metadata" and not (self.grpc.is_loopback or self.trust_network):
+        trusts = self.trust_network or self.evidence.certificate is Certificate.LISTED
+        if self.auth == "metadata" and not (self.grpc.is_loopback or trusts):
             raise ValueError(
                 f"{PREFIX}GRPC_ADDRESS: other machines can reach {self.grpc}, and could claim to be any user. Listen "
-                f"on 127.0.0.1, or set {PREFIX}TRUST_NETWORK=true if only a trusted gateway or mesh can reach it"
+                f"on 127.0.0.1, set {PREFIX}TLS_CLIENT_CA and {PREFIX}TLS_CLIENT_NAMES for mutual TLS, or "
+                f"{PREFIX}TRUST_NETWORK=true if only a trusted gateway or mesh can reach it"
             )
         return self
 
@@ -183,6 +212,22 @@ class Settings(BaseSettings):
     @property
     def jwks(self) -> JwksSource | None:
         return parse_jwks_source(self.jwt_jwks) if self.jwt_jwks else None
+
+    @property
+    def evidence(self) -> Rule:
+        """What must be shown by whom who calls."""
+        return RULES[self.auth, self.tls_client_ca is not None]
+
+    @property
+    def tls(self) -> CertificateFiles | None:
+        """What TLS is served with, if it is."""
+        if self.tls_cert is None or self.tls_key is None:
+            return None
+        return CertificateFiles(self.tls_cert, self.tls_key, self.tls_client_ca)
+
+    @property
+    def client_names(self) -> tuple[str, ...]:
+        return tuple(filter(None, map(str.strip, (self.tls_client_names or "").split(","))))
 
     @property
     def database(self) -> DatabaseUrl:
@@ -206,3 +251,19 @@ def _contradictions(settings: Settings) -> Iterator[str]:
         yield f"{PREFIX}JWT_AUDIENCE: jwt needs it: tokens that were issued for other services must be refused"
     if not settings.jwt_scope_claim and settings.model_fields_set & {"jwt_read_scope", "jwt_write_scope"}:
         yield f"{PREFIX}JWT_SCOPE_CLAIM: set it as well: without it no token is asked for a scope"
+
+
+def _contradictions_of_tls(settings: Settings) -> Iterator[str]:
+    """The same for TLS."""
+    for one, other in _TOGETHER:
+        if getattr(settings, one) and not getattr(settings, other):
+            yield f"{PREFIX}{other.upper()}: {PREFIX}{one.upper()} needs it"
+    if settings.tls_client_names and not settings.client_names:
+        yield f"{PREFIX}TLS_CLIENT_NAMES: has no name in it"
+    if settings.tls_client_names and not settings.tls_client_ca:
+        yield f"{PREFIX}TLS_CLIENT_CA: {PREFIX}TLS_CLIENT_NAMES needs it: without it no client shows a certificate"
+    if settings.evidence.certificate is Certificate.LISTED and not settings.client_names:
+        yield (
+            f"{PREFIX}TLS_CLIENT_NAMES: mutual TLS with {PREFIX}AUTH=metadata needs it: whoever else has a certificate "
+            "of that CA could claim to be any user"
+        )

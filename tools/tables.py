@@ -1,4 +1,4 @@
-"""Writes the README's tables of settings and errors from the code; a test holds them current."""
+"""Writes the README's tables from the code; a test holds them current."""
 
 from pathlib import Path
 
@@ -6,6 +6,7 @@ from grpc import StatusCode
 from pydantic import SecretStr
 from pydantic.fields import FieldInfo
 
+from service.auth.evidence import RULES
 from service.errors import RequestError
 from service.rpc.status import CODES, RETRY_DELAYS
 from service.settings import PREFIX, Settings
@@ -28,12 +29,24 @@ def errors_table() -> str:
     return "\n".join(["| code | reason | retry after | message |", "|---|---|---|---|", *rows])
 
 
+def evidence_table() -> str:
+    """What must be shown by whom, and who the user then is."""
+    rows = [
+        f"| `{mode}` | {'set' if mutual else 'not set'} | {rule.certificate.value} | {rule.user.value} |"
+        for (mode, mutual), rule in RULES.items()
+    ]
+    header = f"| `{PREFIX}AUTH` | `{PREFIX}TLS_CLIENT_CA` | a client's certificate | the user |"
+    return "\n".join([header, "|---|---|---|---|", *rows])
+
+
 def with_tables(text: str) -> str:
-    """The README's text with both tables between their markers as they must be now."""
-    for name, table in (("settings", settings_table()), ("errors", errors_table())):
+    """The text with every table between its markers as it must be now; what has no such markers has no such table."""
+    for name, table in TABLES.items():
+        if f"<!-- {name} -->\n" not in text:
+            continue
         before, start, rest = text.partition(f"<!-- {name} -->\n")
         _, end, after = rest.partition(f"<!-- /{name} -->")
-        text = f"{before}{start}{table}\n{end}{after}"
+        text = f"{before}{start}{table()}\n{end}{after}"
     return text
 
 
@@ -62,6 +75,8 @@ def _sentence(error: type[RequestError]) -> str:
         return "What is wrong with each field, and what to change."
     return error.sentence.replace("{", "*").replace("}", "*")
 
+
+TABLES = {"settings": settings_table, "errors": errors_table, "evidence": evidence_table}
 
 if __name__ == "__main__":
     README.write_text(with_tables(README.read_text()))

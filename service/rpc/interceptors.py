@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 import time
 import uuid
-from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
 from contextvars import ContextVar
 from typing import Any, TypeAlias
 
@@ -52,6 +52,7 @@ _LOG_LEVELS = {
 
 Decoder: TypeAlias = Callable[[Any], Any]
 Observer: TypeAlias = Callable[[str, str, float], None]
+Guard: TypeAlias = Callable[[Context], None]
 
 
 def _nobody(_method: str, _code: str, _seconds: float) -> None:
@@ -71,11 +72,12 @@ class Calls(ServerInterceptor):
 
     A chain of interceptors would pass every call through as many coroutines and handlers more, which shows in what a
     call costs. The order, from the outside: errors are answered by one table and the call is logged; its caller is
-    found as the policy asks for the method; the request is decoded; limits are kept.
+    found as the policy asks for the method, and the guards let the call pass; the request is decoded; limits are kept.
 
     `authenticate` makes a Caller of a call's metadata, at once or later, or raises a RequestError; `scopes` names the
-    scope of each access that has one. `observe` is told of every call that
-    has ended: its method, the name of its status code, how long it took (s).
+    scope of each access that has one. Each of `guards` looks at the context of a call that has a caller, and raises a
+    RequestError to refuse it. `observe` is told of every call that has ended: its method, the name of its status code,
+    how long it took (s).
     """
 
     def __init__(
@@ -87,6 +89,7 @@ class Calls(ServerInterceptor):
         limits: Limits,
         streams: Streams,
         max_message_bytes: int,
+        guards: Sequence[Guard] = (),
         observe: Observer = _nobody,
     ) -> None:
         self._policy = policy
@@ -95,6 +98,7 @@ class Calls(ServerInterceptor):
         self._limits = limits
         self._streams = streams
         self._max_message_bytes = max_message_bytes
+        self._guards = guards
         self._observe = observe
         self._handlers: dict[str, Handler] = {}
 
@@ -140,6 +144,8 @@ class Calls(ServerInterceptor):
         # answered with details, where grpc by itself would call the first INTERNAL.
         decodes = not handler.request_streaming
         decode = self._decoder(handler.request_deserializer) if decodes else _as_it_is
+        if self._guards and self._policy.get(method) is not Access.OPEN:
+            behaviour, decode = _guarded(self._guards, decode, behaviour), _as_it_is
         made = self._answering_many if generates(behaviour) else self._answering
         return with_behaviour(handler, made(method, behaviour, decode), decodes=decodes)
 
@@ -201,6 +207,23 @@ class Calls(ServerInterceptor):
             "rpc", method=method, code=code.name, reason=error.reason, message=str(error), **_about(started), **private
         )
         await context.abort_with_status(rpc_status.to_status(status_of(error)))
+
+
+def _guarded(guards: Sequence[Guard], decode: Decoder, behaviour: Behaviour) -> Behaviour:
+    """The same behind these guards, which see the call before its request is decoded."""
+
+    async def answer(request: Any, context: Context) -> Any:  # noqa: ANN401 - any message
+        for guard in guards:
+            guard(context)
+        return await behaviour(decode(request), context)
+
+    async def answer_many(request: Any, context: Context) -> AsyncIterator[Any]:  # noqa: ANN401 - any message
+        for guard in guards:
+            guard(context)
+        async for response in behaviour(decode(request), context):
+            yield response
+
+    return answer_many if generates(behaviour) else answer
 
 
 def _as_it_is(request: Any) -> Any:  # noqa: ANN401 - an iterator of messages

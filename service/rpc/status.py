@@ -29,6 +29,7 @@ CODES: Mapping[type[RequestError], StatusCode] = MappingProxyType(
         errors.TokenSubject: StatusCode.UNAUTHENTICATED,
         errors.ScopeMissing: StatusCode.PERMISSION_DENIED,
         errors.CallerUnknown: StatusCode.PERMISSION_DENIED,
+        errors.PeerNotAllowed: StatusCode.PERMISSION_DENIED,
         errors.MethodNotAllowed: StatusCode.PERMISSION_DENIED,
         errors.MethodUnknown: StatusCode.UNIMPLEMENTED,
         errors.ServiceUnknown: StatusCode.NOT_FOUND,
