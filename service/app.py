@@ -2,6 +2,7 @@
 
 import asyncio
 import errno
+import math
 import os
 import signal
 import socket
@@ -25,9 +26,10 @@ from service.db.url import SqliteFile
 from service.errors import DatabaseUnavailable
 from service.identity import Identity, example_of_caller
 from service.rpc.health import Health
-from service.rpc.interceptors import Calls, Guard
+from service.rpc.interceptors import Calls, Guard, current_caller
 from service.rpc.limits import Limits
 from service.rpc.policy import HEALTH, POLICY, TASK_SERVICE, Access, policy_with_reflection
+from service.rpc.rates import Rates
 from service.rpc.reflection import add_reflection
 from service.rpc.servicer import TaskServicer
 from service.rpc.streams import Streams
@@ -129,6 +131,10 @@ class Service:
         guards: list[Guard] = []
         if peers := self._identity.peers:
             guards.append(lambda context: peers.require(context.auth_context()))
+        # After the peers: who may not speak for a user must not use up what the user may ask.
+        if rate := self._settings.rate_limit:
+            rates = Rates(rate=rate, burst=self._settings.rate_burst or math.ceil(rate), clock=time.monotonic)
+            guards.append(lambda _: rates.take(current_caller().user_id))
         return guards
 
     async def stop(self, grace: float) -> None:

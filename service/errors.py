@@ -200,6 +200,17 @@ class Overloaded(RequestError):
     reason = "OVERLOADED"
 
 
+class RateLimited(RequestError):
+    """The calling user has made too many calls: wait {seconds:.3g} s and try again."""
+
+    reason = "RATE_LIMITED"
+
+    def __init__(self, *, seconds: float) -> None:
+        self.seconds = seconds
+        """Until there is room for the next call."""
+        super().__init__(seconds=seconds)
+
+
 class DatabaseUnavailable(RequestError):
     """The database cannot be reached or is busy: try again soon, with a request_id if the call creates a task."""
 

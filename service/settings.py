@@ -19,6 +19,7 @@ _TOGETHER = (
     *(("tls_cert", "tls_key"), ("tls_key", "tls_cert"), ("tls_client_ca", "tls_cert")),
     *(("health_cert", "health_key"), ("health_key", "health_cert")),
     *(("health_cert", "tls_cert"), ("health_ca", "tls_cert")),
+    ("rate_burst", "rate_limit"),
 )
 # As long as what HS256 makes of it (RFC 7518, 3.2), in bytes.
 _SHORTEST_SECRET = 32
@@ -126,6 +127,14 @@ class Settings(BaseSettings):
         True, description="Turn concurrent calls into one statement; without it every call sends its own"
     )
     max_in_flight: Count = Field(2048, description="Calls under way at once; one more is RESOURCE_EXHAUSTED")
+    rate_limit: Annotated[float, Field(ge=0.001, le=1_000_000)] | None = Field(
+        None,
+        description="Calls per second that each user may make, counted by each worker for itself; more are "
+        "RESOURCE_EXHAUSTED; unset, as many as they like",
+    )
+    rate_burst: Count | None = Field(
+        None, description="Calls that a user may make at once before that counts; unset, those of one second"
+    )
     max_call_seconds: Seconds = Field(30, description="How long a call may take, whatever its deadline (s)")
     max_message_bytes: Annotated[int, Field(ge=1024, le=2**26)] = Field(
         65_536, description="The largest request message (bytes); a larger one is RESOURCE_EXHAUSTED"
@@ -190,7 +199,7 @@ class Settings(BaseSettings):
 
     @model_validator(mode="after")
     def _is_consistent(self) -> Self:
-        if wrong := "\n".join([*_contradictions(self), *_contradictions_of_tls(self)]):
+        if wrong := "\n".join([*_contradictions(self), *_incomplete(self), *_contradictions_of_tls(self)]):
             raise ValueError(wrong)
         return self
 
@@ -253,11 +262,14 @@ def _contradictions(settings: Settings) -> Iterator[str]:
         yield f"{PREFIX}JWT_SCOPE_CLAIM: set it as well: without it no token is asked for a scope"
 
 
-def _contradictions_of_tls(settings: Settings) -> Iterator[str]:
-    """The same for TLS."""
+def _incomplete(settings: Settings) -> Iterator[str]:
     for one, other in _TOGETHER:
         if getattr(settings, one) and not getattr(settings, other):
             yield f"{PREFIX}{other.upper()}: {PREFIX}{one.upper()} needs it"
+
+
+def _contradictions_of_tls(settings: Settings) -> Iterator[str]:
+    """The same for TLS."""
     if settings.tls_client_names and not settings.client_names:
         yield f"{PREFIX}TLS_CLIENT_NAMES: has no name in it"
     if settings.tls_client_names and not settings.tls_client_ca:

@@ -7,7 +7,7 @@ from pydantic import SecretStr
 from pydantic.fields import FieldInfo
 
 from service.auth.evidence import RULES
-from service.errors import RequestError
+from service.errors import RateLimited, RequestError
 from service.rpc.status import CODES, RETRY_DELAYS
 from service.settings import PREFIX, Settings
 
@@ -66,6 +66,8 @@ def _default(field: FieldInfo) -> str:
 
 
 def _retry(error: type[RequestError]) -> str:
+    if error is RateLimited:
+        return "as said"
     delay = RETRY_DELAYS.get(error)
     return f"{delay / 1000:g} s" if delay else ""
 
@@ -73,7 +75,7 @@ def _retry(error: type[RequestError]) -> str:
 def _sentence(error: type[RequestError]) -> str:
     if error.sentence == "{summary}":
         return "What is wrong with each field, and what to change."
-    return error.sentence.replace("{", "*").replace("}", "*")
+    return error.sentence.replace(":.3g}", "}").replace("{", "*").replace("}", "*")
 
 
 TABLES = {"settings": settings_table, "errors": errors_table, "evidence": evidence_table}

@@ -45,6 +45,9 @@ def test_the_defaults_are_settings_that_can_be_served_with() -> None:
         ("jwt_read_scope", "two words", "pattern"),
         ("jwt_scope_claim", "a\nb", "pattern"),
         ("users", "some", "'any' or 'known'"),
+        ("rate_limit", "0", "greater than or equal to 0.001"),
+        ("rate_limit", "nan", "less than or equal to 1000000"),
+        ("rate_burst", "0", "greater than or equal to 1"),
         ("max_in_flight", "0", "greater than or equal to 1"),
         ("max_call_seconds", "soon", "number"),
         ("max_call_seconds", "-1", "greater than 0"),
@@ -221,11 +224,12 @@ def test_names_are_separated_by_commas(monkeypatch: pytest.MonkeyPatch) -> None:
         ({**KEYED, **MUTUAL, "tls_client_names": ","}, ["TASKWELL_TLS_CLIENT_NAMES: has no name in it"]),
         ({**SERVED, "health_cert": "a"}, ["TASKWELL_HEALTH_KEY: TASKWELL_HEALTH_CERT needs it"]),
         ({**SERVED, "health_key": "a"}, ["TASKWELL_HEALTH_CERT: TASKWELL_HEALTH_KEY needs it"]),
+        ({"rate_burst": "5"}, ["TASKWELL_RATE_LIMIT: TASKWELL_RATE_BURST needs it"]),
         ({"health_ca": "a"}, ["TASKWELL_TLS_CERT: TASKWELL_HEALTH_CA needs it"]),
     ],
     ids=lambda value: "" if isinstance(value, list) else ",".join(f"{name}={each}" for name, each in value.items()),
 )
-def test_settings_of_tls_that_contradict_each_other_are_refused(
+def test_settings_that_need_others_are_refused_without_them(
     monkeypatch: pytest.MonkeyPatch, values: dict[str, str], sentences: list[str]
 ) -> None:
     with pytest.raises(SettingsError) as refusal:
