@@ -2,6 +2,7 @@
 
 import asyncio
 import gc
+import math
 import os
 import signal
 import sys
@@ -18,6 +19,8 @@ import uuid_utils
 from grpc_health.v1 import health_pb2_grpc
 from taskwell.v1 import tasks_pb2_grpc
 
+from service.address import Address
+from service.auth.files import CertificateError
 from service.auth.source import KeysError
 from service.db.engine import Database, PoolSettings
 from service.db.schema import Schema, SchemaUnknown
@@ -27,13 +30,15 @@ from service.errors import DatabaseUnavailable
 from service.identity import Identity, example_of_caller
 from service.ports import refuse_taken, reserve
 from service.rpc.health import Health
-from service.rpc.interceptors import UNOBSERVED, Calls
+from service.rpc.interceptors import UNOBSERVED, Calls, Guard, current_caller
 from service.rpc.limits import Limits
 from service.rpc.policy import HEALTH, POLICY, TASK_SERVICE, Access, policy_with_reflection
+from service.rpc.rates import Rates
 from service.rpc.reflection import add_reflection
 from service.rpc.servicer import TaskServicer
 from service.rpc.streams import Streams
-from service.settings import PREFIX, Address, Settings
+from service.rpc.tls import server_credentials
+from service.settings import PREFIX, Settings
 from service.tasks import Tasks
 
 if TYPE_CHECKING:
@@ -106,6 +111,7 @@ class Service:
                     streams=self._streams,
                     max_message_bytes=settings.max_message_bytes,
                     observer=observer,
+                    guards=self._guards(),
                 ),
             ),
             # Without the last a second server on the same port would silently take half of the calls.
@@ -119,17 +125,22 @@ class Service:
     async def start(self) -> Address:
         """Accept calls. Answers the address, with the port that was picked.
 
-        Raises StartError if the address is taken, or the keys of tokens are not where they should be.
+        Raises StartError if the address is taken, or keys or certificates are not as they should be.
         """
         try:
             await self._identity.start()
-        except KeysError as error:
+            certificates = self._identity.certificates()
+        except (KeysError, CertificateError) as error:
             raise StartError(str(error)) from error
         wanted = self._settings.grpc
         try:
             if self._is_alone:
                 refuse_taken(wanted)
-            port = self._server.add_insecure_port(str(wanted))
+            if certificates is None:
+                port = self._server.add_insecure_port(str(wanted))
+            else:
+                credentials = server_credentials(certificates.pem, certificates.renewed)
+                port = self._server.add_secure_port(str(wanted), credentials)
         except (RuntimeError, OSError) as error:
             raise _cannot_listen("grpc_address", wanted) from error
         if self._metering:
@@ -147,6 +158,16 @@ class Service:
             metering.start()
         except OSError as error:
             raise _cannot_listen("metrics_address", metering.address) from error
+
+    def _guards(self) -> list[Guard]:
+        guards: list[Guard] = []
+        if peers := self._identity.peers:
+            guards.append(lambda context: peers.require(context.auth_context()))
+        # After the peers: who may not speak for a user must not use up what the user may ask.
+        if rate := self._settings.rate_limit:
+            rates = Rates(rate=rate, burst=self._settings.rate_burst or math.ceil(rate), clock=time.monotonic)
+            guards.append(lambda _: rates.take(current_caller().user_id))
+        return guards
 
     async def stop(self, grace: float) -> None:
         """Say NOT_SERVING, refuse new calls, let those under way end within `grace` seconds, close the database."""
@@ -324,7 +345,12 @@ def _words(error: DatabaseUnavailable) -> str:
 
 
 def _example(address: Address, settings: Settings) -> str:
-    return (
-        f'Try: grpcurl -plaintext -H {example_of_caller(settings)} -d \'{{"task": {{"title": "Buy milk"}}}}\' '
-        f"{address} {TASK_SERVICE}/CreateTask"
-    )
+    call = f"grpcurl {_grpcurl_flags(settings)} -H {example_of_caller(settings)}"
+    return f'Try: {call} -d \'{{"task": {{"title": "Buy milk"}}}}\' {address} {TASK_SERVICE}/CreateTask'
+
+
+def _grpcurl_flags(settings: Settings) -> str:
+    """How grpcurl gets connected."""
+    if settings.tls is None:
+        return "-plaintext"
+    return "-cacert CA.pem -cert CERT.pem -key KEY.pem" if settings.tls_client_ca else "-cacert CA.pem"

@@ -116,6 +116,12 @@ class ScopeMissing(RequestError):
     reason = "SCOPE_MISSING"
 
 
+class PeerNotAllowed(RequestError):
+    """The calling service's certificate has no name that this server takes calls from."""
+
+    reason = "PEER_NOT_ALLOWED"
+
+
 class MethodNotAllowed(RequestError):
     """This method may not be called.
 
@@ -192,6 +198,17 @@ class Overloaded(RequestError):
     """The service is handling as many calls as it can: wait a moment and try again."""
 
     reason = "OVERLOADED"
+
+
+class RateLimited(RequestError):
+    """The calling user has made too many calls: wait {seconds:.3g} s and try again."""
+
+    reason = "RATE_LIMITED"
+
+    def __init__(self, *, seconds: float) -> None:
+        self.seconds = seconds
+        """Until there is room for the next call."""
+        super().__init__(seconds=seconds)
 
 
 class DatabaseUnavailable(RequestError):

@@ -4,9 +4,12 @@ import asyncio
 import time
 from collections.abc import Awaitable, Iterable
 
+from service.auth.certificates import Certificates
 from service.auth.claims import Expected
+from service.auth.evidence import User
 from service.auth.keys import IssuerKeys, Keys, SecretKey
 from service.auth.metadata import caller_from_metadata
+from service.auth.peers import Peers
 from service.auth.source import JwksFile, KeysError
 from service.auth.tokens import TokenAuthentication
 from service.model import Caller
@@ -19,9 +22,11 @@ class Identity:
 
     def __init__(self, settings: Settings) -> None:
         self._source = settings.jwks
-        self._keys = _keys(settings) if settings.auth == "jwt" else None
+        self._keys = _keys(settings) if settings.evidence.user is User.TOKEN else None
         self._tokens = TokenAuthentication(self._keys, expected_of(settings), time.time) if self._keys else None
         self._keeping: asyncio.Task[None] | None = None
+        self._files = settings.tls
+        self.peers = Peers(settings.client_names) if settings.client_names else None
         self.scopes = {Access.READ: settings.jwt_read_scope, Access.WRITE: settings.jwt_write_scope}
 
     def authenticate(self, metadata: Iterable[tuple[str, str | bytes]]) -> Caller | Awaitable[Caller]:
@@ -42,6 +47,10 @@ class Identity:
         except KeysError as error:
             raise KeysError(f"{PREFIX}JWT_JWKS: {self._source}: {error}") from error
         self._keeping = asyncio.create_task(self._keys.keep_fresh())
+
+    def certificates(self) -> Certificates | None:
+        """What to serve TLS with, if it is to be served. Raises CertificateError."""
+        return Certificates(self._files) if self._files else None
 
     def stop(self) -> None:
         """Ask the issuer no more."""

@@ -3,9 +3,9 @@
 import asyncio
 from collections.abc import Callable, Iterable
 
+from service.address import Address
 from service.exposition import serve_metrics
 from service.metrics import CONNECTIONS, IN_FLIGHT, WAITING, Metrics
-from service.settings import Address
 
 # How often the values that are watched are noted (s).
 _SAMPLE_EVERY = 1.0

@@ -4,7 +4,7 @@ import errno
 import socket
 from contextlib import ExitStack
 
-from service.settings import Address
+from service.address import Address
 
 # How often a port is picked until it is free under every address of a name.
 _ATTEMPTS = 20

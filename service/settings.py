@@ -1,25 +1,30 @@
-"""Settings: read once from flags, the environment and `.env` (in that order of precedence), verified, then frozen."""
+"""Settings: every one of them, what it may be, and which do not go together. Read once, then frozen."""
 
-import difflib
-import ipaddress
 import math
 import os
-import re
-import socket
 import sys
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated, Any, Literal, Self
+from typing import Annotated, Literal, Self
 
-from pydantic import AfterValidator, Field, SecretStr, ValidationError, field_validator, model_validator
+from pydantic import AfterValidator, Field, SecretStr, field_validator, model_validator
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
+from service.address import Address, parse_address
+from service.auth.evidence import RULES, Certificate, Rule
+from service.auth.files import CertificateFiles
 from service.auth.source import JwksSource, parse_jwks_source
 from service.db.url import DatabaseUrl, PostgresServer, parse_database_url
 
 PREFIX = "TASKWELL_"
 
+# What is of no use without the other.
+_TOGETHER = (
+    *(("tls_cert", "tls_key"), ("tls_key", "tls_cert"), ("tls_client_ca", "tls_cert")),
+    *(("health_cert", "health_key"), ("health_key", "health_cert")),
+    *(("health_cert", "tls_cert"), ("health_ca", "tls_cert")),
+    ("rate_burst", "rate_limit"),
+)
 # As long as what HS256 makes of it (RFC 7518, 3.2), in bytes.
 _SHORTEST_SECRET = 32
 
@@ -27,38 +32,6 @@ _MOST_WORKERS = 256
 # Elsewhere SO_REUSEPORT lets several sockets listen on one port, and one of them gets all connections.
 _SPREADS_CONNECTIONS = sys.platform == "linux"
 _CGROUP_CPU = Path("/sys/fs/cgroup/cpu.max")
-
-
-@dataclass(frozen=True, slots=True)
-class Address:
-    """Where to listen: a host and a port; port 0 picks a free one."""
-
-    host: str
-    port: int
-
-    def __str__(self) -> str:
-        return f"[{self.host}]:{self.port}" if ":" in self.host else f"{self.host}:{self.port}"
-
-    @property
-    def is_loopback(self) -> bool:
-        """Whether only this machine can reach it. A name is looked up; one that cannot be is taken for reachable."""
-        try:
-            found = {str(info[4][0]) for info in socket.getaddrinfo(self.host, None)}
-        except (OSError, UnicodeError):
-            return False
-        return all(ipaddress.ip_address(host.partition("%")[0]).is_loopback for host in found)
-
-
-def parse_address(text: str) -> Address:
-    """Read `host:port` or `[ipv6]:port`. Raises ValueError with a sentence for whoever set it."""
-    parts = re.fullmatch(r"(?:\[(?P<ipv6>[^][]+)\]|(?P<host>[^:]+)):(?P<port>[^:]*)", text)
-    if parts is None:
-        hint = ", with an IPv6 address in brackets: [::1]:50051" if text.count(":") > 1 else ""
-        raise ValueError(f"must be host:port, for example 127.0.0.1:50051{hint}")
-    port = parts["port"]
-    if not (port.isascii() and port.isdigit() and int(port) <= 65535):
-        raise ValueError("must end in a port from 0 to 65535")
-    return Address(parts["ipv6"] or parts["host"], int(port))
 
 
 def _is_address(text: str) -> str:
@@ -132,6 +105,25 @@ class Settings(BaseSettings):
     trust_network: bool = Field(
         False, description="Allow metadata authentication on an address that other machines can reach"
     )
+    tls_cert: str | None = Field(
+        None, description="The certificate to serve TLS with, and those between it and its CA: a PEM file"
+    )
+    tls_key: str | None = Field(None, description="The key of that certificate: a PEM file")
+    tls_client_ca: str | None = Field(
+        None, description="Turns on mutual TLS: only clients with a certificate of this CA are connected; a PEM file"
+    )
+    tls_client_names: str | None = Field(
+        None,
+        description="The services that may call, by a DNS name or URI (SPIFFE id) in their certificate, separated by "
+        "commas",
+    )
+    health_ca: str | None = Field(
+        None, description="What 'taskwell health' verifies a TLS server by: a PEM file; unset, TASKWELL_TLS_CERT itself"
+    )
+    health_cert: str | None = Field(
+        None, description="The certificate it shows where mutual TLS asks for one; unset, the server's own"
+    )
+    health_key: str | None = Field(None, description="The key of that certificate")
     users: Literal["any", "known"] = Field(
         "any",
         description="any makes a user with their first task; known refuses users without a row in the users table",
@@ -151,6 +143,14 @@ class Settings(BaseSettings):
     )
     max_in_flight: Count = Field(
         2048, description="Calls under way at once in each worker; one more is RESOURCE_EXHAUSTED"
+    )
+    rate_limit: Annotated[float, Field(ge=0.001, le=1_000_000)] | None = Field(
+        None,
+        description="Calls per second that each user may make, counted by each worker for itself; more are "
+        "RESOURCE_EXHAUSTED; unset, as many as they like",
+    )
+    rate_burst: Count | None = Field(
+        None, description="Calls that a user may make at once before that counts; unset, those of one second"
     )
     max_call_seconds: Seconds = Field(30, description="How long a call may take, whatever its deadline (s)")
     max_message_bytes: Annotated[int, Field(ge=1024, le=2**26)] = Field(
@@ -227,17 +227,19 @@ class Settings(BaseSettings):
         return value
 
     @model_validator(mode="after")
-    def _knows_its_tokens(self) -> Self:
-        if wrong := "\n".join(_contradictions(self)):
+    def _is_consistent(self) -> Self:
+        if wrong := "\n".join([*_contradictions(self), *_incomplete(self), *_contradictions_of_tls(self)]):
             raise ValueError(wrong)
         return self
 
     @model_validator(mode="after")
     def _refuses_to_trust_strangers(self) -> Self:
-        if self.auth == "metadata" and not (self.grpc.is_loopback or self.trust_network):
+        trusts = self.trust_network or self.evidence.certificate is Certificate.LISTED
+        if self.auth == "metadata" and not (self.grpc.is_loopback or trusts):
             raise ValueError(
                 f"{PREFIX}GRPC_ADDRESS: other machines can reach {self.grpc}, and could claim to be any user. Listen "
-                f"on 127.0.0.1, or set {PREFIX}TRUST_NETWORK=true if only a trusted gateway or mesh can reach it"
+                f"on 127.0.0.1, set {PREFIX}TLS_CLIENT_CA and {PREFIX}TLS_CLIENT_NAMES for mutual TLS, or "
+                f"{PREFIX}TRUST_NETWORK=true if only a trusted gateway or mesh can reach it"
             )
         return self
 
@@ -259,6 +261,22 @@ class Settings(BaseSettings):
         if self.workers != "auto":
             return self.workers
         return _cores() if isinstance(self.database, PostgresServer) and _SPREADS_CONNECTIONS else 1
+
+    @property
+    def evidence(self) -> Rule:
+        """What must be shown by whom who calls."""
+        return RULES[self.auth, self.tls_client_ca is not None]
+
+    @property
+    def tls(self) -> CertificateFiles | None:
+        """What TLS is served with, if it is."""
+        if self.tls_cert is None or self.tls_key is None:
+            return None
+        return CertificateFiles(self.tls_cert, self.tls_key, self.tls_client_ca)
+
+    @property
+    def client_names(self) -> tuple[str, ...]:
+        return tuple(filter(None, map(str.strip, (self.tls_client_names or "").split(","))))
 
     @property
     def database(self) -> DatabaseUrl:
@@ -312,40 +330,20 @@ def _contradictions(settings: Settings) -> Iterator[str]:
         yield f"{PREFIX}JWT_SCOPE_CLAIM: set it as well: without it no token is asked for a scope"
 
 
-def load_settings(program: str, arguments: list[str]) -> Settings:
-    """Read the settings, `arguments` being the flags behind the command `program`.
-
-    Raises SettingsError with a sentence for each setting that is wrong; exits as argparse does for flags that are
-    unknown and for --help.
-    """
-    try:
-        settings: Settings = _settings_class(program)(_cli_parse_args=arguments)
-    except ValidationError as error:
-        raise SettingsError("\n".join(_sentence(each) for each in error.errors())) from None
-    except (OSError, UnicodeError) as error:
-        raise SettingsError(f"the file .env cannot be read as UTF-8 text: {error}") from None
-    _refuse_misspelt()
-    return settings
+def _incomplete(settings: Settings) -> Iterator[str]:
+    for one, other in _TOGETHER:
+        if getattr(settings, one) and not getattr(settings, other):
+            yield f"{PREFIX}{other.upper()}: {PREFIX}{one.upper()} needs it"
 
 
-class SettingsError(Exception):
-    """Settings that cannot be served with; the message names each one and says what to change."""
-
-
-def _refuse_misspelt() -> None:
-    """Raise SettingsError for a variable that is nearly one of ours: it was meant to do something and does nothing."""
-    known = {f"{PREFIX}{name.upper()}" for name in Settings.model_fields}
-    for name in os.environ:
-        if name.startswith(PREFIX) and name not in known and (near := difflib.get_close_matches(name, known, 1, 0.85)):
-            raise SettingsError(f"{name}: there is no such setting; did you mean {near[0]}?")
-
-
-def _settings_class(program: str) -> Any:  # noqa: ANN401 - the class is Settings but for the name it shows in --help
-    return type("Settings", (Settings,), {"__doc__": Settings.__doc__, "model_config": {"cli_prog_name": program}})
-
-
-def _sentence(error: Any) -> str:  # noqa: ANN401 - pydantic's ErrorDetails
-    message = error["msg"].removeprefix("Value error, ")
-    if not error["loc"]:
-        return str(message)
-    return f"{PREFIX}{str(error['loc'][0]).upper()}: {message[0].lower()}{message[1:]}"
+def _contradictions_of_tls(settings: Settings) -> Iterator[str]:
+    """The same for TLS."""
+    if settings.tls_client_names and not settings.client_names:
+        yield f"{PREFIX}TLS_CLIENT_NAMES: has no name in it"
+    if settings.tls_client_names and not settings.tls_client_ca:
+        yield f"{PREFIX}TLS_CLIENT_CA: {PREFIX}TLS_CLIENT_NAMES needs it: without it no client shows a certificate"
+    if settings.evidence.certificate is Certificate.LISTED and not settings.client_names:
+        yield (
+            f"{PREFIX}TLS_CLIENT_NAMES: mutual TLS with {PREFIX}AUTH=metadata needs it: whoever else has a certificate "
+            "of that CA could claim to be any user"
+        )

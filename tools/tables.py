@@ -1,4 +1,4 @@
-"""Writes the README's tables of settings, errors and metrics from the code; a test holds them current."""
+"""Writes the README's tables from the code; a test holds them current."""
 
 from pathlib import Path
 
@@ -6,7 +6,8 @@ from grpc import StatusCode
 from pydantic import SecretStr
 from pydantic.fields import FieldInfo
 
-from service.errors import RequestError
+from service.auth.evidence import RULES
+from service.errors import RateLimited, RequestError
 from service.metrics import ALL_SERIES
 from service.rpc.status import CODES, RETRY_DELAYS
 from service.settings import PREFIX, Settings
@@ -38,13 +39,24 @@ def metrics_table() -> str:
     return "\n".join(["| metric | labels | |", "|---|---|---|", *rows])
 
 
+def evidence_table() -> str:
+    """What must be shown by whom, and who the user then is."""
+    rows = [
+        f"| `{mode}` | {'set' if mutual else 'not set'} | {rule.certificate.value} | {rule.user.value} |"
+        for (mode, mutual), rule in RULES.items()
+    ]
+    header = f"| `{PREFIX}AUTH` | `{PREFIX}TLS_CLIENT_CA` | a client's certificate | the user |"
+    return "\n".join([header, "|---|---|---|---|", *rows])
+
+
 def with_tables(text: str) -> str:
-    """The README's text with the tables between their markers as they must be now."""
-    tables = {"settings": settings_table(), "errors": errors_table(), "metrics": metrics_table()}
-    for name, table in tables.items():
+    """The text with every table between its markers as it must be now; what has no such markers has no such table."""
+    for name, table in TABLES.items():
+        if f"<!-- {name} -->\n" not in text:
+            continue
         before, start, rest = text.partition(f"<!-- {name} -->\n")
         _, end, after = rest.partition(f"<!-- /{name} -->")
-        text = f"{before}{start}{table}\n{end}{after}"
+        text = f"{before}{start}{table()}\n{end}{after}"
     return text
 
 
@@ -64,6 +76,8 @@ def _default(field: FieldInfo) -> str:
 
 
 def _retry(error: type[RequestError]) -> str:
+    if error is RateLimited:
+        return "as said"
     delay = RETRY_DELAYS.get(error)
     return f"{delay / 1000:g} s" if delay else ""
 
@@ -71,8 +85,15 @@ def _retry(error: type[RequestError]) -> str:
 def _sentence(error: type[RequestError]) -> str:
     if error.sentence == "{summary}":
         return "What is wrong with each field, and what to change."
-    return error.sentence.replace("{", "*").replace("}", "*")
+    return error.sentence.replace(":.3g}", "}").replace("{", "*").replace("}", "*")
 
+
+TABLES = {
+    "settings": settings_table,
+    "errors": errors_table,
+    "evidence": evidence_table,
+    "metrics": metrics_table,
+}
 
 if __name__ == "__main__":
     README.write_text(with_tables(README.read_text()))

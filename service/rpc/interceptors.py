@@ -6,7 +6,7 @@ import asyncio
 import logging
 import time
 import uuid
-from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
 from contextvars import ContextVar
 from typing import Any, Protocol, TypeAlias
 
@@ -53,6 +53,7 @@ _LOG_LEVELS = {
 
 
 Decoder: TypeAlias = Callable[[Any], Any]
+Guard: TypeAlias = Callable[[Context], None]
 
 
 class Observer(Protocol):
@@ -95,10 +96,11 @@ class Calls(ServerInterceptor):
 
     A chain of interceptors would pass every call through as many coroutines and handlers more, which shows in what a
     call costs. The order, from the outside: errors are answered by one table and the call is logged; its caller is
-    found as the policy asks for the method; the request is decoded; limits are kept.
+    found as the policy asks for the method, and the guards let the call pass; the request is decoded; limits are kept.
 
     `authenticate` makes a Caller of a call's metadata, at once or later, or raises a RequestError; `scopes` names the
-    scope of each access that has one.
+    scope of each access that has one. Each of `guards` looks at the context of a call that has a caller, and raises a
+    RequestError to refuse it.
     """
 
     def __init__(
@@ -110,6 +112,7 @@ class Calls(ServerInterceptor):
         limits: Limits,
         streams: Streams,
         max_message_bytes: int,
+        guards: Sequence[Guard] = (),
         observer: Observer = UNOBSERVED,
     ) -> None:
         self._policy = policy
@@ -118,6 +121,7 @@ class Calls(ServerInterceptor):
         self._limits = limits
         self._streams = streams
         self._max_message_bytes = max_message_bytes
+        self._guards = guards
         self._observer = observer
         self._handlers: dict[str, Handler] = {}
 
@@ -163,6 +167,8 @@ class Calls(ServerInterceptor):
         # answered with details, where grpc by itself would call the first INTERNAL.
         decodes = not handler.request_streaming
         decode = self._decoder(handler.request_deserializer) if decodes else _as_it_is
+        if self._guards and self._policy.get(method) is not Access.OPEN:
+            behaviour, decode = _guarded(self._guards, decode, behaviour), _as_it_is
         made = self._answering_many if generates(behaviour) else self._answering
         return with_behaviour(handler, made(method, behaviour, decode), decodes=decodes)
 
@@ -239,6 +245,23 @@ def _code_of_cancelled(context: Context) -> str:
     """What a call ended with whose caller is gone."""
     remaining = context.time_remaining()
     return "DEADLINE_EXCEEDED" if remaining is not None and remaining <= 0 else "CANCELLED"
+
+
+def _guarded(guards: Sequence[Guard], decode: Decoder, behaviour: Behaviour) -> Behaviour:
+    """The same behind these guards, which see the call before its request is decoded."""
+
+    async def answer(request: Any, context: Context) -> Any:  # noqa: ANN401 - any message
+        for guard in guards:
+            guard(context)
+        return await behaviour(decode(request), context)
+
+    async def answer_many(request: Any, context: Context) -> AsyncIterator[Any]:  # noqa: ANN401 - any message
+        for guard in guards:
+            guard(context)
+        async for response in behaviour(decode(request), context):
+            yield response
+
+    return answer_many if generates(behaviour) else answer
 
 
 def _as_it_is(request: Any) -> Any:  # noqa: ANN401 - an iterator of messages

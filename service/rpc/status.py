@@ -1,5 +1,6 @@
 """How each error leaves the service: one table, and the google.rpc.Status that carries the details (AIP-193)."""
 
+import math
 from collections.abc import Mapping
 from types import MappingProxyType
 
@@ -10,7 +11,7 @@ from google.rpc import error_details_pb2, status_pb2
 from grpc import StatusCode
 
 from service import errors
-from service.errors import InvalidArgument, RequestError
+from service.errors import InvalidArgument, RateLimited, RequestError
 
 DOMAIN = "taskwell.v1"
 
@@ -29,6 +30,7 @@ CODES: Mapping[type[RequestError], StatusCode] = MappingProxyType(
         errors.TokenSubject: StatusCode.UNAUTHENTICATED,
         errors.ScopeMissing: StatusCode.PERMISSION_DENIED,
         errors.CallerUnknown: StatusCode.PERMISSION_DENIED,
+        errors.PeerNotAllowed: StatusCode.PERMISSION_DENIED,
         errors.MethodNotAllowed: StatusCode.PERMISSION_DENIED,
         errors.MethodUnknown: StatusCode.UNIMPLEMENTED,
         errors.ServiceUnknown: StatusCode.NOT_FOUND,
@@ -39,6 +41,7 @@ CODES: Mapping[type[RequestError], StatusCode] = MappingProxyType(
         errors.RequestIdReused: StatusCode.ALREADY_EXISTS,
         errors.EtagStale: StatusCode.ABORTED,
         errors.Overloaded: StatusCode.RESOURCE_EXHAUSTED,
+        errors.RateLimited: StatusCode.RESOURCE_EXHAUSTED,
         errors.DatabaseUnavailable: StatusCode.UNAVAILABLE,
         errors.KeysUnavailable: StatusCode.UNAVAILABLE,
         errors.ShuttingDown: StatusCode.UNAVAILABLE,
@@ -67,12 +70,18 @@ def status_of(error: RequestError) -> status_pb2.Status:
             for each in error.violations
         ]
         details.append(error_details_pb2.BadRequest(field_violations=violations))
-    if delay := RETRY_DELAYS.get(type(error)):
+    if delay := _retry_delay(error):
         details.append(
             error_details_pb2.RetryInfo(retry_delay=Duration(nanos=delay % 1000 * 10**6, seconds=delay // 1000))
         )
     code: int = CODES[type(error)].value[0]
     return status_pb2.Status(code=code, message=str(error), details=[_packed(detail) for detail in details])
+
+
+def _retry_delay(error: RequestError) -> int | None:
+    if isinstance(error, RateLimited):
+        return math.ceil(error.seconds * 1000)
+    return RETRY_DELAYS.get(type(error))
 
 
 def _packed(detail: Message) -> Any:

@@ -9,8 +9,8 @@ from pathlib import Path
 
 import pytest
 
+from service.address import parse_address
 from service.app import _example
-from service.settings import parse_address
 from tests.running import running_service, settings_for
 from tools.tables import with_tables
 
@@ -26,6 +26,7 @@ def test_the_tables_are_those_of_the_code() -> None:
     assert with_tables(README) == README, "run 'make tables'"
     assert "| `TASKWELL_GRPC_ADDRESS` | `127.0.0.1:50051` |" in README
     assert "| NOT_FOUND | `TASK_NOT_FOUND` |" in README
+    assert "| `metadata` | set | must be of that CA" in README
 
 
 def test_the_python_program_runs(sqlite_url: str) -> None:
@@ -70,17 +71,43 @@ TOKENS = {"auth": "jwt", "jwt_secret": SECRET, "jwt_issuer": "https://issuer.exa
 
 @pytest.mark.parametrize("identity", [{}, TOKENS], ids=["metadata", "jwt"])
 def test_the_grpcurl_sessions_go_as_they_are_written(tmp_path: Path, identity: dict[str, str]) -> None:
+    session = "".join(each for each in sessions() if "-cacert" not in each and ("Bearer" in each) == bool(identity))
+    assert_goes_as_written(session, tmp_path, identity)
+
+
+def test_the_session_with_certificates_goes_as_it_is_written(tmp_path: Path) -> None:
+    [making] = [block for block in blocks("console") if "openssl req" in block]
+    made = subprocess.run(
+        ["bash", "-ec", "\n".join(commands_of(making))], cwd=tmp_path, capture_output=True, check=False
+    )
+    assert made.returncode == 0, made.stderr
+    [settings] = re.findall(r"^\$ export (TASKWELL_TLS_CERT=.*)\n\$ export (.*)", README, flags=re.MULTILINE)
+    values = dict(pair.split("=") for line in settings for pair in line.split())
+    named = {name.removeprefix("TASKWELL_").lower(): value for name, value in values.items()}
+    files = {name: str(tmp_path / value) for name, value in named.items() if value.endswith(".pem")}
+    session = "".join(each for each in sessions() if "-cacert" in each)
+    assert_goes_as_written(session, tmp_path, {**named, **files})
+
+
+def sessions() -> list[str]:
     if not shutil.which("grpcurl"):
         pytest.skip("grpcurl is not installed: the README's grpcurl sessions were not run")
-    sessions = [block.replace("\\\n", "") for block in blocks("console") if "grpcurl" in block]
-    session = "".join(each for each in sessions if ("Bearer" in each) == bool(identity))
-    commands = "\n".join(re.findall(r"^\$ (.*)", session, flags=re.MULTILINE))
-    commands = commands.replace(".venv/bin/taskwell", f"{sys.executable} -m service")
-    with running_service(settings_for(f"sqlite:///{tmp_path / 'taskwell.db'}", **identity)) as address:
+    return [block.replace("\\\n", "") for block in blocks("console") if "grpcurl" in block]
+
+
+def commands_of(session: str) -> list[str]:
+    return re.findall(r"^\$ (.*)", session, flags=re.MULTILINE)
+
+
+def assert_goes_as_written(session: str, folder: Path, settings: dict[str, str]) -> None:
+    """Run the commands of a session against a server with these settings, and compare what they print."""
+    assert session
+    commands = "\n".join(commands_of(session)).replace(".venv/bin/taskwell", f"{sys.executable} -m service")
+    with running_service(settings_for(f"sqlite:///{folder / 'taskwell.db'}", **settings)) as address:
         done = subprocess.run(
             ["bash", "-c", commands.replace("127.0.0.1:50051", address)],
-            cwd=tmp_path,
-            env={**os.environ, **{f"TASKWELL_{name.upper()}": value for name, value in identity.items()}},
+            cwd=folder,
+            env={**os.environ, **{f"TASKWELL_{name.upper()}": value for name, value in settings.items()}},
             stdout=subprocess.PIPE,
             stderr=subprocess.STDOUT,
             text=True,

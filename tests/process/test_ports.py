@@ -6,8 +6,8 @@ from contextlib import ExitStack, contextmanager
 
 import pytest
 
+from service.address import Address
 from service.ports import refuse_taken, reserve
-from service.settings import Address
 
 ANY_PORT = Address("127.0.0.1", 0)
 

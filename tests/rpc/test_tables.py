@@ -17,7 +17,7 @@ from grpc_reflection.v1alpha import reflection_pb2
 from taskwell.v1 import tasks_pb2
 
 from service import errors
-from service.errors import InvalidArgument, MethodNotAllowed, RequestError, ScopeMissing, Violation
+from service.errors import InvalidArgument, MethodNotAllowed, RateLimited, RequestError, ScopeMissing, Violation
 from service.model import Caller, TaskStatus
 from service.rpc import policy
 from service.rpc.policy import Access, policy_with_reflection
@@ -55,6 +55,8 @@ ALLOWED_CODES = {
 def example(error: type[RequestError]) -> RequestError:
     if issubclass(error, InvalidArgument):
         return error(Violation("task.title", "is required"))
+    if issubclass(error, RateLimited):
+        return error(seconds=0.25)
     return error(size=70_000, limit=65_536, error_id="0192f0c1", problem="it is no JWT", scope="tasks.read")
 
 
@@ -86,7 +88,7 @@ def test_every_error_carries_its_details(error: type[RequestError]) -> None:
     assert (info.domain, info.reason) == ("taskwell.v1", error.reason)
     assert ("BadRequest" in kinds) == (error is InvalidArgument)
     # Worth a retry as it is: what has to do with the server's state, and not with the request or the task's state.
-    may_be_retried = CODES[error] is StatusCode.UNAVAILABLE or error is errors.Overloaded
+    may_be_retried = CODES[error] is StatusCode.UNAVAILABLE or error in {errors.Overloaded, RateLimited}
     assert ("RetryInfo" in kinds) == may_be_retried
 
 
@@ -133,7 +135,7 @@ def test_a_token_with_scopes_may_do_what_they_name_and_nothing_else(access: Acce
             policy.require_scope(access, Caller("alice", frozenset(scopes)), SCOPES)
 
 
-@pytest.mark.parametrize("access", set(Access) - {Access.CALLER})
+@pytest.mark.parametrize("access", [access for access in Access if access is not Access.CALLER])
 def test_an_access_whose_scope_nobody_named_is_refused(access: Access) -> None:
     with pytest.raises(MethodNotAllowed):
         policy.require_scope(access, Caller("alice", frozenset(["tasks.read", "tasks.write"])), {})

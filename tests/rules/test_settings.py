@@ -5,8 +5,10 @@ from pathlib import Path
 
 import pytest
 
+from service.address import Address, parse_address
 from service.db.url import parse_database_url
-from service.settings import Address, Settings, SettingsError, inherited_settings, load_settings, parse_address
+from service.loading import SettingsError, load_settings
+from service.settings import Settings, inherited_settings
 
 
 @pytest.fixture(autouse=True)
@@ -47,6 +49,9 @@ def test_the_defaults_are_settings_that_can_be_served_with() -> None:
         ("workers", "1.5", "must be a number from 1 to 256, or auto"),
         ("workers", "many", "must be a number from 1 to 256, or auto"),
         ("users", "some", "'any' or 'known'"),
+        ("rate_limit", "0", "greater than or equal to 0.001"),
+        ("rate_limit", "nan", "less than or equal to 1000000"),
+        ("rate_burst", "0", "greater than or equal to 1"),
         ("max_in_flight", "0", "greater than or equal to 1"),
         ("max_call_seconds", "soon", "number"),
         ("max_call_seconds", "-1", "greater than 0"),
@@ -246,3 +251,46 @@ def test_settings_of_tokens_that_contradict_each_other_are_refused(
     lines = str(refusal.value).splitlines()
     assert [line for line, sentence in zip(lines, sentences, strict=True) if not line.startswith(sentence)] == []
     assert SECRET not in str(refusal.value)
+
+
+SERVED = {"tls_cert": "server.pem", "tls_key": "server-key.pem"}
+MUTUAL = {**SERVED, "tls_client_ca": "clients.pem", "tls_client_names": "gateway.example"}
+
+
+def test_mutual_tls_needs_no_trust_in_the_network(monkeypatch: pytest.MonkeyPatch) -> None:
+    assert load_with(monkeypatch, {**MUTUAL, "grpc_address": "0.0.0.0:50051"}).tls is not None
+
+
+def test_tls_alone_says_nothing_of_who_calls(monkeypatch: pytest.MonkeyPatch) -> None:
+    with pytest.raises(SettingsError, match="TASKWELL_GRPC_ADDRESS: other machines can reach"):
+        load_with(monkeypatch, {**SERVED, "grpc_address": "0.0.0.0:50051"})
+
+
+def test_names_are_separated_by_commas(monkeypatch: pytest.MonkeyPatch) -> None:
+    settings = load_with(monkeypatch, {**MUTUAL, "tls_client_names": "gateway.example , spiffe://example/a,"})
+    assert settings.client_names == ("gateway.example", "spiffe://example/a")
+
+
+@pytest.mark.parametrize(
+    ("values", "sentences"),
+    [
+        ({"tls_cert": "a"}, ["TASKWELL_TLS_KEY: TASKWELL_TLS_CERT needs it"]),
+        ({"tls_key": "a"}, ["TASKWELL_TLS_CERT: TASKWELL_TLS_KEY needs it"]),
+        ({**MUTUAL, "tls_cert": "", "tls_key": ""}, ["TASKWELL_TLS_CERT: TASKWELL_TLS_CLIENT_CA needs it"]),
+        ({**SERVED, "tls_client_names": "a"}, ["TASKWELL_TLS_CLIENT_CA: TASKWELL_TLS_CLIENT_NAMES needs it"]),
+        ({**MUTUAL, "tls_client_names": ""}, ["TASKWELL_TLS_CLIENT_NAMES: mutual TLS with TASKWELL_AUTH=metadata"]),
+        ({**KEYED, **MUTUAL, "tls_client_names": ","}, ["TASKWELL_TLS_CLIENT_NAMES: has no name in it"]),
+        ({**SERVED, "health_cert": "a"}, ["TASKWELL_HEALTH_KEY: TASKWELL_HEALTH_CERT needs it"]),
+        ({**SERVED, "health_key": "a"}, ["TASKWELL_HEALTH_CERT: TASKWELL_HEALTH_KEY needs it"]),
+        ({"rate_burst": "5"}, ["TASKWELL_RATE_LIMIT: TASKWELL_RATE_BURST needs it"]),
+        ({"health_ca": "a"}, ["TASKWELL_TLS_CERT: TASKWELL_HEALTH_CA needs it"]),
+    ],
+    ids=lambda value: "" if isinstance(value, list) else ",".join(f"{name}={each}" for name, each in value.items()),
+)
+def test_settings_that_need_others_are_refused_without_them(
+    monkeypatch: pytest.MonkeyPatch, values: dict[str, str], sentences: list[str]
+) -> None:
+    with pytest.raises(SettingsError) as refusal:
+        load_with(monkeypatch, values)
+    lines = str(refusal.value).splitlines()
+    assert [line for line, sentence in zip(lines, sentences, strict=True) if not line.startswith(sentence)] == []

@@ -1,0 +1,99 @@
+"""TLS as operators meet it: what stops the start, what the probe needs, and what a server lets out of its keys."""
+
+from pathlib import Path
+
+import grpc
+import pytest
+
+from tests.process.starting import run, serving
+from tests.running import Api
+from tests.tls.issuing import GATEWAY, HOSTS, Authority, Files, secure_channel
+
+
+@pytest.fixture(scope="module")
+def authority() -> Authority:
+    return Authority()
+
+
+def environment_of(files: Files, **more: object) -> dict[str, str]:
+    values = {**files.settings, **more}
+    if files.client_ca:
+        values["tls_client_names"] = GATEWAY
+    return {f"TASKWELL_{name.upper()}": str(value) for name, value in values.items()}
+
+
+def test_a_bad_file_stops_serve_and_check_with_a_sentence(tmp_path: Path, authority: Authority) -> None:
+    files = Files(tmp_path, authority.issue(*HOSTS))
+    files.cert.write_bytes(authority.issue(*HOSTS).chain)
+    for command in ("serve", "check"):
+        answer = run(command, folder=tmp_path, **environment_of(files))
+        assert (answer.returncode, answer.stdout) == (1, "")
+        assert answer.stderr.splitlines()[-1] == (
+            "taskwell: TASKWELL_TLS_KEY: it is not the key of the first certificate in TASKWELL_TLS_CERT"
+        )
+
+
+def test_serve_says_how_to_call_it(tmp_path: Path, authority: Authority) -> None:
+    for client_ca, flags in ((None, "-cacert CA.pem"), (authority.pem, "-cacert CA.pem -cert CERT.pem -key KEY.pem")):
+        files = Files(tmp_path, authority.issue(*HOSTS), client_ca)
+        with serving(tmp_path, **environment_of(files)) as server:
+            assert f"grpcurl {flags} -H 'x-user-id: alice'" in server.hint
+
+
+@pytest.mark.parametrize("mutual", [False, True], ids=["tls", "mutual tls"])
+@pytest.mark.parametrize("name", ["127.0.0.1", "tasks.example"])
+def test_health_asks_a_tls_server_with_its_own_settings(
+    tmp_path: Path, authority: Authority, mutual: bool, name: str
+) -> None:
+    files = Files(tmp_path, authority.issue(name), authority.pem if mutual else None)
+    environment = environment_of(files)
+    with serving(tmp_path, **environment) as server:
+        answer = run("health", "--grpc-address", server.address, folder=tmp_path, **environment)
+        assert (answer.returncode, answer.stdout) == (0, "SERVING\n"), answer.stderr
+        assert run("health", "--grpc-address", server.address, folder=tmp_path).returncode == 1, "it speaks TLS"
+
+
+def test_health_can_be_given_a_ca_and_a_certificate(tmp_path: Path, authority: Authority) -> None:
+    clients = Authority()
+    client, ca = clients.issue("probe.example"), tmp_path / "ca.pem"
+    files = Files(tmp_path, authority.issue("tasks.example"), clients.pem)
+    ca.write_bytes(authority.pem)
+    cert, key = tmp_path / "probe.pem", tmp_path / "probe-key.pem"
+    cert.write_bytes(client.chain)
+    key.write_bytes(client.key)
+    environment = environment_of(files)
+    with serving(tmp_path, **environment) as server:
+        address = ("--grpc-address", server.address)
+        assert run("health", *address, folder=tmp_path, **environment).stdout == "UNAVAILABLE\n", "of another CA"
+        shown = environment_of(files, health_ca=ca, health_cert=cert, health_key=key)
+        assert run("health", *address, folder=tmp_path, **shown).stdout == "SERVING\n"
+        ca.write_bytes(clients.pem)
+        assert run("health", *address, folder=tmp_path, **shown).stdout == "UNAVAILABLE\n", "verified by another CA"
+
+
+def test_nothing_that_is_written_or_answered_holds_a_key(tmp_path: Path, authority: Authority) -> None:
+    issued, broken = authority.issue(*HOSTS), authority.issue(*HOSTS)
+    files = Files(tmp_path, issued, authority.pem)
+    environment = environment_of(files, log_level="debug")
+    gateway = authority.issue(GATEWAY)
+    with serving(tmp_path, **environment) as server:
+        told = ""
+        for key, client in ((issued.key, gateway), (broken.key, gateway), (broken.key[:-40], authority.issue("x"))):
+            files.key.write_bytes(key)
+            with secure_channel(server.address, authority.pem, client) as channel:
+                api = Api(channel)
+                try:
+                    told += str(api.create())
+                except grpc.RpcError as error:
+                    told += f"{error!r} {error.trailing_metadata()}"
+        server.process.terminate()
+        written = "".join(server.process.communicate())
+    for command in ("config", "check", "serve"):
+        answer = run(command, folder=tmp_path, **environment)
+        written += answer.stdout + answer.stderr
+    assert "PEER_NOT_ALLOWED" in told
+    assert written.count("certificate not read") == 2
+    for pem in (issued.key, broken.key, gateway.key):
+        lines = pem.decode().splitlines()[1:-1]
+        for canary in ("".join(lines)[at : at + 12] for at in range(len("".join(lines)) - 12)):
+            assert canary not in told + written

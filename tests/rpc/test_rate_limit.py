@@ -1,0 +1,63 @@
+"""The limit to how often a user may call, seen by clients of a real server."""
+
+from pathlib import Path
+
+import grpc
+import pytest
+from grpc import StatusCode
+from grpc_health.v1 import health_pb2, health_pb2_grpc
+
+from tests.rpc.given import METHODS, raw_call, well_formed
+from tests.running import Api, refused, running_service, settings_for
+from tests.tls.issuing import GATEWAY, HOSTS, Authority, Files, secure_channel
+
+NO_TASK = "0192f0c1-2d3e-7f4a-8b5c-6d7e8f901234"
+
+
+@pytest.mark.parametrize("method", METHODS)
+def test_a_user_who_calls_too_often_is_told_when_to_come_again(sqlite_url: str, method: str) -> None:
+    settings = settings_for(sqlite_url, rate_limit=0.01, rate_burst=3)
+    with running_service(settings) as address, grpc.insecure_channel(address) as channel:
+        hasty, other = Api(channel), Api(channel)
+        for _ in range(3):
+            hasty.list()
+        with refused(StatusCode.RESOURCE_EXHAUSTED, "RATE_LIMITED") as refusal:
+            hasty.call(method, well_formed(method, NO_TASK))
+        assert refusal.retry_delay is not None
+        assert 60 < refusal.retry_delay <= 100
+        assert "try again" in refusal.message
+        with refused(StatusCode.RESOURCE_EXHAUSTED, "RATE_LIMITED"):
+            raw_call(channel, method, b"\xff", user=hasty.user).result()
+        assert [other.create()] == list(other.list().tasks)
+
+
+def test_health_is_not_limited_and_neither_is_a_call_without_a_user(sqlite_url: str) -> None:
+    settings = settings_for(sqlite_url, rate_limit=0.01)
+    with running_service(settings) as address, grpc.insecure_channel(address) as channel:
+        health = health_pb2_grpc.HealthStub(channel)
+        for _ in range(10):
+            health.Check(health_pb2.HealthCheckRequest())  # type: ignore[attr-defined]
+            with refused(StatusCode.UNAUTHENTICATED, "CALLER_MISSING"):
+                raw_call(channel, "ListTasks", b"").result()
+
+
+def test_without_a_burst_the_calls_of_a_second_may_come_at_once(sqlite_url: str) -> None:
+    settings = settings_for(sqlite_url, rate_limit=0.01)
+    with running_service(settings) as address, grpc.insecure_channel(address) as channel:
+        api = Api(channel)
+        api.list()
+        with refused(StatusCode.RESOURCE_EXHAUSTED, "RATE_LIMITED"):
+            api.list()
+
+
+def test_who_may_not_speak_for_a_user_does_not_use_up_their_calls(sqlite_url: str, tmp_path: Path) -> None:
+    authority = Authority()
+    files = Files(tmp_path, authority.issue(*HOSTS), authority.pem)
+    settings = settings_for(sqlite_url, **files.settings, tls_client_names=GATEWAY, rate_limit=0.01)
+    with running_service(settings) as address:
+        with secure_channel(address, authority.pem, authority.issue("other.example")) as channel:
+            for _ in range(3):
+                with refused(StatusCode.PERMISSION_DENIED, "PEER_NOT_ALLOWED"):
+                    Api(channel, "alice").list()
+        with secure_channel(address, authority.pem, authority.issue(GATEWAY)) as channel:
+            Api(channel, "alice").list()
