@@ -78,7 +78,7 @@ lock: .venv/installed ## Resolve the dependencies anew into requirements*.txt
 	@$(LOCK) --upgrade --group oldest -o requirements-oldest.txt
 	@$(LOCK) --upgrade --group bench -o requirements-bench.txt
 
-tables: .venv/installed ## Write the README's tables of settings, errors and metrics from the code
+tables: .venv/installed ## Write the tables of README and SECURITY from the code
 	@$(BIN)/python tools/tables.py
 
 bench: .venv/installed .venv-bench/installed ## Measure the service beside its peers: a table, JSON and charts in build/bench (40 minutes)

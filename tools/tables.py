@@ -1,4 +1,4 @@
-"""Writes the README's tables from the code; a test holds them current."""
+"""Writes the tables of README and SECURITY from the code; a test holds them current."""
 
 from pathlib import Path
 
@@ -6,13 +6,26 @@ from grpc import StatusCode
 from pydantic import SecretStr
 from pydantic.fields import FieldInfo
 
+from service import rules
+from service.auth import files, keys, source, tokens
 from service.auth.evidence import RULES
 from service.errors import RateLimited, RequestError
 from service.metrics import ALL_SERIES
+from service.rpc import rates
 from service.rpc.status import CODES, RETRY_DELAYS
 from service.settings import PREFIX, Settings
 
-README = Path(__file__).resolve().parent.parent / "README.md"
+ROOT = Path(__file__).resolve().parent.parent
+DOCUMENTS = (ROOT / "README.md", ROOT / "SECURITY.md")
+
+# The settings that bound what a caller can cost, in the table of limits.
+LIMITING = (
+    *("max_in_flight", "rate_limit", "rate_burst", "max_call_seconds", "max_message_bytes", "max_metadata_bytes"),
+    *("max_connections", "max_concurrent_streams", "handshake_timeout", "keepalive_min_interval"),
+    *("keepalive_time", "keepalive_timeout"),
+    *("max_connection_idle", "max_connection_age", "max_connection_age_grace"),
+    *("database_pool_size", "database_max_overflow", "database_pool_timeout"),
+)
 
 
 def settings_table() -> str:
@@ -47,6 +60,31 @@ def evidence_table() -> str:
     ]
     header = f"| `{PREFIX}AUTH` | `{PREFIX}TLS_CLIENT_CA` | a client's certificate | the user |"
     return "\n".join([header, "|---|---|---|---|", *rows])
+
+
+def limits_table() -> str:
+    """Everything that is bounded: by a setting, or for good."""
+    settings = [
+        f"| {field.description} | {_default(field)} | `{PREFIX}{name.upper()}` |"
+        for name, field in _fields()
+        if name in LIMITING
+    ]
+    fixed = [
+        ("A user's name: printable ASCII characters", 255),
+        ("A title (code points)", rules.TITLE_MAX),
+        ("A description (code points)", rules.DESCRIPTION_MAX),
+        ("Tasks on a page", rules.PAGE_SIZE_MAX),
+        ("A page (bytes)", rules.PAGE_BYTES_MAX),
+        ("A token (bytes)", tokens.MOST_BYTES),
+        ("Verified tokens that are remembered", tokens.MOST_REMEMBERED),
+        ("How often tokens with unknown keys have the issuer asked (s)", f"{keys.ASKED_INTERVAL:g}"),
+        ("Calls that wait for the issuer's keys", keys.MOST_WAITING),
+        ("A JWKS (bytes)", source.MOST_BYTES),
+        ("A file for TLS (bytes)", files.MOST_BYTES),
+        ("Users whose calls are counted, where they are limited", rates.MOST_BUCKETS),
+    ]
+    rows = [*settings, *(f"| {what} | `{limit}` | |" for what, limit in fixed)]
+    return "\n".join(["| | limit | setting |", "|---|---|---|", *rows])
 
 
 def with_tables(text: str) -> str:
@@ -92,8 +130,10 @@ TABLES = {
     "settings": settings_table,
     "errors": errors_table,
     "evidence": evidence_table,
+    "limits": limits_table,
     "metrics": metrics_table,
 }
 
 if __name__ == "__main__":
-    README.write_text(with_tables(README.read_text()))
+    for document in DOCUMENTS:
+        document.write_text(with_tables(document.read_text()))

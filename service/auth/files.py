@@ -4,7 +4,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TypeAlias
 
-_MOST_BYTES = 2**20
+MOST_BYTES = 2**20
 """The longest file that is read (bytes)."""
 
 Content: TypeAlias = tuple[bytes, bytes, bytes | None]
@@ -46,9 +46,9 @@ def read_pem(setting: str, path: str) -> bytes:
     """What is in the file of this setting. Raises CertificateError."""
     try:
         with Path(path).open("rb") as file:
-            content = file.read(_MOST_BYTES + 1)
+            content = file.read(MOST_BYTES + 1)
     except OSError as error:
         raise unusable(setting, f"{path} cannot be read: {error.strerror}") from error
-    if len(content) > _MOST_BYTES:
-        raise unusable(setting, f"{path} is longer than {_MOST_BYTES} bytes")
+    if len(content) > MOST_BYTES:
+        raise unusable(setting, f"{path} is longer than {MOST_BYTES} bytes")
     return content

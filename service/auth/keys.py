@@ -25,7 +25,7 @@ _FRESH_INTERVAL = 600.0
 """After a good answer the issuer is asked again in this time (s)."""
 _FIRST_INTERVAL = 2.0
 """Until the first good answer it is asked in this time (s)."""
-_MOST_WAITING = 1000
+MOST_WAITING = 1000
 """How many calls wait for one answer; more are told to come again, so that a slow issuer cannot fill our memory."""
 
 
@@ -105,7 +105,7 @@ class IssuerKeys:
             await sleep(self._pause())
 
     async def _wait(self) -> None:
-        if self._waiting >= _MOST_WAITING:
+        if self._waiting >= MOST_WAITING:
             raise KeysUnavailable
         self._waiting += 1
         try:

@@ -21,7 +21,7 @@ from service.model import Caller
 
 MOST_BYTES = 8 * 1024
 """The longest token that is taken (bytes)."""
-_MOST_REMEMBERED = 10_000
+MOST_REMEMBERED = 10_000
 """How many verified tokens are remembered; the one that was used least recently is forgotten first."""
 
 _KEY, _BINARY_KEY = "authorization", "authorization-bin"
@@ -75,7 +75,7 @@ class TokenAuthentication:
         verified = read_claims(_verified_claims(token, key), self._expected, self._clock())
         self._known[digest] = verified
         self._known.move_to_end(digest)
-        if len(self._known) > _MOST_REMEMBERED:
+        if len(self._known) > MOST_REMEMBERED:
             self._known.popitem(last=False)
         return verified.caller
 

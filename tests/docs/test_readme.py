@@ -11,8 +11,9 @@ import pytest
 
 from service.address import parse_address
 from service.app import _example
+from service.settings import Settings
 from tests.running import running_service, settings_for
-from tools.tables import with_tables
+from tools.tables import DOCUMENTS, LIMITING, with_tables
 
 ROOT = Path(__file__).parents[2]
 README = (ROOT / "README.md").read_text()
@@ -23,8 +24,12 @@ def blocks(language: str) -> list[str]:
 
 
 def test_the_tables_are_those_of_the_code() -> None:
-    assert with_tables(README) == README, "run 'make tables'"
+    for document in DOCUMENTS:
+        text = document.read_text()
+        assert with_tables(text) == text, "run 'make tables'"
     assert "| `TASKWELL_GRPC_ADDRESS` | `127.0.0.1:50051` |" in README
+    assert set(LIMITING) <= set(Settings.model_fields)
+    assert "| `TASKWELL_MAX_IN_FLIGHT` |" in (ROOT / "SECURITY.md").read_text()
     assert "| NOT_FOUND | `TASK_NOT_FOUND` |" in README
     assert "| `metadata` | set | must be of that CA" in README
 
@@ -60,7 +65,7 @@ def test_every_make_target_that_is_named_exists() -> None:
 
 
 def test_every_file_that_is_linked_exists() -> None:
-    for path in ("README.md", "CONTRIBUTING.md"):
+    for path in ("README.md", "CONTRIBUTING.md", "SECURITY.md"):
         for target in re.findall(r"\]\((?!http)([^)#]+)\)", (ROOT / path).read_text()):
             assert (ROOT / target).exists(), target
 
