@@ -34,7 +34,7 @@ class Goal:
 
 
 def judged(results: Results) -> list[dict[str, Any]]:
-    """Every goal, in the order of the issue."""
+    """Every goal, and what was found."""
     return [goal.judged(results) for goal in _goals()]
 
 
