@@ -1,6 +1,7 @@
 """TLS as operators meet it: what stops the start, what the probe needs, and what a server lets out of its keys."""
 
 from pathlib import Path
+from typing import Any
 
 import grpc
 import pytest
@@ -15,7 +16,7 @@ def authority() -> Authority:
     return Authority()
 
 
-def environment_of(files: Files, **more: object) -> dict[str, str]:
+def environment_of(files: Files, **more: object) -> dict[str, Any]:
     values = {**files.settings, **more}
     if files.client_ca:
         values["tls_client_names"] = GATEWAY
