@@ -87,7 +87,7 @@ bench: .venv/installed .venv-bench/installed ## Measure the service beside its p
 bench-quick: .venv/installed .venv-bench/installed ## Touch every part of the benchmark once, in under two minutes
 	@$(BIN)/python -m bench.run --quick
 
-soak-tls: .venv/installed ## Swap certificates 1,000 times under load: no call may fail (5 minutes)
+soak-tls: .venv/installed ## Swap certificates 1,000 times under load: no call may fail (a minute)
 	@$(BIN)/python -m tests.soak.renewal
 
 soak-isolation: .venv/installed ## A million operations by two users on each other's ids: neither may notice (an hour or two)
