@@ -10,10 +10,10 @@ PIP := -m pip --disable-pip-version-check --quiet install
 LOCK := $(BIN)/uv pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-emit-index-url \
   --no-emit-find-links --no-annotate --custom-compile-command 'make lock'
 
-.PHONY: help setup run demo test check format generate lock tables bench bench-quick bench-pages build clean
+.PHONY: help setup run demo test check format generate lock tables bench bench-quick bench-pages soak-tls soak-isolation build clean
 
 help: ## List the targets
-	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /|/' | awk -F'|' '{printf "  make %-12s %s\n", $$1, $$2}'
+	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /|/' | awk -F'|' '{printf "  make %-14s %s\n", $$1, $$2}'
 
 setup: .venv/installed ## Make .venv with the taskwell command and everything for development in it
 
@@ -86,6 +86,12 @@ bench: .venv/installed .venv-bench/installed ## Measure the service beside its p
 
 bench-quick: .venv/installed .venv-bench/installed ## Touch every part of the benchmark once, in under two minutes
 	@$(BIN)/python -m bench.run --quick
+
+soak-tls: .venv/installed ## Swap certificates 1,000 times under load: no call may fail (a minute)
+	@$(BIN)/python -m tests.soak.renewal
+
+soak-isolation: .venv/installed ## A million operations by two users on each other's ids: neither may notice (an hour or two)
+	@$(BIN)/python -m tests.soak.isolation
 
 bench-pages: .venv/installed ## Measure the first against the thousandth page of a user with 100,000 tasks
 	@$(BIN)/python bench/pages.py

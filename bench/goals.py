@@ -6,7 +6,7 @@ from typing import Any
 
 from bench.contenders import EMPTY, EVERY, ONE_WORKER, PGX, REPLACED, TEXTBOOK, UNCOALESCED, WORKERS
 from bench.results import Results
-from bench.scenarios import curve, growth, methods, sqlite
+from bench.scenarios import curve, growth, identity, methods, sqlite
 
 GET, CREATE, LIST, UPDATE, COMPLETE, DELETE = EVERY
 
@@ -49,6 +49,12 @@ def _goals() -> Iterator[Goal]:
     yield Goal("failures but RESOURCE_EXHAUSTED, 2,000 calls in flight", False, 0, _crowd_failures, "")
     for method in (GET, CREATE, LIST):
         yield Goal(f"{method}, req/s on the small to the large table", False, 1.2, _growth(method))
+    tokens = (identity.TOKENS, identity.WITH_TOKENS.name, GET)
+    metadata = (identity.TOKENS, ONE_WORKER.name, GET)
+    yield Goal(
+        f"{GET} with a warm token, CPU to metadata's", False, 1.1, lambda run: run.ratio(tokens, metadata, "cpu")
+    )
+    yield Goal("p99 of a caller beside a flood to alone, calls limited", False, 2, _flooded)
     yield Goal("SQLite: creates at 64 in flight to uncoalesced", True, 10, _sqlite)
     yield Goal("largest worker, 256 calls in flight at most", False, 160, _memory(crowded=False), " MiB")
     yield Goal("largest worker, 2,000 calls in flight", False, 160, _memory(crowded=True), " MiB")
@@ -117,6 +123,15 @@ def _crowd_failures(results: Results) -> float | None:
 
 def _growth(method: str) -> Callable[[Results], float | None]:
     return lambda results: results.ratio((growth.NAME, growth.SMALL, method), (growth.NAME, growth.LARGE, method))
+
+
+def _flooded(results: Results) -> float | None:
+    found = [
+        value
+        for (scenario, name), value in results.numbers.items()
+        if scenario == identity.FLOOD and name.startswith(identity.LIMITED.label)
+    ]
+    return max(found, default=None)
 
 
 def _sqlite(results: Results) -> float | None:

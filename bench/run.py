@@ -21,7 +21,7 @@ from bench.load import LoadFailed, Unavailable
 from bench.machine import BUILD, description
 from bench.measure import Run
 from bench.results import Results
-from bench.scenarios import curve, growth, methods, single, sqlite
+from bench.scenarios import curve, growth, identity, methods, single, sqlite
 from bench.table import table
 
 SCENARIOS: dict[str, Callable[[Run, Results], None]] = {
@@ -33,6 +33,8 @@ SCENARIOS: dict[str, Callable[[Run, Results], None]] = {
     "growth": growth.measure,
     "sqlite": sqlite.measure,
     "generators": single.generators,
+    "identity": identity.tokens,
+    "flood": identity.flood,
 }
 
 

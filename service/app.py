@@ -208,6 +208,8 @@ def server_options(settings: Settings) -> list[tuple[str, int]]:
         ("grpc.server.max_pending_requests_hard_limit", 32 * settings.max_in_flight),
         ("grpc.max_allowed_incoming_connections", settings.max_connections),
         ("grpc.server_handshake_timeout_ms", ms(settings.handshake_timeout)),
+        # gRPC holds a client to the limit of metadata from when it has acknowledged it; before, it takes 16 MiB.
+        ("grpc.http2.settings_timeout", ms(settings.handshake_timeout)),
         ("grpc.keepalive_time_ms", ms(settings.keepalive_time)),
         ("grpc.keepalive_timeout_ms", ms(settings.keepalive_timeout)),
         # Without this one a ping may stay unanswered for a minute, whatever the keepalive timeout says.

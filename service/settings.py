@@ -165,7 +165,9 @@ class Settings(BaseSettings):
     max_connections: Count = Field(
         10_000, description="Connections open at once to each worker; one more is closed at once"
     )
-    handshake_timeout: Seconds = Field(10, description="How long a new connection may take to speak HTTP/2 (s)")
+    handshake_timeout: Seconds = Field(
+        10, description="How long a new connection may take to speak HTTP/2, and to keep to its limits (s)"
+    )
     keepalive_time: Seconds = Field(
         60, description="How long a connection may be silent before it is asked for a sign of life (s)"
     )

@@ -76,6 +76,11 @@ def test_a_connection_that_does_not_speak_http2_in_time_is_closed(sqlite_url: st
         assert was_closed(connection)
 
 
+def test_a_connection_that_does_not_acknowledge_the_limits_in_time_is_closed(sqlite_url: str) -> None:
+    with serving(sqlite_url, handshake_timeout=0.2) as address, connected(address) as connection:
+        assert was_closed(connection)
+
+
 def test_one_connection_too_many_is_closed_and_another_may_take_the_place_of_one_that_left(sqlite_url: str) -> None:
     with serving(sqlite_url, max_connections=1) as address, connected(address) as allowed:
         first(SETTINGS_FRAME, allowed)

@@ -1,0 +1,112 @@
+"""What it costs to know who calls, by tokens and by metadata; and what a flood by one caller costs another."""
+
+import secrets
+import threading
+import time
+from collections.abc import Sequence
+
+import grpc
+from taskwell.v1 import tasks_pb2, tasks_pb2_grpc
+
+from bench.calls import GET, frame, write_bodies
+from bench.contenders import EVERY, ONE_WORKER, Contender, taskwell
+from bench.database import READER, task_id
+from bench.load import Load, LoadFailed, Pressure, Unavailable, generate, h2load, pressure
+from bench.measure import Figure, Run, Target, target
+from bench.results import Results
+from bench.scenarios.methods import IN_FLIGHT
+from service.auth.claims import Expected
+from service.auth.minting import mint_token
+
+TOKENS, FLOOD = "identity", "flood"
+_SECRET, _EXPECTED = secrets.token_hex(16), Expected("https://issuer.example", "taskwell")
+_JWT = taskwell(
+    1,
+    "--auth=jwt",
+    f"--jwt-secret={_SECRET}",
+    f"--jwt-issuer={_EXPECTED.issuer}",
+    f"--jwt-audience={_EXPECTED.audience}",
+)
+WITH_TOKENS = Contender("taskwell-jwt", "Taskwell, 1 worker, tokens", _JWT, EVERY)
+LIMITED = Contender("taskwell-limited", "Taskwell, 100 calls/s a user", taskwell(1, "--rate-limit=100"), EVERY)
+
+_QUIET_RATE = 50  # 1/s; what the other caller asks for, below the limit
+_FLOODS = {"64 in flight": 0.0, "1,000 calls/s": 1000.0}
+"""What the flooding caller does: calls in flight all the time, or calls a second."""
+
+
+def tokens(run: Run, results: Results) -> None:
+    """GetTask, 64 in flight, the caller named by metadata and by a token that the server has seen before."""
+    token = mint_token(_SECRET, _EXPECTED, READER, "", int(time.time()), 86_400)
+    ways = ((ONE_WORKER, ("x-user-id", READER)), (WITH_TOKENS, ("authorization", f"Bearer {token}")))
+    for _ in range(run.rounds):
+        for contender, caller in ways:
+            try:
+                with target(run, contender, spends=False) as found:
+                    results.add(TOKENS, contender.name, GET.method, _figure(found, caller))
+            except Unavailable as missing:
+                results.leave_out(f"{contender.label}: {missing}")
+
+
+def _figure(found: Target, caller: tuple[str, str]) -> Figure:
+    run, under = found.run, pressure(IN_FLIGHT)
+    bodies = run.folder / "get"
+    write_bodies(GET, bodies, 0, 0, 1)
+    size = _answer_size(found.server.address, caller)
+    options = _options(("content-type", "application/grpc"), ("te", "trailers"), caller)
+    url = f"http://{found.server.address}{GET.path}"
+    h2load(url, under, run.warm_up, *options, body=bodies)
+    with found.accounted() as used:
+        load = h2load(url, under, run.seconds, *options, body=bodies)
+    # gRPC answers errors with 200 as well: the bytes show that these were answers.
+    if load.failed or load.bytes < load.requests * size:
+        raise LoadFailed(f"{found.contender.label}: {load.failed} of {load.requests} failed, {load.bytes} bytes")
+    return found.figure(load, used)
+
+
+def _options(*headers: tuple[str, str]) -> Sequence[str]:
+    return [option for name, value in headers for option in ("-H", f"{name}: {value}")]
+
+
+def _answer_size(address: str, caller: tuple[str, str]) -> int:
+    with grpc.insecure_channel(address) as channel:
+        stub = tasks_pb2_grpc.TaskServiceStub(channel)
+        answer = stub.GetTask(tasks_pb2.GetTaskRequest(id=task_id(1)), metadata=(caller,), timeout=20)
+    return len(frame(answer))
+
+
+def flood(run: Run, results: Results) -> None:
+    """One caller asks for a task 50 times a second; another floods the server. What becomes of the first one's p99?"""
+    for contender in (ONE_WORKER, LIMITED):
+        with target(run, contender, spends=False) as found:
+            for _ in range(run.rounds):
+                results.add(FLOOD, contender.name, "alone", found.figure(_quiet(found), [0.0, 0.0]))
+                for name, rate in _FLOODS.items():
+                    results.add(FLOOD, contender.name, f"beside {name}", found.figure(_beside(found, rate), [0.0, 0.0]))
+        for name in _FLOODS:
+            ratio = results.ratio((FLOOD, contender.name, f"beside {name}"), (FLOOD, contender.name, "alone"), "p99")
+            results.numbers[FLOOD, f"{contender.label}, p99 beside {name} to alone"] = ratio or 0.0
+
+
+def _quiet(found: Target) -> Load:
+    bodies = found.run.folder / "quiet"
+    write_bodies(GET, bodies, 0)
+    seconds = max(2.0, found.run.seconds)
+    load = generate(found.server.address, GET.path, READER, bodies, Pressure(1, 8), seconds, rate=_QUIET_RATE)
+    if load.failed:
+        raise LoadFailed(f"flood: {load.failed} calls of the other caller failed: {load.statuses} {load.cause}")
+    return load
+
+
+def _beside(found: Target, rate: float) -> Load:
+    """The same while somebody who has no tasks asks for one, and begins earlier and ends later."""
+    bodies = found.run.folder / "flood"
+    write_bodies(GET, bodies, 0)
+    seconds = max(2.0, found.run.seconds) + 1
+    to = (found.server.address, GET.path, "flooder", bodies, pressure(IN_FLIGHT), seconds)
+    flooding = threading.Thread(target=lambda: generate(*to, rate=rate))
+    flooding.start()
+    try:
+        return _quiet(found)
+    finally:
+        flooding.join()

@@ -1,0 +1,81 @@
+"""Reads SQL as a database would, and finds what it does to tasks without saying whose."""
+
+from collections.abc import Iterator
+
+import sqlglot
+from sqlglot import exp
+
+_OWNER = "user_id"
+
+
+def about_tasks(statement: str, dialect: str) -> bool:
+    """Whether the table of tasks is in it anywhere."""
+    return any(table.name == "tasks" for table in _parsed(statement, dialect).find_all(exp.Table))
+
+
+def ownerless(statement: str, dialect: str) -> list[str]:
+    """The parts of a statement that reach tasks of no particular user: each a query, a change or an insertion.
+
+    A part is bound to a user if `user_id` is equal to something from elsewhere, in a condition that always holds and is
+    not one half of an OR. An insertion must say whose the task is.
+    """
+    parts = _parts(_parsed(statement, dialect))
+    return [part.sql() for part, name in parts if not _says_whose(part, name)]
+
+
+def _parsed(statement: str, dialect: str) -> exp.Expr:
+    [parsed] = sqlglot.parse(statement, dialect={"postgresql": "postgres"}.get(dialect, dialect))
+    assert parsed is not None
+    assert not isinstance(parsed, exp.Command), f"sqlglot does not understand {statement}"
+    return parsed
+
+
+def _parts(statement: exp.Expr) -> Iterator[tuple[exp.Expr, str]]:
+    """Every query, change and insertion in it that reaches tasks by itself, and what it calls them."""
+    for table in statement.find_all(exp.Table):
+        if table.name == "tasks":
+            part = table.find_ancestor(exp.Select, exp.Update, exp.Delete, exp.Insert)
+            yield part or statement, table.alias_or_name
+
+
+def _says_whose(part: exp.Expr, tasks: str) -> bool:
+    if isinstance(part, exp.Insert):
+        return isinstance(part.this, exp.Schema) and _OWNER in {column.name for column in part.this.expressions}
+    return any(_binds(condition, tasks) for condition in _conditions(part))
+
+
+def _conditions(part: exp.Expr) -> Iterator[exp.Expr]:
+    """What must hold of every row: the terms of its WHERE and of its joins, as far as they are joined by AND."""
+    where = part.args.get("where")
+    joins = [join for join in part.args.get("joins") or [] if not join.side]
+    for condition in [where and where.this, *(join.args.get("on") for join in joins)]:
+        if condition is not None:
+            yield from _terms(condition.unnest())
+
+
+def _terms(condition: exp.Expr) -> Iterator[exp.Expr]:
+    if isinstance(condition, exp.And):
+        yield from _terms(condition.left.unnest())
+        yield from _terms(condition.right.unnest())
+    else:
+        yield condition
+
+
+def _binds(condition: exp.Expr, tasks: str) -> bool:
+    if isinstance(condition, exp.EQ):
+        sides = [condition.left, condition.right]
+        return any(_is_owner(one, tasks) and not _of(other, tasks) for one, other in (sides, sides[::-1]))
+    if isinstance(condition, exp.In):
+        one = condition.this.unnest()
+        columns = one.expressions if isinstance(one, exp.Tuple) else [one]
+        return any(_is_owner(column, tasks) for column in columns)
+    return False
+
+
+def _is_owner(one: exp.Expr, tasks: str) -> bool:
+    return isinstance(one, exp.Column) and one.name == _OWNER and one.table == tasks
+
+
+def _of(other: exp.Expr, tasks: str) -> bool:
+    """Whether it is made of the tasks themselves."""
+    return any(column.table == tasks for column in other.find_all(exp.Column))
