@@ -55,8 +55,8 @@ def main() -> int:
 
 def serve(arguments: list[str]) -> int:
     settings = _settings("serve", arguments)
-    from service.app import StartError, metrics_folder, prepare_schema, reserve_addresses
     from service.log import configure_log
+    from service.preparing import StartError, metrics_folder, prepare_schema, reserve_addresses
 
     configure_log(settings.log_level, settings.log_format)
     _end_without_a_word()
@@ -102,8 +102,8 @@ def supervise(arguments: list[str]) -> int:
 
 def work(arguments: list[str]) -> int:
     """Serve as one of several workers; for the supervisor to call."""
-    from service.app import StartError
     from service.log import configure_log
+    from service.preparing import StartError
     from service.settings import inherited_settings
 
     if len(arguments) != 1:

@@ -6,7 +6,6 @@ import math
 import os
 import signal
 import sys
-import tempfile
 import time
 from collections.abc import Iterable
 from contextlib import suppress
@@ -23,12 +22,10 @@ from service.address import Address
 from service.auth.files import CertificateError
 from service.auth.source import KeysError
 from service.db.engine import Database, PoolSettings
-from service.db.schema import Schema, SchemaUnknown
 from service.db.store import SqlTaskStore
-from service.db.url import SqliteFile
-from service.errors import DatabaseUnavailable
 from service.identity import Identity, example_of_caller
-from service.ports import refuse_taken, reserve
+from service.ports import refuse_taken
+from service.preparing import StartError, cannot_listen
 from service.rpc.health import Health
 from service.rpc.interceptors import UNOBSERVED, Calls, Guard, current_caller
 from service.rpc.limits import Limits
@@ -38,7 +35,7 @@ from service.rpc.reflection import add_reflection
 from service.rpc.servicer import TaskServicer
 from service.rpc.streams import Streams
 from service.rpc.tls import server_credentials
-from service.settings import PREFIX, Settings
+from service.settings import Settings
 from service.tasks import Tasks
 
 if TYPE_CHECKING:
@@ -48,10 +45,6 @@ _log = structlog.get_logger("app")
 
 # After NOT_SERVING is said, watchers get this long to hear it before their streams are ended (s).
 _LAST_WORDS = 0.1
-
-
-class StartError(Exception):
-    """The service cannot start; the message says why and what to do."""
 
 
 class Service:
@@ -142,7 +135,7 @@ class Service:
                 credentials = server_credentials(certificates.pem, certificates.renewed)
                 port = self._server.add_secure_port(str(wanted), credentials)
         except (RuntimeError, OSError) as error:
-            raise _cannot_listen("grpc_address", wanted) from error
+            raise cannot_listen("grpc_address", wanted) from error
         if self._metering:
             self._start_metering(self._metering)
         await self._server.start()
@@ -157,7 +150,7 @@ class Service:
         try:
             metering.start()
         except OSError as error:
-            raise _cannot_listen("metrics_address", metering.address) from error
+            raise cannot_listen("metrics_address", metering.address) from error
 
     def _guards(self) -> list[Guard]:
         guards: list[Guard] = []
@@ -223,66 +216,6 @@ def server_options(settings: Settings) -> list[tuple[str, int]]:
     ]
 
 
-def reserve_addresses(settings: Settings) -> Settings:
-    """Keep the addresses for several services that share them, until this process ends.
-
-    Answers the settings for each of them, with the ports that were picked. Raises StartError if one is taken.
-    """
-    wanted = {"grpc_address": settings.grpc, "metrics_address": settings.metrics}
-    kept = {name: str(_reserved(name, address)) for name, address in wanted.items() if address}
-    return settings.model_copy(update=kept)
-
-
-def _reserved(name: str, address: Address) -> Address:
-    try:
-        kept = reserve(address)
-    except OSError as error:
-        raise _cannot_listen(name, address) from error
-    port = kept[0].getsockname()[1]
-    for each in kept:
-        each.detach()
-    return Address(address.host, port)
-
-
-def metrics_folder(settings: Settings) -> str:
-    """A new folder in which several services add up their metrics; empty if there are none to add up."""
-    if not settings.metrics:
-        return ""
-    try:
-        return tempfile.mkdtemp(prefix="taskwell-metrics-")
-    except OSError as error:
-        raise StartError(
-            f"cannot make a folder for the metrics of several workers: {error}. Name one for temporary files with "
-            "TMPDIR, or start with --workers 1"
-        ) from error
-
-
-def prepare_schema(settings: Settings) -> None:
-    """Bring the database to the schema of this version, or raise StartError with the command that does.
-
-    SQLite is migrated without asking: nobody else uses the file. A database that does not answer is waited for.
-    """
-    may_migrate = settings.migrate or isinstance(settings.database, SqliteFile)
-    patience = time.monotonic() + settings.database_start_timeout
-    while True:
-        try:
-            schema = Schema(settings.database)
-            if may_migrate and schema.current() != schema.newest:
-                schema.up()
-            schema.verify(makes_users=settings.users == "any")
-            return
-        except SchemaUnknown as error:
-            raise StartError(str(error)) from error
-        except DatabaseUnavailable as error:
-            if time.monotonic() > patience or isinstance(settings.database, SqliteFile):
-                raise StartError(
-                    f"cannot reach the database ({settings.database}): check TASKWELL_DATABASE_URL and that the "
-                    "database runs; 'taskwell check' prints what it says"
-                ) from error
-            _log.warning("waiting for the database", database=str(settings.database), cause=_words(error))
-            time.sleep(0.5)
-
-
 async def serve(settings: Settings, worker: int | None = None) -> None:
     """Serve until SIGTERM or SIGINT, then drain. A second signal ends the process at once.
 
@@ -332,18 +265,6 @@ def _settle_garbage_collection() -> None:
     gc.collect()
     gc.freeze()
     gc.set_threshold(10_000, 10, 10)
-
-
-def _cannot_listen(setting: str, address: Address) -> StartError:
-    return StartError(
-        f"cannot listen on {address}: the address is in use or not this machine's. Stop what uses it, or choose "
-        f"another with {PREFIX}{setting.upper()} or --{setting.replace('_', '-')}"
-    )
-
-
-def _words(error: DatabaseUnavailable) -> str:
-    """What the driver said, for the log, without the statement that SQLAlchemy puts beside it."""
-    return str(getattr(error.__cause__, "orig", error.__cause__)).strip()
 
 
 def _example(address: Address, settings: Settings) -> str:

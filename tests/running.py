@@ -16,7 +16,8 @@ from google.protobuf.message import Message
 from google.rpc import error_details_pb2, status_pb2
 from taskwell.v1 import tasks_pb2, tasks_pb2_grpc
 
-from service.app import Service, prepare_schema
+from service.app import Service
+from service.preparing import prepare_schema
 from service.settings import Settings
 
 INCOMPLETE = tasks_pb2.TASK_STATUS_INCOMPLETE

@@ -11,7 +11,7 @@ from grpc import StatusCode
 from structlog.testing import capture_logs
 from taskwell.v1 import tasks_pb2
 
-from service.app import StartError, prepare_schema
+from service.preparing import StartError, prepare_schema
 from tests.running import Api, refused, running_service, settings_for
 
 

@@ -12,10 +12,10 @@ import pytest
 from alembic.script import ScriptDirectory
 from sqlalchemy import Engine, create_engine, inspect
 
-from service.app import StartError, prepare_schema
 from service.db.schema import Schema
 from service.db.tables import metadata
 from service.db.url import PostgresServer, parse_database_url
+from service.preparing import StartError, prepare_schema
 from tests.running import settings_for
 
 ROOT = Path(__file__).parents[2]
