@@ -22,7 +22,11 @@ from service.errors import (
     MessageTooLarge,
     MethodNotAllowed,
     MethodUnknown,
+<<<<<<< HEAD
     Overloaded,
+=======
+    RateLimited,
+>>>>>>> identity
     RequestError,
 )
 from service.model import Caller
@@ -50,6 +54,12 @@ _LOG_LEVELS = {
     StatusCode.UNAVAILABLE: "warning",
     StatusCode.RESOURCE_EXHAUSTED: "warning",
 }
+
+
+# A refusal that came at once would let a client that tries again at once keep the server busy with nothing else. So the
+# refusals of those who call too often are held back a little (s), some of them at a time.
+HELD_BACK = 0.25
+_MOST_HELD_BACK = 2000
 
 
 Decoder: TypeAlias = Callable[[Any], Any]
@@ -124,6 +134,7 @@ class Calls(ServerInterceptor):
         self._guards = guards
         self._observer = observer
         self._handlers: dict[str, Handler] = {}
+        self._held_back = 0
 
     async def intercept_service(self, continuation: Continuation, details: HandlerCallDetails) -> Handler:
         method = details.method
@@ -223,17 +234,33 @@ class Calls(ServerInterceptor):
 
         return decoded
 
+    async def _hold_back(self, error: RateLimited, context: Context) -> RateLimited:
+        """Wait a little; answers the error with the time that is then left to wait."""
+        remaining = context.time_remaining()
+        pause = HELD_BACK if remaining is None else min(HELD_BACK, remaining / 2)
+        if self._held_back >= _MOST_HELD_BACK or pause <= 0:
+            return error
+        self._held_back += 1
+        try:
+            await asyncio.sleep(pause)
+        finally:
+            self._held_back -= 1
+        return RateLimited(seconds=max(0.001, error.seconds - pause))
+
     async def _answer(self, error: Exception, method: str, context: Context, started: float) -> None:
         """Abort the call with the status of this error."""
         cause: BaseException | None = error.__cause__
         if not isinstance(error, RequestError):
             error, cause = Internal(error_id=uuid.uuid4()), error
+        if isinstance(error, RateLimited):
+            error = await self._hold_back(error, context)
         code = CODES[type(error)]
         self._observer.on_call(method, code.name, time.perf_counter() - started)
         if isinstance(error, Overloaded):
             self._observer.on_overload()
         # The private side of the error: who reads the log may know what the caller may not.
-        level = _LOG_LEVELS.get(code, "info")
+        # Who calls too often must not fill the log as well.
+        level = "debug" if isinstance(error, RateLimited) else _LOG_LEVELS.get(code, "info")
         private = {"exc_info": cause} if code is StatusCode.INTERNAL else {"cause": repr(cause)} if cause else {}
         getattr(_log, level)(
             "rpc", method=method, code=code.name, reason=error.reason, message=str(error), **_about(started), **private

@@ -1,12 +1,15 @@
 """The limit to how often a user may call, seen by clients of a real server."""
 
+import time
 from pathlib import Path
 
 import grpc
 import pytest
 from grpc import StatusCode
 from grpc_health.v1 import health_pb2, health_pb2_grpc
+from taskwell.v1 import tasks_pb2
 
+from service.rpc.interceptors import HELD_BACK
 from tests.rpc.given import METHODS, raw_call, well_formed
 from tests.running import Api, refused, running_service, settings_for
 from tests.tls.issuing import GATEWAY, HOSTS, Authority, Files, secure_channel
@@ -29,6 +32,21 @@ def test_a_user_who_calls_too_often_is_told_when_to_come_again(sqlite_url: str, 
         with refused(StatusCode.RESOURCE_EXHAUSTED, "RATE_LIMITED"):
             raw_call(channel, method, b"\xff", user=hasty.user).result()
         assert [other.create()] == list(other.list().tasks)
+
+
+def test_a_refusal_is_held_back_so_that_who_tries_again_at_once_keeps_nobody_busy(sqlite_url: str) -> None:
+    settings = settings_for(sqlite_url, rate_limit=0.01)
+    with running_service(settings) as address, grpc.insecure_channel(address) as channel:
+        hasty, other = Api(channel), Api(channel)
+        hasty.list()
+        began = time.monotonic()
+        refusals = [hasty.start("ListTasks", tasks_pb2.ListTasksRequest()) for _ in range(100)]
+        other.list()
+        assert not any(refusal.done() for refusal in refusals) or time.monotonic() - began >= HELD_BACK
+        assert {refusal.code() for refusal in refusals} == {StatusCode.RESOURCE_EXHAUSTED}
+        assert time.monotonic() - began >= HELD_BACK
+        with refused(StatusCode.RESOURCE_EXHAUSTED, "RATE_LIMITED"):
+            raw_call(channel, "ListTasks", b"", user=hasty.user, timeout=HELD_BACK / 2).result()
 
 
 def test_health_is_not_limited_and_neither_is_a_call_without_a_user(sqlite_url: str) -> None:
