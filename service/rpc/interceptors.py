@@ -22,11 +22,8 @@ from service.errors import (
     MessageTooLarge,
     MethodNotAllowed,
     MethodUnknown,
-<<<<<<< HEAD
     Overloaded,
-=======
     RateLimited,
->>>>>>> identity
     RequestError,
 )
 from service.model import Caller
