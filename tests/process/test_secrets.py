@@ -25,7 +25,10 @@ def fails(api: Api) -> str:
 
 def test_nothing_that_is_written_or_answered_holds_the_password_of_the_database(tmp_path: Path, postgres: str) -> None:
     with fresh_database(postgres) as url:
-        environment = {"TASKWELL_DATABASE_URL": make_conninfo(url, password=PASSWORD), "TASKWELL_LOG_LEVEL": "debug"}
+        environment: dict[str, Any] = {
+            "TASKWELL_DATABASE_URL": make_conninfo(url, password=PASSWORD),
+            "TASKWELL_LOG_LEVEL": "debug",
+        }
         commands = [["migrate", "up"], ["check"], ["config"], ["health"], ["migrate", "up", "nowhere"]]
         answers = [run(*command, folder=tmp_path, **environment) for command in commands]
         with serving(tmp_path, **environment) as server, server.api() as api:
