@@ -91,7 +91,7 @@ def flood(run: Run, results: Results) -> None:
 def _quiet(found: Target) -> Load:
     bodies = found.run.folder / "quiet"
     write_bodies(GET, bodies, 0)
-    seconds = max(2.0, found.run.seconds)
+    seconds = found.run.seconds
     load = generate(found.server.address, GET.path, READER, bodies, Pressure(1, 8), seconds, rate=_QUIET_RATE)
     if load.failed:
         raise LoadFailed(f"flood: {load.failed} calls of the other caller failed: {load.statuses} {load.cause}")
@@ -102,7 +102,7 @@ def _beside(found: Target, rate: float) -> Load:
     """The same while somebody who has no tasks asks for one, and begins earlier and ends later."""
     bodies = found.run.folder / "flood"
     write_bodies(GET, bodies, 0)
-    seconds = max(2.0, found.run.seconds) + 1
+    seconds = found.run.seconds + 1
     to = (found.server.address, GET.path, "flooder", bodies, pressure(IN_FLIGHT), seconds)
     flooding = threading.Thread(target=lambda: generate(*to, rate=rate))
     flooding.start()
