@@ -191,7 +191,7 @@ def server_options(settings: Settings) -> list[tuple[str, int]]:
         return round(seconds * 1000)
 
     return [
-        # A message somewhat over the limit is read and refused with details, by Errors; gRPC cuts off the really large.
+        # A message somewhat over the limit is read and refused with details, by Calls; gRPC cuts off the really large.
         ("grpc.max_receive_message_length", 4 * settings.max_message_bytes),
         ("grpc.max_metadata_size", settings.max_metadata_bytes),
         ("grpc.absolute_max_metadata_size", settings.max_metadata_bytes),

@@ -16,7 +16,7 @@ When to send is the whole art. A set of one costs hardly less than a set of sixt
 calls are on their way. Callers that were answered together come back together: so the crowd, the most calls that were
 lately about at once, tells how many to expect. A set is sent when half the crowd waits. The other half is then under
 way, or on its way back, and neither the database nor the event loop stands still: one caller, or two, never wait. If
-nobody new comes for a moment, what waits is sent as it is, and less of a crowd is expected from then on.
+nobody new comes for a moment, what waits is sent as it is; a crowd that does not come back is soon forgotten.
 """
 
 from __future__ import annotations
