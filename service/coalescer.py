@@ -14,9 +14,9 @@ knows nothing of tasks or SQL. What it promises (tests/rules/test_coalescer.py h
 
 When to send is the whole art. A set of one costs hardly less than a set of sixty-four, so waiting pays, but only while
 calls are on their way. Callers that were answered together come back together: so the crowd, the most calls that were
-lately about at once, tells how many to expect. A set is sent when half the crowd waits. The other half is then under
-way, or on its way back, and neither the database nor the event loop stands still: one caller, or two, never wait. If
-nobody new comes for a moment, what waits is sent as it is; a crowd that does not come back is soon forgotten.
+lately about at once, tells how many to expect. A set is sent when nearly all of the crowd wait, or enough of it: then
+the next one gathers while the database is busy with this one. One caller, or two, never wait. If nobody new comes for a
+moment, what waits is sent as it is; a crowd that does not come back is soon forgotten.
 """
 
 from __future__ import annotations
@@ -40,7 +40,7 @@ class Gathering:
 
     max_set: int = 256
     """The most calls in one set."""
-    enough: int = 32
+    enough: int = 64
     """How many calls make a set that is not worth waiting for to grow."""
     max_waiting: int = 4096
     """The most calls that wait; one more is refused."""
@@ -194,7 +194,7 @@ class Coalescer(Generic[Q, R]):
         """Begin a set if enough calls wait; else, and once in a window in any case, look who comes."""
         if self._begins or not self._ready:
             return
-        are_enough = self._crowd.is_counted and self._ready >= min(self._crowd.size // 2, self._how.enough)
+        are_enough = self._crowd.is_counted and self._ready >= min(self._crowd.size * 7 // 8, self._how.enough)
         if are_enough and self._sets_under_way < self._how.overlap:
             self._begin()
         elif not self._look_timer:

@@ -280,16 +280,16 @@ async def crowd(operation: Operation, calls: Coalescer[Request, str], size: int)
     assert [1, size] == [len(each) for each in operation.sets]
 
 
-async def test_half_of_the_crowd_makes_a_set() -> None:
+async def test_nearly_all_of_the_crowd_make_a_set() -> None:
     operation = Operation()
     calls = coalescer(operation, window=1000, look_around=1000)
     await crowd(operation, calls, 8)
-    waiting = start(calls, ("a", 1), ("a", 2), ("a", 3))
+    waiting = start(calls, *(("a", number) for number in range(6)))
     await settle()
     assert len(operation.sets) == 2
-    waiting += start(calls, ("a", 4))
+    waiting += start(calls, ("a", 6))
     await asyncio.gather(*waiting)
-    assert operation.sets[2:] == [[("a", 1), ("a", 2), ("a", 3), ("a", 4)]]
+    assert operation.sets[2:] == [[("a", number) for number in range(7)]]
 
 
 async def test_what_waits_is_sent_when_nobody_new_comes() -> None:
@@ -345,11 +345,11 @@ def test_a_crowd_of_long_ago_is_not_expected_at_all() -> None:
     assert crowd.size == 1
 
 
-async def test_once_in_a_window_the_crowd_is_counted_and_half_of_it_not_enough() -> None:
+async def test_once_in_a_window_the_crowd_is_counted_and_not_taken_for_granted() -> None:
     operation = Operation()
     calls = coalescer(operation, window=0.0, look_around=1000)
     await crowd(operation, calls, 8)
-    waiting = start(calls, *(("a", number) for number in range(6)))
+    waiting = start(calls, *(("a", number) for number in range(7)))
     await settle()
     assert len(operation.sets) == 2
     for call in waiting:
