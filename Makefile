@@ -81,7 +81,7 @@ lock: .venv/installed ## Resolve the dependencies anew into requirements*.txt
 tables: .venv/installed ## Write the tables of README and SECURITY from the code
 	@$(BIN)/python tools/tables.py
 
-bench: .venv/installed .venv-bench/installed ## Measure the service beside its peers: a table, JSON and charts in build/bench (40 minutes)
+bench: .venv/installed .venv-bench/installed ## Measure the service beside its peers: a table, JSON and charts in build/bench (25 minutes)
 	@$(BIN)/python -m bench.run
 
 bench-quick: .venv/installed .venv-bench/installed ## Touch every part of the benchmark once, in under two minutes
