@@ -260,7 +260,7 @@ async def test_a_call_that_takes_long_and_was_alone_is_still_in_the_way_of_its_o
     asked = start(calls, ("a", 1))
     await operation.called(1)
     while calls._under_way:
-        await asyncio.sleep(0)
+        await settle()
     asked += start(calls, ("a", 1))
     await settle()
     assert operation.sets == [[("a", 1)]]
