@@ -90,8 +90,9 @@ bench-quick: .venv/installed .venv-bench/installed ## Touch every part of the be
 soak-tls: .venv/installed ## Swap certificates 1,000 times under load: no call may fail (a minute)
 	@$(BIN)/python -m tests.soak.renewal
 
+OPERATIONS ?= 1000000
 soak-isolation: .venv/installed ## A million operations by two users on each other's ids: neither may notice (an hour or two)
-	@$(BIN)/python -m tests.soak.isolation
+	@$(BIN)/python -m tests.soak.isolation $(OPERATIONS)
 
 bench-pages: .venv/installed ## Measure the first against the thousandth page of a user with 100,000 tasks
 	@$(BIN)/python bench/pages.py
