@@ -15,16 +15,19 @@ import shutil
 import subprocess
 import sys
 import tempfile
+from collections.abc import Callable
 from pathlib import Path
 
 import grpc_tools
 from google.api import annotations_pb2
 from google.protobuf import descriptor_pb2
+from grpc_health.v1 import health_pb2
 from grpc_tools import protoc
 
 ROOT = Path(__file__).resolve().parent.parent
 PROTO = "taskwell/v1/tasks.proto"
-GO_MODULE = "example.com/taskwell"
+ERROR_DETAILS = "google/rpc/error_details.proto"
+GO_PACKAGE = "example.com/taskwell/taskwell/v1"
 GO_PLUGINS = (
     "google.golang.org/protobuf/cmd/protoc-gen-go@v1.36.11",
     "google.golang.org/grpc/cmd/protoc-gen-go-grpc@v1.6.1",
@@ -32,7 +35,7 @@ GO_PLUGINS = (
 
 
 def run_protoc(*arguments: str) -> None:
-    """Run protoc on the proto; the google/api protos come from googleapis-common-protos."""
+    """Run protoc on the proto; Google's own protos come from googleapis-common-protos."""
     google_api = Path(annotations_pb2.__file__).parents[2]
     well_known = Path(grpc_tools.__file__).parent / "_proto"
     flags = [f"--proto_path={path}" for path in (ROOT / "proto", google_api, well_known)]
@@ -40,19 +43,31 @@ def run_protoc(*arguments: str) -> None:
         sys.exit("generate: protoc failed, see above")
 
 
-def write_image(path: Path) -> None:
-    """Write the proto with all its imports and comments as one descriptor set."""
-    run_protoc("--include_imports", "--include_source_info", f"--descriptor_set_out={path}")
+def write_image(path: Path, *more: str) -> None:
+    """Write the proto, and more beside it, with all their imports and comments as one descriptor set."""
+    run_protoc("--include_imports", "--include_source_info", f"--descriptor_set_out={path}", *more)
 
 
 def write_protoset(path: Path) -> None:
-    """Write the descriptor set for reflection and `grpcurl -protoset`: our comments kept, those of imports dropped."""
+    """Write the descriptor set for reflection: our comments kept, those of imports dropped."""
     write_image(path)
-    descriptors = descriptor_pb2.FileDescriptorSet.FromString(path.read_bytes())
+    path.write_bytes(_trimmed(path.read_bytes()).SerializeToString(deterministic=True))
+
+
+def write_released_protoset(path: Path) -> None:
+    """Write the same for tools that may not ask the server, with what errors carry and with the health service."""
+    write_image(path, ERROR_DETAILS)
+    descriptors = _trimmed(path.read_bytes())
+    health_pb2.DESCRIPTOR.CopyToProto(descriptors.file.add())
+    path.write_bytes(descriptors.SerializeToString(deterministic=True))
+
+
+def _trimmed(image: bytes) -> descriptor_pb2.FileDescriptorSet:
+    descriptors = descriptor_pb2.FileDescriptorSet.FromString(image)
     for file in descriptors.file:
         if file.name != PROTO:
             file.ClearField("source_code_info")
-    path.write_bytes(descriptors.SerializeToString(deterministic=True))
+    return descriptors
 
 
 def write_python(out: Path) -> None:
@@ -75,7 +90,7 @@ def write_python(out: Path) -> None:
 
 
 def write_go(out: Path) -> None:
-    """Write the Go module's messages and grpc stubs; the plugins are built into .tools by the Go toolchain."""
+    """Write the Go messages and grpc stubs; the plugins are built into .tools by the Go toolchain."""
     tools = ROOT / ".tools"
     tools.mkdir(exist_ok=True)
     for plugin in GO_PLUGINS:
@@ -89,24 +104,22 @@ def write_go(out: Path) -> None:
         f"--plugin=protoc-gen-go={tools / 'protoc-gen-go'}",
         f"--plugin=protoc-gen-go-grpc={tools / 'protoc-gen-go-grpc'}",
         f"--go_out={out}",
-        f"--go_opt=module={GO_MODULE}",
+        f"--go_opt=module={GO_PACKAGE}",
         f"--go-grpc_out={out}",
-        f"--go-grpc_opt=module={GO_MODULE}",
+        f"--go-grpc_opt=module={GO_PACKAGE}",
     )
 
 
-def differences(made: Path, kept: Path) -> list[str]:
-    """Paths below either folder that are missing from one of them or not equal, byte by byte."""
+def differences(made: Path, kept: Path) -> list[Path]:
+    """Where two folders, or two files, are not equal byte by byte, or have what the other has not."""
     names = {
-        path.relative_to(folder)
-        for folder in (made, kept)
-        for path in folder.rglob("*")
+        path.relative_to(root)
+        for root in (made, kept)
+        for path in (root, *root.rglob("*"))
         if path.is_file() and "__pycache__" not in path.parts
     }
-    # go.mod and go.sum lie beside the generated Go and are kept by hand with the go command.
-    names -= {Path("go.mod"), Path("go.sum")}
     return sorted(
-        str(name)
+        name
         for name in names
         if not (made / name).is_file()
         or not (kept / name).is_file()
@@ -132,18 +145,19 @@ def main() -> int:
         write_image(arguments.image)
         return 0
 
-    languages = {"python": write_python}
+    # What is generated, by its place under generated/; what else stands there is written by hand.
+    writers: dict[str, Callable[[Path], None]] = {"python": write_python, "taskwell.protoset": write_released_protoset}
     if shutil.which("go"):
-        languages["go"] = write_go
+        writers["go/taskwell/v1"] = write_go
     else:
         print("generate: there is no Go on this machine, so generated/go was left as it is")
     stale = []
     with tempfile.TemporaryDirectory() as temporary:
-        for language, write in languages.items():
-            made, kept = Path(temporary, language), ROOT / "generated" / language
+        for number, (place, write) in enumerate(writers.items()):
+            made, kept = Path(temporary, str(number)), ROOT / "generated" / place
             write(made)
             if arguments.check:
-                stale += [f"generated/{language}/{name}" for name in differences(made, kept)]
+                stale += [str((kept / name).relative_to(ROOT)) for name in differences(made, kept)]
             else:
                 replace(made, kept)
     if stale:
