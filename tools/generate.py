@@ -26,7 +26,7 @@ from grpc_tools import protoc
 
 ROOT = Path(__file__).resolve().parent.parent
 PROTO = "taskwell/v1/tasks.proto"
-ERROR_DETAILS = "google/rpc/error_details.proto"
+ERRORS = ("google/rpc/error_details.proto", "google/rpc/status.proto")
 GO_PACKAGE = "example.com/taskwell/taskwell/v1"
 GO_PLUGINS = (
     "google.golang.org/protobuf/cmd/protoc-gen-go@v1.36.11",
@@ -56,7 +56,7 @@ def write_protoset(path: Path) -> None:
 
 def write_released_protoset(path: Path) -> None:
     """Write the same for tools that may not ask the server, with what errors carry and with the health service."""
-    write_image(path, ERROR_DETAILS)
+    write_image(path, *ERRORS)
     descriptors = _trimmed(path.read_bytes())
     health_pb2.DESCRIPTOR.CopyToProto(descriptors.file.add())
     path.write_bytes(descriptors.SerializeToString(deterministic=True))
