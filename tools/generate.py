@@ -49,25 +49,17 @@ def write_image(path: Path, *more: str) -> None:
 
 
 def write_protoset(path: Path) -> None:
-    """Write the descriptor set for reflection: our comments kept, those of imports dropped."""
-    write_image(path)
-    path.write_bytes(_trimmed(path.read_bytes()).SerializeToString(deterministic=True))
+    """Write the descriptor set for reflection, and for tools that may not ask the server.
 
-
-def write_released_protoset(path: Path) -> None:
-    """Write the same for tools that may not ask the server, with what errors carry and with the health service."""
+    With the contract come what errors carry and the health service. Of comments only ours are kept.
+    """
     write_image(path, *ERRORS)
-    descriptors = _trimmed(path.read_bytes())
-    health_pb2.DESCRIPTOR.CopyToProto(descriptors.file.add())
-    path.write_bytes(descriptors.SerializeToString(deterministic=True))
-
-
-def _trimmed(image: bytes) -> descriptor_pb2.FileDescriptorSet:
-    descriptors = descriptor_pb2.FileDescriptorSet.FromString(image)
+    descriptors = descriptor_pb2.FileDescriptorSet.FromString(path.read_bytes())
     for file in descriptors.file:
         if file.name != PROTO:
             file.ClearField("source_code_info")
-    return descriptors
+    health_pb2.DESCRIPTOR.CopyToProto(descriptors.file.add())
+    path.write_bytes(descriptors.SerializeToString(deterministic=True))
 
 
 def write_python(out: Path) -> None:
@@ -146,7 +138,7 @@ def main() -> int:
         return 0
 
     # What is generated, by its place under generated/; what else stands there is written by hand.
-    writers: dict[str, Callable[[Path], None]] = {"python": write_python, "taskwell.protoset": write_released_protoset}
+    writers: dict[str, Callable[[Path], None]] = {"python": write_python, "taskwell.protoset": write_protoset}
     if shutil.which("go"):
         writers["go/taskwell/v1"] = write_go
     else:
