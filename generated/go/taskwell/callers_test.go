@@ -113,6 +113,7 @@ func TestATokenIsNotSentInPlainTextToOtherMachines(t *testing.T) {
 		"127.0.0.1:50051":                     true,
 		"127.8.8.8:50051":                     true,
 		"[::1]:50051":                         true,
+		"[::1]":                               true,
 		"dns:///localhost:50051":              true,
 		"dns:localhost:50051":                 true,
 		"dns://8.8.8.8/127.0.0.1:50051":       true,

@@ -9,7 +9,10 @@ import (
 
 	taskwellv1 "example.com/taskwell/taskwell/v1"
 	"github.com/google/uuid"
+	"google.golang.org/grpc"
 	"google.golang.org/grpc/codes"
+	"google.golang.org/grpc/resolver"
+	"google.golang.org/grpc/resolver/manual"
 	"google.golang.org/grpc/status"
 	"google.golang.org/protobuf/proto"
 )
@@ -125,6 +128,23 @@ func TestOnlyUnavailableIsSentAgain(t *testing.T) {
 		if again := len(server.attempts) > 1; again != (code == codes.Unavailable) {
 			t.Errorf("%v: %d attempts", code, len(server.attempts))
 		}
+	}
+}
+
+// A service config from DNS could have creates sent again by a rule of its own.
+func TestWhatIsSentAgainIsNotForTheResolverToSay(t *testing.T) {
+	t.Parallel()
+	finder := manual.NewBuilderWithScheme("passthrough")
+	finder.BuildCallback = func(_ resolver.Target, conn resolver.ClientConn, _ resolver.BuildOptions) {
+		finder.InitialState(resolver.State{
+			Addresses:     []resolver.Address{{Addr: "localhost"}},
+			ServiceConfig: conn.ParseServiceConfig(`{"methodConfig": [{"name": [{}]}]}`),
+		})
+	}
+	client, server := serve(t, always(unavailable), bob, WithDialOptions(grpc.WithResolvers(finder)))
+	client.GetTask(t.Context(), &taskwellv1.GetTaskRequest{})
+	if len(server.attempts) != 4 {
+		t.Errorf("%d attempts, not 4", len(server.attempts))
 	}
 }
 
