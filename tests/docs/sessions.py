@@ -1,0 +1,62 @@
+"""Sessions of a document, commands and what they print, run against a real service."""
+
+import os
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+from tests.running import running_service, settings_for
+
+ROOT = Path(__file__).parents[2]
+SECRET = "what both of them know and nobody else"
+TOKENS = {"auth": "jwt", "jwt_secret": SECRET, "jwt_issuer": "https://issuer.example", "jwt_audience": "taskwell"}
+
+
+def blocks(document: str, language: str) -> list[str]:
+    return re.findall(rf"^```{language}\n(.*?)^```", document, flags=re.DOTALL | re.MULTILINE)
+
+
+def commands_of(session: str) -> list[str]:
+    return re.findall(r"^\$ (.*)", session.replace("\\\n", ""), flags=re.MULTILINE)
+
+
+def with_certificates(readme: str, folder: Path) -> dict[str, str]:
+    """Make the README's certificates in a folder. Answers the settings of the service that it starts with them."""
+    [making] = [block for block in blocks(readme, "console") if "openssl req" in block]
+    made = subprocess.run(["bash", "-ec", "\n".join(commands_of(making))], cwd=folder, capture_output=True, check=False)
+    assert made.returncode == 0, made.stderr
+    [settings] = re.findall(r"^\$ export (TASKWELL_TLS_CERT=.*)\n\$ export (.*)", readme, flags=re.MULTILINE)
+    values = dict(pair.split("=") for line in settings for pair in line.split())
+    named = {name.removeprefix("TASKWELL_").lower(): value for name, value in values.items()}
+    return {name: str(folder / value) if value.endswith(".pem") else value for name, value in named.items()}
+
+
+def assert_goes_as_written(session: str, folder: Path, settings: dict[str, str]) -> None:
+    """Run the commands of a session against a server with these settings, and compare what they print."""
+    commands = commands_of(session)
+    assert commands
+    for name, place in {".venv": Path(sys.prefix), "generated": ROOT / "generated"}.items():
+        if not (folder / name).exists():
+            (folder / name).symlink_to(place)
+    with running_service(settings_for(f"sqlite:///{folder / 'taskwell.db'}", **settings)) as address:
+        done = subprocess.run(
+            ["bash", "-c", "\n".join(commands).replace("127.0.0.1:50051", address)],
+            cwd=folder,
+            env={**os.environ, **{f"TASKWELL_{name.upper()}": value for name, value in settings.items()}},
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            text=True,
+            timeout=60,
+            check=False,
+        )
+    written = re.sub(r"^\$ .*\n", "", session.replace("\\\n", ""), flags=re.MULTILINE)
+    assert shape_of(written) == shape_of(done.stdout.replace(address, "127.0.0.1:50051"))
+
+
+def shape_of(text: str) -> str:
+    """The text without what differs from run to run: ids, times, and how tabs are drawn."""
+    text = re.sub(r"[0-9a-f-]{36}", "ID", text)
+    text = re.sub(r"\d{4}-\d\d-\d\dT[0-9:.]+Z", "TIME", text)
+    text = re.sub(r"\b\d{10}\b", "TIME", text)
+    return re.sub(r"\s+", " ", text).strip()
