@@ -59,9 +59,11 @@ func withRequestID(request *taskwellv1.CreateTaskRequest) *taskwellv1.CreateTask
 }
 
 // isRepeatable tells whether a request that has taken effect can be sent again and is answered as if it had not: its own
-// first attempt makes an etag stale and a task missing.
+// first attempt makes an etag stale and a task missing. What is not known here is not.
 func isRepeatable(request any) bool {
 	switch request := request.(type) {
+	case *taskwellv1.GetTaskRequest, *taskwellv1.ListTasksRequest:
+		return true
 	case *taskwellv1.CreateTaskRequest:
 		return request.GetRequestId() != ""
 	case *taskwellv1.UpdateTaskRequest:
@@ -71,5 +73,5 @@ func isRepeatable(request any) bool {
 	case *taskwellv1.DeleteTaskRequest:
 		return request.GetEtag() == "" && request.GetAllowMissing()
 	}
-	return true
+	return false
 }

@@ -17,7 +17,7 @@ import (
 )
 
 // given answers what the environment says of the services to test against; without it, the test is skipped.
-func given(t *testing.T, name string) string {
+func given(t testing.TB, name string) string {
 	t.Helper()
 	value := os.Getenv(name)
 	if value == "" {
