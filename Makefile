@@ -68,7 +68,7 @@ format: .venv/installed ## Format the Python and the proto
 	@$(BIN)/ruff format --quiet .
 	@$(BIN)/buf format --write proto
 
-generate: .venv-generate/installed ## Write generated/ from the proto (its Go part needs Go)
+generate: .venv-generate/installed ## Write generated/ from the proto (the Go part needs Go)
 	@.venv-generate/bin/python tools/generate.py
 
 lock: .venv/installed ## Resolve the dependencies anew into requirements*.txt

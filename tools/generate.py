@@ -15,7 +15,6 @@ import shutil
 import subprocess
 import sys
 import tempfile
-from collections.abc import Callable
 from pathlib import Path
 
 import grpc_tools
@@ -102,16 +101,16 @@ def write_go(out: Path) -> None:
     )
 
 
-def differences(made: Path, kept: Path) -> list[Path]:
-    """Where two folders, or two files, are not equal byte by byte, or have what the other has not."""
+def differences(made: Path, kept: Path) -> list[str]:
+    """Paths below either folder that are missing from one of them or not equal, byte by byte."""
     names = {
-        path.relative_to(root)
-        for root in (made, kept)
-        for path in (root, *root.rglob("*"))
+        path.relative_to(folder)
+        for folder in (made, kept)
+        for path in folder.rglob("*")
         if path.is_file() and "__pycache__" not in path.parts
     }
     return sorted(
-        name
+        str(name)
         for name in names
         if not (made / name).is_file()
         or not (kept / name).is_file()
@@ -137,19 +136,19 @@ def main() -> int:
         write_image(arguments.image)
         return 0
 
-    # What is generated, by its place under generated/; what else stands there is written by hand.
-    writers: dict[str, Callable[[Path], None]] = {"python": write_python, "taskwell.protoset": write_protoset}
+    # By where it is kept; what else lies under generated/go is written by hand.
+    languages = {"python": write_python}
     if shutil.which("go"):
-        writers["go/taskwell/v1"] = write_go
+        languages["go/taskwell/v1"] = write_go
     else:
         print("generate: there is no Go on this machine, so generated/go was left as it is")
     stale = []
     with tempfile.TemporaryDirectory() as temporary:
-        for number, (place, write) in enumerate(writers.items()):
-            made, kept = Path(temporary, str(number)), ROOT / "generated" / place
+        for language, write in languages.items():
+            made, kept = Path(temporary, language), ROOT / "generated" / language
             write(made)
             if arguments.check:
-                stale += [str((kept / name).relative_to(ROOT)) for name in differences(made, kept)]
+                stale += [f"generated/{language}/{name}" for name in differences(made, kept)]
             else:
                 replace(made, kept)
     if stale:
