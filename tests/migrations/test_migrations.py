@@ -12,7 +12,7 @@ import pytest
 from alembic.script import ScriptDirectory
 from sqlalchemy import Engine, create_engine, inspect
 
-from service.db.schema import Schema
+from service.db.schema import Schema, alembic_config, known_revisions
 from service.db.tables import metadata
 from service.db.url import PostgresServer, parse_database_url
 from service.preparing import StartError, prepare_schema
@@ -91,7 +91,8 @@ def test_going_up_twice_is_going_up_once(empty_database_url: str) -> None:
 
 def test_migrations_are_dated_and_named_for_their_change() -> None:
     revisions = list(script().walk_revisions())
-    assert revisions
+    assert [revision.revision for revision in reversed(revisions)] == known_revisions()
+    assert script().get_heads() == known_revisions()[-1:]
     for revision in revisions:
         assert re.fullmatch(rf"{revision.revision}_[a-z_]+\.py", Path(revision.path).name)
         assert re.fullmatch(r"20\d{6}", revision.revision)
@@ -146,4 +147,4 @@ def test_a_database_in_another_encoding_is_refused(postgres: str) -> None:
 
 
 def script() -> ScriptDirectory:
-    return ScriptDirectory.from_config(Schema(parse_database_url("sqlite:///unused.db"))._config)
+    return ScriptDirectory.from_config(alembic_config())
