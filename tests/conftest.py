@@ -28,6 +28,8 @@ hypothesis_settings.register_profile(
     deadline=None,  # a slow moment of the machine is no failure
     suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow],
 )
+# With pytest's --hypothesis-profile=long, as `make soak-requests` does.
+hypothesis_settings.register_profile("long", hypothesis_settings.get_profile("taskwell"), max_examples=1000)
 hypothesis_settings.load_profile("taskwell")
 
 DATABASES = ("sqlite", "postgresql")

@@ -102,7 +102,7 @@ def test_migrations_are_dated_and_named_for_their_change() -> None:
 def test_twenty_processes_at_once_migrate_once(empty_database_url: str) -> None:
     command = [sys.executable, "-m", "tests.migrations.at_once", "20", empty_database_url]
     ran = subprocess.run(command, capture_output=True, text=True, check=False)
-    assert (0, "") == (ran.returncode, ran.stderr)
+    assert (ran.returncode, ran.stderr) == (0, "")
     assert tables_of(empty_database_url) == {*TABLES, "alembic_version"}
 
 
