@@ -10,7 +10,7 @@ PIP := -m pip --disable-pip-version-check --quiet install
 LOCK := $(BIN)/uv pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-emit-index-url \
   --no-emit-find-links --no-annotate --custom-compile-command 'make lock'
 
-.PHONY: help setup run demo test check format generate lock tables bench bench-quick bench-pages soak-tls soak-isolation build clean
+.PHONY: help setup run demo test check format generate lock tables bench bench-quick bench-pages soak-tls soak-isolation soak-requests build clean
 
 help: ## List the targets
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /|/' | awk -F'|' '{printf "  make %-14s %s\n", $$1, $$2}'
@@ -93,6 +93,9 @@ soak-tls: .venv/installed ## Swap certificates 1,000 times under load: no call m
 OPERATIONS ?= 1000000
 soak-isolation: .venv/installed ## A million operations by two users on each other's ids: neither may notice (an hour or two)
 	@$(BIN)/python -m tests.soak.isolation $(OPERATIONS)
+
+soak-requests: .venv/installed ## 20,000 requests that chance makes, and 200 walks over pages, on each database (5 minutes)
+	@$(BIN)/pytest --numprocesses auto --hypothesis-profile=long tests/rpc/test_bad_input.py tests/rpc/test_paging_walk.py
 
 bench-pages: .venv/installed ## Measure the first against the thousandth page of a user with 100,000 tasks
 	@$(BIN)/python bench/pages.py
