@@ -127,7 +127,7 @@ def _routes_of(method: MethodDescriptor) -> Iterator[Route]:
 
 
 def _regex(template: str) -> str:
-    wild = {"**": ".*", "*": "[^/]+"}
+    wild = {"**": ".*", "*": "[^/]*"}
     return "".join(wild.get(part) or re.escape(part) for part in re.split(r"(\*\*?)", template))
 
 
