@@ -122,6 +122,10 @@ class Client:
             raw.shutdown(socket.SHUT_WR)
             return b"".join(iter(lambda: raw.recv(65536), b""))
 
+    def forget(self) -> None:
+        """Use another connection from now on, in this thread."""
+        self._local.__dict__.clear()
+
     def close(self) -> None:
         self.pool.shutdown()
         for connection in self._open:
@@ -148,10 +152,10 @@ class RestError(grpc.RpcError):
         return CODES[self._status.code]
 
     def details(self) -> str:
-        return self._status.message
+        return str(self._status.message)
 
-    def trailing_metadata(self) -> list[tuple[str, bytes]]:
-        return [("grpc-status-details-bin", self._status.SerializeToString())]
+    def trailing_metadata(self) -> Any:
+        return (("grpc-status-details-bin", self._status.SerializeToString()),)
 
 
 class RestCall:
@@ -177,9 +181,9 @@ class RestCall:
         error = self._future.exception()
         return error.details() if isinstance(error, RestError) else ""
 
-    def trailing_metadata(self) -> list[tuple[str, bytes]]:
+    def trailing_metadata(self) -> Any:
         error = self._future.exception()
-        return error.trailing_metadata() if isinstance(error, RestError) else []
+        return error.trailing_metadata() if isinstance(error, RestError) else ()
 
 
 class RestApi(Api):

@@ -34,7 +34,7 @@ SUITES = (
 
 # What the other door has no way to ask for.
 ELSEWHERE = {
-    "test_update_task__without_a_mask_something_must_be_populated": "a PATCH without a mask has one, of the body's keys",
+    "test_update_task__without_a_mask_something_must_be_populated": "the keys of the body are the mask there",
     "test_update_task__an_unknown_path_is_refused": "createTime and Title are spellings of paths there",
 }
 
