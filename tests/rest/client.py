@@ -119,7 +119,6 @@ class Client:
         """Send these bytes over a connection of their own, and answer all that comes back until it is closed."""
         with self.socket() as raw:
             raw.sendall(request)
-            raw.shutdown(socket.SHUT_WR)
             return b"".join(iter(lambda: raw.recv(65536), b""))
 
     def forget(self) -> None:

@@ -207,7 +207,7 @@ def test_the_field_that_is_wrong_is_named_by_its_path_in_the_request(api: RestAp
     assert list(api.send("POST", "/v1/tasks", {"title": " "}).violations) == ["task.title"], "as over gRPC"
 
 
-def test_a_body_of_64_KiB_is_taken_and_a_longer_one_not(api: RestApi) -> None:
+def test_a_body_of_64_kib_is_taken_and_a_longer_one_not(api: RestApi) -> None:
     body = b'{"title": "x"}'
     answer = api.send("POST", "/v1/tasks", body + b" " * (65_536 - len(body)))
     assert answer.status == 200
