@@ -15,6 +15,7 @@ VICTIM, SECRET = "the-victim", "what only the victim knows"
 TASK_ID, NO_TASK = "01a1fd9a-2d17-73ac-9e00-4a78b57254ae", "0192f0c1-2d3e-7f4a-8b5c-6d7e8f901234"
 PATH = f"/v1/tasks/{TASK_ID}"
 JSON = "content-type: application/json"
+CHUNKED = "transfer-encoding: chunked"
 
 
 def responses(raw: bytes) -> Iterator[Response]:
@@ -31,7 +32,7 @@ def responses(raw: bytes) -> Iterator[Response]:
 
 def request(method: str, target: str, *headers: str, body: bytes = b"") -> bytes:
     """A request after which the connection is closed, framed as it should be."""
-    length = [f"content-length: {len(body)}"] if body else []
+    length = [f"content-length: {len(body)}"] if body and CHUNKED not in headers else []
     lines = [f"{method} {target} HTTP/1.1", "host: 127.0.0.1", "connection: close", *headers, *length, "", ""]
     return "\r\n".join(lines).encode("latin-1") + body
 
@@ -204,6 +205,18 @@ def test_another_user_does_not_reach_the_task(client: Client, victim: tasks_pb2.
     [answer] = attacked(client, raw)
     assert TASK_ID.encode() not in answer.body
     assert is_as_it_was(client, victim)
+
+
+UNCLEAR = [
+    *("two hosts", "HTTP/0.9", "HTTP/2.0", "HTTP/1.10", "HTTP/2", "TLS", "an upgrade with a body", "authority"),
+    *(name for name, raw in AS_ANOTHER.items() if raw.startswith(b"POST /v1/tasks HTTP/1.") and b"DELETE" in raw),
+]
+
+
+@pytest.mark.parametrize("name", UNCLEAR)
+def test_a_request_that_two_servers_could_read_in_two_ways_ends_the_connection(client: Client, name: str) -> None:
+    [answer] = attacked(client, AS_ANOTHER[name])
+    assert (answer.status, answer.reason, answer.headers["connection"]) == (400, "REQUEST_MALFORMED", "close")
 
 
 @pytest.mark.usefixtures("victim")
