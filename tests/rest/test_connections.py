@@ -54,17 +54,18 @@ def kept_alive(user: str, target: str = "/v1/tasks") -> bytes:
 # How long
 
 
+POST = b"POST /v1/tasks HTTP/1.1\r\nhost: localhost\r\nx-user-id: alice\r\n"
 UNFINISHED = {
     "nothing": b"",
     "line breaks": b"\r\n\r\n",
     "half a line": b"GET /v1/ta",
-    "half a head": b"POST /v1/tasks HTTP/1.1\r\nhost: localhost\r\nx-user-id: alice\r\n",
+    "half a head": POST,
     "half a header": b"POST /v1/tasks HTTP/1.1\r\nhost: localhost\r\nx-user-id: al",
-    "no body": b"POST /v1/tasks HTTP/1.1\r\nhost: localhost\r\nx-user-id: alice\r\ncontent-length: 14\r\n\r\n",
-    "half a body": b'POST /v1/tasks HTTP/1.1\r\nhost: localhost\r\nx-user-id: alice\r\ncontent-length: 14\r\n\r\n{"title',
-    "half a chunk": b"POST /v1/tasks HTTP/1.1\r\nhost: localhost\r\nx-user-id: alice\r\ntransfer-encoding: chunked\r\n\r\n5\r\n{",
-    "no last chunk": b"POST /v1/tasks HTTP/1.1\r\nhost: localhost\r\nx-user-id: alice\r\ntransfer-encoding: chunked\r\n\r\n2\r\n{}\r\n",
-}  # fmt: skip
+    "no body": POST + b"content-length: 14\r\n\r\n",
+    "half a body": POST + b'content-length: 14\r\n\r\n{"title',
+    "half a chunk": POST + b"transfer-encoding: chunked\r\n\r\n5\r\n{",
+    "no last chunk": POST + b"transfer-encoding: chunked\r\n\r\n2\r\n{}\r\n",
+}
 
 
 def test_a_request_must_arrive_in_time(impatient: Client) -> None:
