@@ -10,7 +10,7 @@ from pathlib import Path
 
 from starlette.requests import Request
 from starlette.responses import Response
-from starlette.routing import BaseRoute, Route
+from starlette.routing import Route
 
 ASSETS = Path(__file__).with_name("assets")
 
@@ -38,7 +38,7 @@ _ASK = {"cache-control": "no-cache"}
 _KEEP = {"cache-control": "public, max-age=31536000, immutable"}
 
 
-def routes() -> list[BaseRoute]:
+def routes() -> list[Route]:
     """`/openapi.json`, and `/docs` with its assets."""
     assets = [path for path in ASSETS.rglob("*") if path.suffix in _TYPES and path.parent != ASSETS]
     return [

@@ -7,6 +7,8 @@ from taskwell.v1 import tasks_pb2
 from service.rpc.status import CODES, DOMAIN
 from tools.openapi.contract import Schema, bindings
 from tools.openapi.operations import paths, tags
+from tools.openapi.refusals import DOOR, ELSEWHERE
+from tools.openapi.responses import shared
 from tools.openapi.schemas import components, reference
 
 _TYPE_PREFIX = "type.googleapis.com/google.rpc."
@@ -31,6 +33,8 @@ which `ErrorInfo.reason` never changes. Where a retry helps, `Retry-After` and `
 
 def document() -> Schema:
     """The OpenAPI document."""
+    operations = paths()
+    answers = shared(operations)
     return {
         "openapi": "3.1.1",
         "info": {
@@ -42,9 +46,10 @@ def document() -> Schema:
         },
         "servers": [{"url": "/", "description": "The server that this document comes from"}],
         "tags": tags(),
-        "paths": paths(),
+        "paths": operations,
         "components": {
             "schemas": {**components({binding.method.output_type for binding in bindings()}), **_error_schemas()},
+            "responses": answers,
             "parameters": _parameters(),
             "headers": _headers(),
             "securitySchemes": {
@@ -94,7 +99,7 @@ def _error_schemas() -> Schema:
             "ErrorInfo",
             "Why, in a word that never changes.",
             {
-                "reason": {"type": "string", "enum": sorted(error.reason for error in CODES)},
+                "reason": {"type": "string", "enum": sorted({*(error.reason for error in CODES), *DOOR, *ELSEWHERE})},
                 "domain": {"type": "string", "const": DOMAIN},
                 "metadata": {"type": "object", "additionalProperties": {"type": "string"}},
             },

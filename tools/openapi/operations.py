@@ -1,5 +1,6 @@
 """The paths: an operation for every binding of every method, and the two that say how the service is."""
 
+import re
 from collections.abc import Iterator
 
 from taskwell.v1 import tasks_pb2
@@ -39,7 +40,7 @@ def _operation(binding: Binding) -> Schema:
     return {
         "operationId": binding.operation_id,
         "tags": [method.containing_service.name],
-        "summary": comment.partition(". ")[0].partition(".\n")[0].rstrip("."),
+        "summary": re.split(r"\.\s", comment)[0].rstrip(".").replace("`", ""),
         "description": comment,
         "security": _security(binding),
         "parameters": [*_parameters(binding)],

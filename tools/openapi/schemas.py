@@ -129,6 +129,8 @@ def components(messages: set[Descriptor]) -> Mapping[str, Schema]:
 
 
 def _described(field: FieldDescriptor, schema: Schema) -> Schema:
+    if field.message_type and field.message_type.GetOptions().map_entry:
+        raise ValueError(f"{field.full_name}: tools/openapi does not know maps")
     return {
         "description": COMMENTS.get(field.full_name, ""),
         **schema,
