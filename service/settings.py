@@ -71,6 +71,19 @@ class Settings(BaseSettings):
     grpc_address: AddressText = Field(
         "127.0.0.1:50051", description="Where to serve gRPC, host:port; port 0 picks a free one"
     )
+    rest_address: AddressText | None = Field(
+        None, description="Where to serve REST (JSON over HTTP/1.1), host:port; unset, nowhere"
+    )
+    rest_hosts: str | None = Field(
+        None,
+        description="The names by which REST may be asked for (header host), separated by commas, or *; unset, "
+        "localhost where x-user-id is believed on a loopback address, else any",
+    )
+    rest_cors_origins: str | None = Field(
+        None,
+        description="The origins (https://app.example.com) whose pages may call REST from a browser, separated by "
+        "commas, or *; unset, none",
+    )
     metrics_address: AddressText | None = Field(
         None, description="Where to serve metrics to Prometheus, host:port; unset, nowhere"
     )
@@ -168,6 +181,9 @@ class Settings(BaseSettings):
     handshake_timeout: Seconds = Field(
         10, description="How long a new connection may take to speak HTTP/2, and to keep to its limits (s)"
     )
+    rest_request_timeout: Seconds = Field(
+        10, description="How long a REST request may take to arrive, and its answer to be taken (s)"
+    )
     keepalive_time: Seconds = Field(
         60, description="How long a connection may be silent before it is asked for a sign of life (s)"
     )
@@ -237,17 +253,37 @@ class Settings(BaseSettings):
     @model_validator(mode="after")
     def _refuses_to_trust_strangers(self) -> Self:
         trusts = self.trust_network or self.evidence.certificate is Certificate.LISTED
-        if self.auth == "metadata" and not (self.grpc.is_loopback or trusts):
-            raise ValueError(
-                f"{PREFIX}GRPC_ADDRESS: other machines can reach {self.grpc}, and could claim to be any user. Listen "
-                f"on 127.0.0.1, set {PREFIX}TLS_CLIENT_CA and {PREFIX}TLS_CLIENT_NAMES for mutual TLS, or "
-                f"{PREFIX}TRUST_NETWORK=true if only a trusted gateway or mesh can reach it"
-            )
+        if self.auth != "metadata" or trusts:
+            return self
+        for name, address in (("GRPC_ADDRESS", self.grpc), ("REST_ADDRESS", self.rest)):
+            if address and not address.is_loopback:
+                raise ValueError(
+                    f"{PREFIX}{name}: other machines can reach {address}, and could claim to be any user. Listen on "
+                    f"127.0.0.1, set {PREFIX}TLS_CLIENT_CA and {PREFIX}TLS_CLIENT_NAMES for mutual TLS, or "
+                    f"{PREFIX}TRUST_NETWORK=true if only a trusted gateway or mesh can reach it"
+                )
         return self
 
     @property
     def grpc(self) -> Address:
         return parse_address(self.grpc_address)
+
+    @property
+    def rest(self) -> Address | None:
+        return parse_address(self.rest_address) if self.rest_address else None
+
+    @property
+    def hosts(self) -> tuple[str, ...] | None:
+        """The names by which REST may be asked for; None for any."""
+        if self.rest_hosts:
+            names = _listed(self.rest_hosts)
+            return None if "*" in names else names
+        believes = self.evidence == RULES["metadata", False] and not self.trust_network
+        return ("localhost", self.rest.host) if believes and self.rest else None
+
+    @property
+    def cors_origins(self) -> tuple[str, ...]:
+        return _listed(self.rest_cors_origins)
 
     @property
     def jwks(self) -> JwksSource | None:
@@ -278,7 +314,7 @@ class Settings(BaseSettings):
 
     @property
     def client_names(self) -> tuple[str, ...]:
-        return tuple(filter(None, map(str.strip, (self.tls_client_names or "").split(","))))
+        return _listed(self.tls_client_names)
 
     @property
     def database(self) -> DatabaseUrl:
@@ -296,6 +332,11 @@ class Settings(BaseSettings):
             text = value.get_secret_value() if isinstance(value, SecretStr) else str(value)
             environment[f"{PREFIX}{name.upper()}"] = text
         return environment
+
+
+def _listed(text: str | None) -> tuple[str, ...]:
+    """What stands between commas."""
+    return tuple(filter(None, map(str.strip, (text or "").split(","))))
 
 
 def _cores() -> int:
