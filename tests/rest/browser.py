@@ -5,13 +5,14 @@ import os
 import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager
-from typing import Any
 
 from selenium.webdriver import Chrome, ChromeOptions
 from selenium.webdriver.chrome.service import Service
 from selenium.webdriver.common.by import By
+from selenium.webdriver.common.keys import Keys
 from selenium.webdriver.remote.webelement import WebElement
 from selenium.webdriver.support.expected_conditions import element_to_be_clickable, visibility_of_element_located
+from selenium.webdriver.support.select import Select
 from selenium.webdriver.support.wait import WebDriverWait
 
 _PATIENCE = 60  # s; long, so that it only ends what would never come
@@ -27,7 +28,7 @@ class Page:
 
     def __init__(self, chrome: Chrome) -> None:
         self._chrome = chrome
-        self._wait: WebDriverWait[Chrome] = WebDriverWait(chrome, _PATIENCE)
+        self._wait: WebDriverWait[Chrome] = WebDriverWait(chrome, _PATIENCE, poll_frequency=0.05)
 
     def open(self, url: str) -> None:
         self._chrome.get(url)
@@ -43,10 +44,13 @@ class Page:
         self._chrome.execute_script("arguments[0].click()", self.find(selector))
 
     def fill(self, selector: str, text: str) -> None:
-        """Put a text in the place of what is in a field."""
+        """Put a text in the place of what is in a field, or choose it."""
         field = self.find(selector)
+        if field.tag_name == "select":
+            Select(field).select_by_visible_text(text)
+            return
         field.clear()
-        field.send_keys(text)
+        field.send_keys(text, Keys.TAB)  # a field that waits until nobody types any more is done when it is left
 
     def screenshot(self, path: str) -> None:
         assert self._chrome.save_screenshot(path)

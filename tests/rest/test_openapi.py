@@ -7,7 +7,6 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from google.rpc.status_pb2 import Status
 from hypothesis import given
 from hypothesis import strategies as st
 from openapi_schema_validator import OAS31Validator
@@ -17,17 +16,12 @@ from taskwell.v1 import tasks_pb2
 import service.rest
 import tools.openapi.__main__ as program
 from service import rules
-from service.errors import Violation
 from service.rest.errors import HTTP_STATUSES
-from service.rpc.policy import POLICY, TASK_SERVICE
 from tools.openapi.contract import bindings, comments
-from tools.openapi.document import document
 from tools.openapi.refusals import DOOR, ELSEWHERE
 
 DOCUMENT: dict[str, Any] = json.loads(program.FILE.read_text())
-OPERATIONS = {
-    operation["operationId"]: operation for path in DOCUMENT["paths"].values() for operation in path.values()
-}
+OPERATIONS = {operation["operationId"]: operation for path in DOCUMENT["paths"].values() for operation in path.values()}
 UUID = "01a1fd9a-2d17-73ac-9e00-4a78b57254ae"
 
 
@@ -87,7 +81,7 @@ def test_every_comment_of_the_proto_is_in_it() -> None:
     # A request message is no schema: its fields are parameters, or the body.
     expected = {name: text for name, text in comments().items() if not name.endswith("Request")}
     assert len(expected) > 30
-    assert [] == [name for name, text in expected.items() if text not in texts]
+    assert [name for name, text in expected.items() if text not in texts] == []
 
 
 def strings(value: Any) -> Iterator[str]:
