@@ -50,7 +50,9 @@ class Page:
             Select(field).select_by_visible_text(text)
             return
         field.clear()
-        field.send_keys(text, Keys.TAB)  # a field that waits until nobody types any more is done when it is left
+        field.send_keys("")  # goes there
+        self._chrome.execute_cdp_cmd("Input.insertText", {"text": text})  # as pasting does
+        field.send_keys(Keys.TAB)  # a field that waits until nobody types any more is done when it is left
 
     def screenshot(self, path: str) -> None:
         assert self._chrome.save_screenshot(path)

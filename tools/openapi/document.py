@@ -4,6 +4,7 @@ import inspect
 
 from taskwell.v1 import tasks_pb2
 
+from service.rest.conditions import MOST_TAGS
 from service.rpc.status import CODES, DOMAIN
 from tools.openapi.contract import Schema, bindings
 from tools.openapi.operations import paths, tags
@@ -11,7 +12,11 @@ from tools.openapi.refusals import DOOR, ELSEWHERE
 from tools.openapi.responses import shared
 from tools.openapi.schemas import components, reference
 
+_ETAG = r'(W/)?"[!#-~]*"'
 _TYPE_PREFIX = "type.googleapis.com/google.rpc."
+
+# `*`, or a list of entity tags (RFC 9110, 8.8.3).
+_ETAGS: Schema = {"type": "string", "pattern": rf"^(\*|{_ETAG}([ \t]*,[ \t]*{_ETAG}){{0,{MOST_TAGS - 1}}})$"}
 
 _ABOUT = """
 Taskwell keeps tasks per user. This is its REST door: every call here is a call of the gRPC service
@@ -146,12 +151,12 @@ def _parameters() -> Schema:
     """The headers that a request may have."""
     headers = {
         "If-Match": (
-            "Do it only if the task still has this ETag, in its quotes; `*` for any. Else the answer is 412.",
-            {"type": "string"},
+            "Do it only if the task still has this ETag, or one of these, each in its quotes. Else the answer is 412.",
+            _ETAGS,
         ),
         "If-None-Match": (
-            "Answer 304, without a body, if the task still has this ETag.",
-            {"type": "string"},
+            "Answer 304, without a body, if the task still has this ETag, or one of these, each in its quotes.",
+            _ETAGS,
         ),
         "Grpc-Timeout": (
             "The deadline, from now: at most 8 digits and a unit, `H`, `M`, `S`, `m` (ms), `u` (µs) or `n` (ns).",

@@ -9,7 +9,7 @@ from service.rpc.policy import POLICY, Access
 from service.settings import Settings
 from tools.openapi.contract import Binding, Schema, behaves, bindings, field_at
 from tools.openapi.examples import BODIES
-from tools.openapi.responses import has_etag, responses
+from tools.openapi.responses import has_etag, health_responses, responses
 from tools.openapi.schemas import COMMENTS, parameter, query_fields, taken
 
 # What every operation takes beside the fields of its request.
@@ -116,14 +116,14 @@ def _health() -> Schema:
                 "tags": ["Health"],
                 "summary": summary,
                 "security": [],
-                "responses": {
-                    "200": {"description": "Yes."},
-                    **({"503": {"description": "No."}} if name == "Ready" else {}),
-                },
+                "responses": health_responses(answers),
             }
         }
-        for path, name, summary in (
-            ("/healthz", "Alive", "Whether this server is alive"),
-            ("/readyz", "Ready", "Whether this server takes calls: what its gRPC health service says"),
+        for path, name, summary, answers in (
+            ("/healthz", "Alive", "Whether this server is alive", {200: ["alive"]}),
+            (
+                *("/readyz", "Ready", "Whether this server takes calls: what its gRPC health service says"),
+                {200: ["SERVING"], 503: ["NOT_SERVING", "UNKNOWN"]},
+            ),
         )
     }

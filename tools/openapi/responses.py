@@ -10,7 +10,7 @@ from service.errors import InvalidArgument, RequestError
 from service.rpc.status import status_of
 from tools.openapi.contract import Binding, Schema
 from tools.openapi.examples import ANSWERS, as_json
-from tools.openapi.refusals import RETRIED, refusals
+from tools.openapi.refusals import DOOR, RETRIED, refusals
 from tools.openapi.schemas import COMMENTS, answered_value, reference
 
 # What each status is called, and means to whoever gets it; the reasons follow.
@@ -58,6 +58,27 @@ def responses(binding: Binding) -> Schema:
     for status, reasons in refusals(binding).items():
         answers[str(status)] = _refusal(status, reasons)
     return answers
+
+
+def health_responses(answers: Mapping[int, Sequence[str]]) -> Schema:
+    """The answers of a probe, by status: which words each may have."""
+    found: Schema = {
+        str(status): {
+            "description": "Yes." if status == HTTPStatus.OK else "No.",
+            "content": {
+                "application/json": {
+                    "schema": {
+                        "type": "object",
+                        "properties": {"status": {"type": "string", "enum": [*words]}},
+                        "required": ["status"],
+                    }
+                }
+            },
+        }
+        for status, words in answers.items()
+    }
+    status, text, _ = DOOR["HOST_UNKNOWN"]
+    return found | {str(status): _refusal(status, {"HOST_UNKNOWN": text})}
 
 
 def shared(paths: Schema) -> Schema:
