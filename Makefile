@@ -40,8 +40,10 @@ setup: .venv/installed ## Make .venv with the taskwell command and everything fo
 	@.venv-bench/bin/python $(PIP) --require-hashes -r requirements-bench.txt
 	@touch $@
 
-run: .venv/installed ## Start the service on SQLite (taskwell.db) and show how to call it
-	@exec $(BIN)/taskwell serve
+TASKWELL_REST_ADDRESS ?= 127.0.0.1:8080
+
+run: .venv/installed ## Start the service with both doors on SQLite (taskwell.db) and show how to call it
+	@TASKWELL_REST_ADDRESS="$(TASKWELL_REST_ADDRESS)" exec $(BIN)/taskwell serve
 
 demo: .venv/installed ## Call all six RPCs of a running service, each request and answer printed (ADDRESS=host:port)
 	@$(BIN)/python tools/demo.py $(ADDRESS)

@@ -19,7 +19,7 @@ from uvicorn.protocols.http.httptools_impl import STATUS_LINE, HttpToolsProtocol
 from uvicorn.server import ServerState
 
 from service.rest.errors import of_refusal
-from service.rest.refusals import Refusal
+from service.rest.refusals import Refusal, too_long
 
 # What HPACK counts for a header beside its name and value (RFC 7541, 4.1), so that both doors take as many.
 _OVERHEAD = 32
@@ -36,6 +36,8 @@ class Limits(NamedTuple):
     """Open at once; one more is closed at once."""
     head_bytes: int
     """The target and the headers of a request."""
+    body_bytes: int
+    """What a request may bring along at all; the application refuses a good deal less."""
     request_seconds: float
     """For a request to arrive, and for a client to take some of what it is sent."""
     idle_seconds: float
@@ -56,7 +58,7 @@ class Connection(HttpToolsProtocol):
         self._ends = math.inf
         self._due = math.inf
         self._in_head = True
-        self._head = self._raw_head = 0
+        self._head = self._raw_head = self._body = 0
         self._unsent, self._sent_at = 0, 0.0
         self._refused = False
 
@@ -99,7 +101,7 @@ class Connection(HttpToolsProtocol):
         super().on_message_begin()
         self.scope["state"] = {"certificate": self._certificate}
         self._due = self.loop.time() + self._limits.request_seconds
-        self._in_head, self._head, self._raw_head = True, 0, 0
+        self._in_head, self._head, self._raw_head, self._body = True, 0, 0, 0
 
     def on_url(self, url: bytes) -> None:
         super().on_url(url)
@@ -115,12 +117,16 @@ class Connection(HttpToolsProtocol):
 
     def on_headers_complete(self) -> None:
         self._in_head = False
-        hosts = sum(name == b"host" for name, _ in self.headers)
-        if hosts > 1 or (hosts == 0 and self.parser.get_http_version() == "1.1"):
-            raise Refusal("The request must have exactly one header host.", _MALFORMED)  # RFC 9112, 3.2
+        self._require_sound()
         super().on_headers_complete()
         if self.loop.time() > self._ends:
             self.cycle.keep_alive = False
+
+    def on_body(self, body: bytes) -> None:
+        self._body += len(body)
+        if self._body > self._limits.body_bytes:
+            raise too_long(self._limits.body_bytes)
+        super().on_body(body)
 
     def on_message_complete(self) -> None:
         self._due = math.inf
@@ -143,6 +149,22 @@ class Connection(HttpToolsProtocol):
         self._running = self.loop.create_task(cycle.run_asgi(app))
         self.tasks.add(self._running)
         self._running.add_done_callback(self.tasks.discard)
+
+    def _require_sound(self) -> None:
+        """Raise Refusal for a head that leaves open what is asked for, or where the request ends."""
+        version, said = self.parser.get_http_version(), dict(self.headers)
+        hosts = sum(name == b"host" for name, _ in self.headers)
+        if version not in {"1.1", "1.0"}:
+            raise Refusal("This server speaks HTTP/1.1, and 1.0.", _MALFORMED)
+        if hosts > 1 or (hosts == 0 and version == "1.1"):  # RFC 9112, 3.2
+            raise Refusal("The request must have exactly one header host.", _MALFORMED)
+        if (coding := said.get(b"transfer-encoding")) and (coding.lower() != b"chunked" or version == "1.0"):
+            raise Refusal("The header transfer-encoding may only be chunked, and only in HTTP/1.1.", _MALFORMED)
+        length = int(said.get(b"content-length", 0))
+        if self.parser.should_upgrade() and (coding or length):  # it would be taken for the other protocol's
+            raise Refusal("A request with a body must not ask for another protocol (upgrade).", _MALFORMED)
+        if length > self._limits.body_bytes:
+            raise too_long(self._limits.body_bytes)
 
     def _require_small(self, head: int) -> None:
         if head > self._limits.head_bytes:

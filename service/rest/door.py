@@ -16,13 +16,11 @@ from service.rest import headers
 from service.rest.conditions import apply_if_match, is_known
 from service.rest.errors import USUAL, Answer, of_call, of_refusal
 from service.rest.messages import printed
-from service.rest.refusals import Refusal
+from service.rest.refusals import Refusal, too_long
 from service.rest.routes import Route, Routes, method_unknown
 
 _log = structlog.get_logger("rest")
 
-# A body that is too long is read to its end, if that is no further, so that the client gets to hear why.
-_MOST_DISCARDED = 2**20
 # No message of any type can be decoded from this: a number that does not end.
 _UNREADABLE = b"\xff"
 
@@ -71,7 +69,6 @@ class Door:
             else:
                 answer = await self._answer(scope, receive)
         except Refusal as refusal:
-            _log.debug("refused", method=scope["method"], path=scope["path"], reason=refusal.reason)
             answer = of_refusal(refusal)
         except asyncio.CancelledError:
             return  # the client is gone; whoever cancelled this has seen to that
@@ -103,6 +100,7 @@ class Door:
             message = await self._first(route.call, requests, metadata, timeout, scope["state"]["certificate"])
         except AioRpcError as error:
             if refusal and error.code() is StatusCode.INVALID_ARGUMENT:
+                _log.info("refused", call=route.call, reason=refusal.reason, message=str(refusal))
                 raise refusal from None
             return of_call(error, self._terms.challenge, on_condition=b"if-match" in read)
         if not route.answers_etag:
@@ -129,18 +127,17 @@ class Door:
         headers.require_expectation(read)
         if read.get(b"content-length", b"0") == b"0" and b"transfer-encoding" not in read:
             return b""
-        limit = self._terms.max_body_bytes
         body, size, more = [], 0, True
         while more:
             message = await receive()
             if message["type"] == "http.disconnect":
                 raise asyncio.CancelledError
             size += len(message["body"])
-            if size <= limit:
+            more = message["more_body"]
+            if size <= self._terms.max_body_bytes:
                 body.append(message["body"])
-            more = message["more_body"] and size <= _MOST_DISCARDED
-        if size > limit:
-            raise headers.too_long(limit, ended=not message["more_body"])
+        if size > self._terms.max_body_bytes:
+            raise too_long(self._terms.max_body_bytes)  # read to its end all the same, so that the client hears why
         headers.require_json(read)
         return b"".join(body)
 

@@ -55,10 +55,12 @@ def is_message(field: FieldDescriptor, name: str) -> bool:
 
 def expected(field: FieldDescriptor) -> str:
     """What the field takes, in words."""
+    wrapped = fields_of(field.message_type).get("value")
     if field.enum_type:
         one = " or ".join(value.name for value in field.enum_type.values)
     elif field.message_type:
-        one = _WELL_KNOWN.get(field.message_type.full_name, "an object")
+        usual = expected(wrapped) if wrapped and not is_plain(field) else "an object"
+        one = _WELL_KNOWN.get(field.message_type.full_name, usual)
     else:
         one = "base64" if field.type == FieldDescriptor.TYPE_BYTES else _WORDS[field.cpp_type]
     return f"a list, each of it {one}" if field.is_repeated else one

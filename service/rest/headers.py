@@ -96,10 +96,3 @@ class Hosts:
 def invalid(name: str, problem: str) -> Refusal:
     """A header that cannot be what it is."""
     return Refusal(f"The header {name} {problem}.", "HEADER_INVALID")
-
-
-def too_long(limit: int, *, ended: bool) -> Refusal:
-    """A body of more bytes. Where it has not ended, neither can another request be told from what is still to come."""
-    message = f"The body is longer than {limit} bytes, which is the most that this server takes."
-    closing = () if ended else ((b"connection", b"close"),)
-    return Refusal(message, "MESSAGE_TOO_LARGE", 413, StatusCode.RESOURCE_EXHAUSTED, headers=closing)

@@ -8,7 +8,7 @@ from google.protobuf.descriptor import Descriptor, FieldDescriptor
 from google.protobuf.message import Message
 
 from service.errors import Violation
-from service.rest.fields import descriptor_of, expected, fields_of, from_text
+from service.rest.fields import descriptor_of, expected, fields_of, from_text, is_plain
 from service.rest.refusals import Refusal, quoted
 
 Path = tuple[FieldDescriptor, ...]
@@ -22,7 +22,7 @@ def path_of(message: Descriptor | None, text: str) -> Path | None:
     field = fields_of(message).get(name)
     if field is None or not dot:
         return (field,) if field else None
-    inner = None if field.is_repeated else path_of(field.message_type, rest)
+    inner = path_of(field.message_type, rest) if is_plain(field) else None
     return (field, *inner) if inner else None
 
 

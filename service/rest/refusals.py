@@ -37,6 +37,11 @@ def unfit(violations: Sequence[Violation]) -> Refusal:
     return Refusal(summary, "INVALID_FIELD", violations=violations)
 
 
+def too_long(limit: int) -> Refusal:
+    message = f"The body is longer than {limit} bytes, which is the most that this server takes."
+    return Refusal(message, "MESSAGE_TOO_LARGE", HTTPStatus.REQUEST_ENTITY_TOO_LARGE, StatusCode.RESOURCE_EXHAUSTED)
+
+
 def quoted(text: str) -> str:
     """The beginning of what a client sent, free of control characters."""
     return repr(text if len(text) <= 40 else text[:40] + "…")[1:-1]

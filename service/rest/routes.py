@@ -30,7 +30,7 @@ class Route:
     body: Path | None
     mask: FieldDescriptor | None
     etag: Path | None
-    """Where a request has the etag of what it is about."""
+    """Where a request has the etag of what its path names."""
     answers_etag: bool
     response_body: str
     call: str
@@ -106,7 +106,8 @@ def _routes_of(method: MethodDescriptor) -> Iterator[Route]:
         pattern = getattr(binding, kind)
         http_method, template = (pattern.kind, pattern.path) if kind == "custom" else (kind.upper(), pattern)
         pieces = _PIECES.findall(template)
-        variables = [path_of(request, name) for name, _, _ in pieces if name]
+        names = [name for name, _, _ in pieces if name]
+        variables = [path_of(request, name) for name in names]
         body = {"": None, "*": ()}.get(binding.body, path_of(request, binding.body))
         lost = (binding.body and body is None) or not all(map(is_plain, body or ()))
         if lost or not all(variables) or method.client_streaming or method.server_streaming:
@@ -118,7 +119,7 @@ def _routes_of(method: MethodDescriptor) -> Iterator[Route]:
             tuple(filter(None, variables)),
             body,
             mask=masks[0] if masks and body and http_method in {"PATCH", "PUT"} else None,
-            etag=path_of(request, f"{binding.body}.etag".lstrip(".*")) or path_of(request, "etag"),
+            etag=path_of(request, ".".join([*names[-1].split(".")[:-1], "etag"])) if names else None,
             answers_etag="etag" in answer.fields_by_name,
             response_body=binding.response_body,
             call=f"/{method.containing_service.full_name}/{method.name}",
@@ -127,7 +128,7 @@ def _routes_of(method: MethodDescriptor) -> Iterator[Route]:
 
 
 def _regex(template: str) -> str:
-    wild = {"**": ".*", "*": "[^/]+"}
+    wild = {"**": ".*", "*": "[^/]*"}
     return "".join(wild.get(part) or re.escape(part) for part in re.split(r"(\*\*?)", template))
 
 

@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from service.address import parse_address
-from service.app import _example
+from service.examples import curl_example, grpcurl_example
 from service.settings import Settings
 from tests.running import running_service, settings_for
 from tools.tables import DOCUMENTS, LIMITING, with_tables
@@ -53,7 +53,12 @@ def test_the_python_program_runs(sqlite_url: str) -> None:
 
 def test_what_serve_prints_is_what_the_readme_says() -> None:
     settings = settings_for("sqlite:///taskwell.db")
-    assert f"gRPC listening on 127.0.0.1:50051\n{_example(parse_address('127.0.0.1:50051'), settings)}\n" in README
+    grpc, rest = "127.0.0.1:50051", "127.0.0.1:8080"
+    assert (
+        f"gRPC listening on {grpc}\n{grpcurl_example(parse_address(grpc), settings)}\n"
+        f"REST listening on {rest}\n{curl_example(parse_address(rest), settings)}\n"
+    ) in README
+    assert f"TASKWELL_REST_ADDRESS ?= {rest}\n" in (ROOT / "Makefile").read_text()
 
 
 def test_every_make_target_that_is_named_exists() -> None:
