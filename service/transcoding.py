@@ -47,7 +47,9 @@ class Rest:
             max_body_bytes=settings.max_message_bytes,
             hosts=Hosts(settings.hosts),
         )
-        app: ASGIApp = Door(Routes(*tasks_pb2.DESCRIPTOR.services_by_name.values()), call, terms, [*probes(call), *routes()])
+        app: ASGIApp = Door(
+            Routes(*tasks_pb2.DESCRIPTOR.services_by_name.values()), call, terms, [*probes(call), *routes()]
+        )
         if settings.cors_origins:
             app = CORSMiddleware(
                 app,

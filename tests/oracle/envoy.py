@@ -11,7 +11,6 @@ import http.client
 import json
 import re
 import subprocess
-import sys
 import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -23,7 +22,6 @@ from google.rpc import error_details_pb2, status_pb2
 from taskwell.v1 import tasks_pb2
 
 from tests.oracle.exchanges import EXCHANGES, Exchange
-from tests.running import running_service, settings_for
 from tests.waiting import until
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -57,7 +55,7 @@ class Door:
         self._connection.request(exchange.verb, exchange.path.format(**self._kept), exchange.body, headers)
         response = self._connection.getresponse()
         text = response.read().decode(errors="replace")
-        body = json.loads(text) if response.headers["content-type"] == "application/json" else text
+        body: Any = json.loads(text) if response.headers["content-type"] == "application/json" else text
         if exchange.keep == "token":
             self._kept["token"] = body["nextPageToken"]
         elif exchange.keep:
@@ -109,7 +107,7 @@ def running_envoy(grpc_address: str) -> Iterator[tuple[str, int]]:
         descriptors, config, said = Path(folder, "descriptors"), Path(folder, "envoy.json"), Path(folder, "admin")
         descriptors.write_bytes(_descriptors())
         config.write_text(json.dumps(_config(grpc_address, descriptors)))
-        command = [ENVOY, "--config-path", config, "--admin-address-path", said]
+        command: list[str | Path] = [ENVOY, "--config-path", config, "--admin-address-path", said]
         with Path(folder, "log").open("w+") as log:
             process = subprocess.Popen([*command, "--use-dynamic-base-id", "--concurrency", "1"], stderr=log)
             try:

@@ -5,6 +5,7 @@ import os
 import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager
+from typing import Any
 
 from selenium.webdriver import Chrome, ChromeOptions
 from selenium.webdriver.chrome.service import Service
@@ -59,13 +60,17 @@ class Page:
 
     def said(self) -> list[str]:
         """What the console says, warnings included, since it was last asked."""
-        return [f"{entry['level']}: {entry['message']}" for entry in self._chrome.get_log("browser")]
+        return [f"{entry['level']}: {entry['message']}" for entry in self._log("browser")]
 
     def asked_for(self) -> list[str]:
         """The URLs of all requests, since it was last asked; what is written into a page (data:) is none."""
-        messages = [json.loads(entry["message"])["message"] for entry in self._chrome.get_log("performance")]
+        messages = [json.loads(entry["message"])["message"] for entry in self._log("performance")]
         urls = [each["params"]["request"]["url"] for each in messages if each["method"] == "Network.requestWillBeSent"]
         return [url for url in urls if not url.startswith("data:")]
+
+    def _log(self, kind: str) -> list[Any]:
+        entries: list[Any] = self._chrome.get_log(kind)  # type: ignore[no-untyped-call]  # selenium gives no types
+        return entries
 
 
 @contextmanager

@@ -4,7 +4,6 @@ import inspect
 
 from taskwell.v1 import tasks_pb2
 
-from service.rest.conditions import MOST_TAGS
 from service.rpc.status import CODES, DOMAIN
 from tools.openapi.contract import Schema, bindings
 from tools.openapi.operations import paths, tags
@@ -12,11 +11,8 @@ from tools.openapi.refusals import DOOR, ELSEWHERE
 from tools.openapi.responses import shared
 from tools.openapi.schemas import components, reference
 
-_ETAG = r'(W/)?"[!#-~]*"'
 _TYPE_PREFIX = "type.googleapis.com/google.rpc."
 
-# `*`, or a list of entity tags (RFC 9110, 8.8.3).
-_ETAGS: Schema = {"type": "string", "pattern": rf"^(\*|{_ETAG}([ \t]*,[ \t]*{_ETAG}){{0,{MOST_TAGS - 1}}})$"}
 
 _ABOUT = """
 Taskwell keeps tasks per user. This is its REST door: every call here is a call of the gRPC service
@@ -152,22 +148,29 @@ def _parameters() -> Schema:
     headers = {
         "If-Match": (
             "Do it only if the task still has this ETag, or one of these, each in its quotes. Else the answer is 412.",
-            _ETAGS,
+            {"type": "string"},
+            '"1"',
         ),
         "If-None-Match": (
             "Answer 304, without a body, if the task still has this ETag, or one of these, each in its quotes.",
-            _ETAGS,
+            {"type": "string"},
+            '"1"',
         ),
         "Grpc-Timeout": (
             "The deadline, from now: at most 8 digits and a unit, `H`, `M`, `S`, `m` (ms), `u` (µs) or `n` (ns).",
             {"type": "string", "pattern": "^[0-9]{1,8}[HMSmun]$"},
+            "5S",
         ),
-        "X-Request-Id": ("A name for this request in the log.", {"type": "string"}),
-        "Traceparent": ("The trace that this request is part of (W3C Trace Context).", {"type": "string"}),
+        "X-Request-Id": ("A name for this request in the log.", {"type": "string"}, "8f14e45f-ceea-467f"),
+        "Traceparent": (
+            "The trace that this request is part of (W3C Trace Context).",
+            {"type": "string"},
+            "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01",
+        ),
     }
     return {
-        name: {"name": name, "in": "header", "description": description, "schema": schema}
-        for name, (description, schema) in headers.items()
+        name: {"name": name, "in": "header", "description": description, "schema": schema, "example": example}
+        for name, (description, schema, example) in headers.items()
     }
 
 

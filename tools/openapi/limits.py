@@ -3,14 +3,15 @@
 A field that is not in the table may be whatever its type allows.
 """
 
+import re
 import sys
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from itertools import groupby
 
 from taskwell.v1 import tasks_pb2
 
 from service import rules
-from service.rules import DESCRIPTION_MAX, PAGE_SIZE_DEFAULT, TITLE_MAX
+from service.rules import DESCRIPTION_MAX, OUTPUT_ONLY_FIELDS, PAGE_SIZE_DEFAULT, TITLE_MAX, WRITABLE_FIELDS
 from tools.openapi.contract import Schema
 
 UUID: Schema = {"type": "string", "format": "uuid"}
@@ -30,18 +31,33 @@ _TITLE: Schema = {
     # No NUL, and not only white space.
     "pattern": f"^[^\\u0000]*[^\\u0000{_white_space()}][^\\u0000]*$",
 }
+
+
+def _mask_paths() -> Iterator[str]:
+    """Every path that update_mask takes, in both spellings."""
+    times = [f"{name}.{part}" for name in OUTPUT_ONLY_FIELDS if name.endswith("_time") for part in ("seconds", "nanos")]
+    for path in ("*", *WRITABLE_FIELDS, *OUTPUT_ONLY_FIELDS, *times):
+        assert not [*rules.update_mask("", [path])]
+        yield from dict.fromkeys((path, re.sub("_([a-z])", lambda found: found[1].upper(), path)))
+
+
+_PATH = "|".join(map(re.escape, _mask_paths()))
 _STATUSES = tasks_pb2.TaskStatus.DESCRIPTOR.values
 
 LIMITS: Mapping[str, Schema] = {
     "taskwell.v1.Task.id": UUID,
     "taskwell.v1.Task.title": _TITLE,
     "taskwell.v1.Task.description": {"maxLength": DESCRIPTION_MAX, "pattern": "^[^\\u0000]*$"},
-    "taskwell.v1.CreateTaskRequest.request_id": UUID | {"not": {"const": rules.NIL_UUID}},
+    # As in every query, nothing behind the name is as good as no name.
+    "taskwell.v1.CreateTaskRequest.request_id": {
+        "anyOf": [{"format": "uuid", "not": {"const": rules.NIL_UUID}}, {"const": ""}]
+    },
     "taskwell.v1.ListTasksRequest.page_size": {"minimum": 0, "maximum": MOST_INT32, "default": PAGE_SIZE_DEFAULT},
     "taskwell.v1.ListTasksRequest.order_by": {
         "enum": ["create_time desc", "create_time"],
         "default": "create_time desc",
     },
+    "taskwell.v1.UpdateTaskRequest.update_mask": {"pattern": rf"^(({_PATH})(,({_PATH}))*)?$"},
     "taskwell.v1.GetTaskRequest.id": UUID,
     "taskwell.v1.DeleteTaskRequest.id": UUID,
     "taskwell.v1.CompleteTaskRequest.id": UUID,

@@ -103,9 +103,11 @@ def _body(binding: Binding) -> Schema:
 
 def takes_etag(binding: Binding) -> bool:
     """Whether a request may say which state of the task it is meant for."""
-    request = binding.method.input_type
-    body = binding.body_message
-    return has_etag(request) or (body is not None and has_etag(body))
+    for path in binding.path_fields.values():
+        parent, _, _ = path.rpartition(".")
+        message = field_at(binding.method.input_type, parent).message_type if parent else binding.method.input_type
+        return message is not None and has_etag(message)
+    return False
 
 
 def _health() -> Schema:

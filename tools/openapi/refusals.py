@@ -37,19 +37,22 @@ def _has_variables(binding: Binding) -> bool:
     return bool(binding.path_fields)
 
 
-DOOR: Mapping[str, tuple[int, str, Callable[[Binding], bool]]] = {
+DOOR: dict[str, tuple[int, str, Callable[[Binding], bool]]] = {
     "BODY_MALFORMED": (400, "The body is not a JSON object in UTF-8.", _has_body),
     "BODY_UNEXPECTED": (400, "This method takes no body.", lambda binding: not binding.body),
     "HEADER_INVALID": (400, "A header that the door reads cannot be what it is.", _always),
     "PATH_MALFORMED": (400, "The path is not percent-encoded UTF-8.", _has_variables),
     "QUERY_MALFORMED": (400, "The query is not percent-encoded UTF-8, or has too many parameters.", _always),
+    "REQUEST_MALFORMED": (400, "This is no HTTP/1.1 request.", _always),
+    "REQUEST_TOO_SLOW": (408, "The request did not arrive in time.", _always),
     "MEDIA_TYPE_UNKNOWN": (415, "The body is not JSON in UTF-8, or compressed.", _has_body),
     "EXPECTATION_UNKNOWN": (417, "The header expect is another than 100-continue.", _always),
     "HOST_UNKNOWN": (421, "The server is not known by the name that the request asks for.", _always),
+    "HEADERS_TOO_LARGE": (431, "The path, the query and the headers are too large together.", _always),
 }
 """What the door refuses: reason, status, sentence, and which operations can meet it."""
 
-ELSEWHERE: Mapping[str, tuple[int, str]] = {
+ELSEWHERE: dict[str, tuple[int, str]] = {
     "ROUTE_UNKNOWN": (404, "There is nothing at this path."),
     "METHOD_UNKNOWN": (405, "The path does not take this method; Allow says which it takes."),
 }

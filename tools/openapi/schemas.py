@@ -5,9 +5,9 @@ strings, enums by name. What is taken is wider: null for a field that is not giv
 members that the message does not have are refused.
 """
 
-from collections.abc import Iterator, Mapping, Set
+from collections.abc import Iterator, Mapping, Sequence, Set
 
-from google.protobuf.descriptor import Descriptor, EnumDescriptor, FieldDescriptor
+from google.protobuf.descriptor import Descriptor, EnumDescriptor, EnumValueDescriptor, FieldDescriptor
 
 from tools.openapi.contract import Binding, Schema, behaves, comments
 from tools.openapi.limits import LIMITS, MOST_INT32, STATUSES
@@ -86,7 +86,9 @@ def taken(binding: Binding, message: Descriptor) -> Schema:
         },
         "additionalProperties": False,
     }
-    if required and binding.verb != "patch":
+    if binding.verb == "patch":
+        schema["minProperties"] = 1
+    elif required:
         schema["required"] = [field.json_name for field in required]
     return schema
 
@@ -94,7 +96,7 @@ def taken(binding: Binding, message: Descriptor) -> Schema:
 def parameter(field: FieldDescriptor) -> Schema:
     """What a field must look like in the path or the query."""
     if field.enum_type:
-        return reference(field.enum_type.name)
+        return _any_of(field.enum_type.values)
     return _one(field) | LIMITS.get(field.full_name, {})
 
 
@@ -164,11 +166,16 @@ def _taken_value(binding: Binding, field: FieldDescriptor, *, nullable: bool) ->
 
 def _taken_enum(binding: Binding, enum: EnumDescriptor, *, nullable: bool) -> Schema:
     names = STATUSES.get(binding.operation_id) or [each.name for each in enum.values]
-    numbers = [each.number for each in enum.values if each.name in names]
-    nothing = nullable and enum.values_by_number[0].name in names
+    schema = _any_of([each for each in enum.values if each.name in names])
+    if nullable and enum.values_by_number[0].name in names:
+        return {"type": [*schema["type"], "null"], "enum": [*schema["enum"], None]}
+    return schema
+
+
+def _any_of(values: Sequence[EnumValueDescriptor]) -> Schema:
     return {
-        "type": ["string", "integer", *(["null"] if nothing else [])],
-        "enum": [*names, *numbers, *([None] if nothing else [])],
+        "type": ["string", "integer"],
+        "enum": [*(each.name for each in values), *(each.number for each in values)],
     }
 
 
