@@ -10,16 +10,20 @@ import asyncio
 import math
 import ssl
 from collections.abc import Callable, Mapping, Sequence
-from typing import Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple, cast
 
 import httptools
 from grpc import StatusCode
+from starlette.types import Receive, Scope, Send
 from uvicorn.config import Config
 from uvicorn.protocols.http.httptools_impl import STATUS_LINE, HttpToolsProtocol, RequestResponseCycle
 from uvicorn.server import ServerState
 
 from service.rest.errors import of_refusal
 from service.rest.refusals import Refusal, too_long
+
+if TYPE_CHECKING:
+    from uvicorn._types import ASGI3Application
 
 # What HPACK counts for a header beside its name and value (RFC 7541, 4.1), so that both doors take as many.
 _OVERHEAD = 32
@@ -51,6 +55,7 @@ class Connection(HttpToolsProtocol):
 
     def __init__(self, config: Config, state: ServerState, limits: Limits, lost: Callable[[], None]) -> None:
         super().__init__(config, state, {})
+        self.timeout_keep_alive = limits.idle_seconds  # type: ignore[assignment]  # any number will do
         self._limits = limits
         self._lost = lost
         self._certificate: Mapping[str, Sequence[bytes]] = {}
@@ -146,7 +151,13 @@ class Connection(HttpToolsProtocol):
             self.transport.abort()
 
     def _start_asgi_task(self, cycle: RequestResponseCycle, app: Any) -> None:  # noqa: ANN401 - as uvicorn has it
-        self._running = self.loop.create_task(cycle.run_asgi(app))
+        async def endable(scope: Scope, receive: Receive, send: Send) -> None:
+            try:
+                await app(scope, receive, send)
+            except asyncio.CancelledError:
+                cycle.disconnected = True  # which spares it an answer
+
+        self._running = self.loop.create_task(cycle.run_asgi(cast("ASGI3Application", endable)))
         self.tasks.add(self._running)
         self._running.add_done_callback(self.tasks.discard)
 

@@ -70,8 +70,6 @@ class Door:
                 answer = await self._answer(scope, receive)
         except Refusal as refusal:
             answer = of_refusal(refusal)
-        except asyncio.CancelledError:
-            return  # the client is gone; whoever cancelled this has seen to that
         except Exception as error:  # noqa: BLE001 - nothing may get past the door
             error_id = uuid.uuid4()
             _log.error("rest", error_id=str(error_id), exc_info=error)
@@ -131,7 +129,7 @@ class Door:
         while more:
             message = await receive()
             if message["type"] == "http.disconnect":
-                raise asyncio.CancelledError
+                raise asyncio.CancelledError  # as if it had been noticed by the connection
             size += len(message["body"])
             more = message["more_body"]
             if size <= self._terms.max_body_bytes:

@@ -14,7 +14,7 @@ from uvicorn.server import ServerState
 from service.rest.connections import Connection, Limits
 
 _BACKLOG = 2048
-_SWEEP_EVERY = 1.0  # s
+_LONGEST_PAUSE = 1.0  # s; between sweeps
 
 
 class Listener:
@@ -33,7 +33,6 @@ class Listener:
             access_log=False,
             proxy_headers=False,
             server_header=False,
-            timeout_keep_alive=round(limits.idle_seconds),
         )
         self._config.load()
         self._state = ServerState()
@@ -82,4 +81,4 @@ class Listener:
             self._state.default_headers = [(b"date", formatdate(usegmt=True).encode())]
             for connection in self._connections():
                 connection.sweep(loop.time())
-            await asyncio.sleep(_SWEEP_EVERY)
+            await asyncio.sleep(min(_LONGEST_PAUSE, self._limits.request_seconds))

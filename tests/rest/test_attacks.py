@@ -15,6 +15,7 @@ VICTIM, SECRET = "the-victim", "what only the victim knows"
 TASK_ID, NO_TASK = "01a1fd9a-2d17-73ac-9e00-4a78b57254ae", "0192f0c1-2d3e-7f4a-8b5c-6d7e8f901234"
 PATH = f"/v1/tasks/{TASK_ID}"
 JSON = "content-type: application/json"
+CHUNKED = "transfer-encoding: chunked"
 
 
 def responses(raw: bytes) -> Iterator[Response]:
@@ -31,7 +32,7 @@ def responses(raw: bytes) -> Iterator[Response]:
 
 def request(method: str, target: str, *headers: str, body: bytes = b"") -> bytes:
     """A request after which the connection is closed, framed as it should be."""
-    length = [f"content-length: {len(body)}"] if body else []
+    length = [f"content-length: {len(body)}"] if body and CHUNKED not in headers else []
     lines = [f"{method} {target} HTTP/1.1", "host: 127.0.0.1", "connection: close", *headers, *length, "", ""]
     return "\r\n".join(lines).encode("latin-1") + body
 
@@ -80,15 +81,22 @@ AS_NOBODY = {
     "in the query, as metadata": request("GET", f"{PATH}?grpc-metadata-x-user-id={VICTIM}"),
     "user info": request("GET", f"http://{VICTIM}@127.0.0.1{PATH}"),
     "in a trailer": request(
-        "PATCH", PATH, JSON, CHUNKED, "trailer: x-user-id",
+        "PATCH",
+        PATH,
+        JSON,
+        CHUNKED,
+        "trailer: x-user-id",
         body=b"11\r\n%b\r\n0\r\nx-user-id: %b\r\n\r\n" % (EVIL, VICTIM.encode()),
     ),
     "in an extension of a chunk": request(
-        "PATCH", PATH, JSON, CHUNKED,
+        "PATCH",
+        PATH,
+        JSON,
+        CHUNKED,
         body=b"11;x-user-id=%b\r\n%b\r\n0\r\n\r\n" % (VICTIM.encode(), EVIL),
     ),
     "in the body": request("PATCH", PATH, JSON, body=b'{"title": "evil", "userId": "%b"}' % VICTIM.encode()),
-}  # fmt: skip
+}
 
 # What Mallory, who is a user, may try to reach it with.
 AS_ANOTHER = {
@@ -98,7 +106,9 @@ AS_ANOTHER = {
     "method override, on what is there": request("GET", "/v1/tasks", ME, "x-http-method-override: DELETE"),
     "another override": request("GET", PATH, ME, "x-method-override: DELETE", "x-http-method: DELETE"),
     "override in the query": request("POST", f"{PATH}?_method=DELETE", ME),
-    "override in a form": request("POST", PATH, ME, "content-type: application/x-www-form-urlencoded", body=b"_method=DELETE"),
+    "override in a form": request(
+        "POST", PATH, ME, "content-type: application/x-www-form-urlencoded", body=b"_method=DELETE"
+    ),
     "path override": request("GET", "/healthz", ME, f"x-original-url: {PATH}", f"x-rewrite-url: {PATH}"),
     "prefix": request("GET", f"/v1/tasks/{NO_TASK}", ME, f"x-forwarded-prefix: {PATH}"),
     "dots": request("GET", f"/v1/tasks/{NO_TASK}/../{TASK_ID}", ME),
@@ -120,7 +130,9 @@ AS_ANOTHER = {
     "authority": request("CONNECT", "127.0.0.1:80", ME),
     "asterisk": request("OPTIONS", "*", ME),
     "the id in the query": request("GET", f"/v1/tasks/{NO_TASK}?id={TASK_ID}", ME),
-    "the id in the body": request("PATCH", f"/v1/tasks/{NO_TASK}", ME, JSON, body=b'{"id": "%b", "title": "evil"}' % TASK_ID.encode()),
+    "the id in the body": request(
+        "PATCH", f"/v1/tasks/{NO_TASK}", ME, JSON, body=b'{"id": "%b", "title": "evil"}' % TASK_ID.encode()
+    ),
     "the id in the query of a PATCH": request("PATCH", f"/v1/tasks/{NO_TASK}?task.id={TASK_ID}", ME, JSON, body=EVIL),
     "allow_missing": request("DELETE", f"{PATH}?allow_missing=true", ME),
     "If-Match: *": request("PUT", PATH, ME, JSON, "if-match: *", body=EVIL),
@@ -153,7 +165,14 @@ AS_ANOTHER = {
     "TLS": bytes.fromhex("160301020001000001fc0303") + bytes(500),
     "an upgrade": request(*GET, ME, "connection: upgrade", "upgrade: h2c", "http2-settings: AAMAAABkAAQAAP__"),
     "an upgrade with a body": request("PATCH", PATH, ME, JSON, "connection: upgrade", "upgrade: h2c", body=EVIL),
-    "a websocket": request(*GET, ME, "connection: upgrade", "upgrade: websocket", "sec-websocket-version: 13", "sec-websocket-key: AAAAAAAAAAAAAAAAAAAAAA=="),
+    "a websocket": request(
+        *GET,
+        ME,
+        "connection: upgrade",
+        "upgrade: websocket",
+        "sec-websocket-version: 13",
+        "sec-websocket-key: AAAAAAAAAAAAAAAAAAAAAA==",
+    ),
     "a long target": request("GET", f"{PATH}?page_token={'x' * 20_000}", ME),
     "a long header": request(*GET, ME, f"x-a: {'x' * 20_000}"),
     "many headers": request(*GET, ME, *["x: y"] * 1000),
@@ -164,7 +183,7 @@ AS_ANOTHER = {
     "a long method": request("G" * 10_000, PATH, ME),
     "nothing but line breaks": b"\r\n" * 2000 + request(*GET, ME),
     "a second request in the first": request("GET", f"/v1/tasks HTTP/1.1\r\nx-user-id: {VICTIM}\r\nx: ", ME),
-}  # fmt: skip
+}
 
 
 @pytest.fixture(scope="module")
@@ -204,6 +223,18 @@ def test_another_user_does_not_reach_the_task(client: Client, victim: tasks_pb2.
     [answer] = attacked(client, raw)
     assert TASK_ID.encode() not in answer.body
     assert is_as_it_was(client, victim)
+
+
+UNCLEAR = [
+    *("two hosts", "HTTP/0.9", "HTTP/2.0", "HTTP/1.10", "HTTP/2", "TLS", "an upgrade with a body", "authority"),
+    *(name for name, raw in AS_ANOTHER.items() if raw.startswith(b"POST /v1/tasks HTTP/1.") and b"DELETE" in raw),
+]
+
+
+@pytest.mark.parametrize("name", UNCLEAR)
+def test_a_request_that_two_servers_could_read_in_two_ways_ends_the_connection(client: Client, name: str) -> None:
+    [answer] = attacked(client, AS_ANOTHER[name])
+    assert (answer.status, answer.reason, answer.headers["connection"]) == (400, "REQUEST_MALFORMED", "close")
 
 
 @pytest.mark.usefixtures("victim")

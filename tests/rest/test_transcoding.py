@@ -150,7 +150,10 @@ def test_the_contract_has_the_routes_that_it_promises() -> None:
     [
         ("title=a+b%20c%26", {"title": "a b c&"}),
         ("title=", {}),
-        ("pages=-7&copies=%2B7&edition=7&sold=18446744073709551615", {"pages": -7, "copies": "7", "edition": 7, "sold": "18446744073709551615"}),
+        (
+            "pages=-7&copies=%2B7&edition=7&sold=18446744073709551615",
+            {"pages": -7, "copies": "7", "edition": 7, "sold": "18446744073709551615"},
+        ),
         ("price=1.5&weight=-2e3", {"price": 1.5, "weight": -2000.0}),
         ("lent=true", {"lent": True}),
         ("lent=T", {"lent": True}),
@@ -163,7 +166,10 @@ def test_the_contract_has_the_routes_that_it_promises() -> None:
         ("lent_for=1.5s", {"lent_for": "1.500s"}),
         ("tags=a&tags=&tags=b", {"tags": ["a", "", "b"]}),
         ("ratings=1&ratings=2&kinds=KIND_ATLAS&kinds=1", {"ratings": [1, 2], "kinds": ["KIND_ATLAS", "KIND_NOVEL"]}),
-        ("author.name=A&author.address.city=B&author.born=1", {"author": {"name": "A", "born": 1, "address": {"city": "B"}}}),
+        (
+            "author.name=A&author.address.city=B&author.born=1",
+            {"author": {"name": "A", "born": 1, "address": {"city": "B"}}},
+        ),
         ("author.address.lines=1&author.address.lines=2", {"author": {"address": {"lines": ["1", "2"]}}}),
         ("stars=5&signed=f", {"stars": 5, "signed": False}),
         ("shown=title,printed_at,lentFor", {"shown": "title,printedAt,lentFor"}),
@@ -171,7 +177,7 @@ def test_the_contract_has_the_routes_that_it_promises() -> None:
         ("", {}),
         ("&&", {}),
     ],
-)  # fmt: skip
+)
 def test_a_query_fills_fields_in_either_spelling(query: str, fields: dict[str, Any]) -> None:
     assert read("GET", f"/v1/books?{query}") == ("SearchBooks", fields)
 
@@ -215,9 +221,16 @@ WHOLE = "must be a whole number from {} to {}"
         ("author=A", {"author": "must be an object"}),
         ("authors=A", {"authors": "must be a list, each of it an object"}),
         ("notes=A", {"notes": "must be an object"}),
-        ("pages=x&colour=red&lent=2", {"colour": "is not a parameter of this method", "pages": WHOLE.format(-(2**31), 2**31 - 1), "lent": "must be true or false"}),
+        (
+            "pages=x&colour=red&lent=2",
+            {
+                "colour": "is not a parameter of this method",
+                "pages": WHOLE.format(-(2**31), 2**31 - 1),
+                "lent": "must be true or false",
+            },
+        ),
     ],
-)  # fmt: skip
+)
 def test_a_query_is_refused_by_what_is_wrong_with_it(query: str, violations: dict[str, str]) -> None:
     assert wrong("GET", f"/v1/books?{query}") == violations
 
@@ -271,7 +284,10 @@ def test_a_body_may_spell_names_in_either_way_and_enums_by_name_or_number() -> N
     ("body", "violations"),
     [
         ({"colour": 1}, {"colour": "is not a field of ArchiveBookRequest"}),
-        ({"author": {"colour": 1, "name": 2}}, {"author.colour": "is not a field of Author", "author.name": "must be a string of Unicode characters"}),
+        (
+            {"author": {"colour": 1, "name": 2}},
+            {"author.colour": "is not a field of Author", "author.name": "must be a string of Unicode characters"},
+        ),
         ({"author": {"address": {"x\n": 1}}}, {"author.address.x\\n": "is not a field of Address"}),
         ({"title": 1}, {"title": "must be a string of Unicode characters"}),
         ({"title": "\ud800"}, {"title": "must be a string of Unicode characters"}),
@@ -290,7 +306,10 @@ def test_a_body_may_spell_names_in_either_way_and_enums_by_name_or_number() -> N
         ({"tags": "a"}, {"tags": "must be a list, each of it a string of Unicode characters"}),
         ({"tags": [1]}, {"tags": "must be a list, each of it a string of Unicode characters"}),
         ({"tags": [None]}, {"tags": "must be a list, each of it a string of Unicode characters"}),
-        ({"kinds": ["KIND_NOVEL", True]}, {"kinds": "must be a list, each of it KIND_UNSPECIFIED or KIND_NOVEL or KIND_ATLAS"}),
+        (
+            {"kinds": ["KIND_NOVEL", True]},
+            {"kinds": "must be a list, each of it KIND_UNSPECIFIED or KIND_NOVEL or KIND_ATLAS"},
+        ),
         ({"author": "A"}, {"author": "must be an object"}),
         ({"author": [{}]}, {"author": "must be an object"}),
         ({"authors": {"name": "A"}}, {"authors": "must be a list, each of it an object"}),
@@ -298,9 +317,12 @@ def test_a_body_may_spell_names_in_either_way_and_enums_by_name_or_number() -> N
         ({"printedAt": 1}, {"printed_at": "must be a time as in 2026-11-21T10:15:02Z"}),
         ({"printedAt": "2026-02-30T00:00:00Z"}, {"printed_at": "must be a time as in 2026-11-21T10:15:02Z"}),
         ({"notes": 1}, {"notes": "must be an object"}),
-        ({"title": 1, "x": 2, "pages": "3"}, {"title": "must be a string of Unicode characters", "x": "is not a field of ArchiveBookRequest"}),
+        (
+            {"title": 1, "x": 2, "pages": "3"},
+            {"title": "must be a string of Unicode characters", "x": "is not a field of ArchiveBookRequest"},
+        ),
     ],
-)  # fmt: skip
+)
 def test_a_body_is_refused_by_what_is_wrong_with_it(body: dict[str, Any], violations: dict[str, str]) -> None:
     assert wrong("POST", f"{BOOK}:archive", body) == violations
 
