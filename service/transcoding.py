@@ -16,6 +16,7 @@ from service.rest.connections import Limits
 from service.rest.door import Call, Door, Terms
 from service.rest.headers import Hosts
 from service.rest.listener import Listener
+from service.rest.pages import routes
 from service.rest.probes import probes
 from service.rest.routes import Routes
 from service.rest.tls import server_context
@@ -46,7 +47,9 @@ class Rest:
             max_body_bytes=settings.max_message_bytes,
             hosts=Hosts(settings.hosts),
         )
-        app: ASGIApp = Door(Routes(*tasks_pb2.DESCRIPTOR.services_by_name.values()), call, terms, probes(call))
+        app: ASGIApp = Door(
+            Routes(*tasks_pb2.DESCRIPTOR.services_by_name.values()), call, terms, [*probes(call), *routes()]
+        )
         if settings.cors_origins:
             app = CORSMiddleware(
                 app,

@@ -37,7 +37,7 @@ def settings_table() -> str:
 def errors_table() -> str:
     """Every error: its code, its reason, whether a retry may help, and the message."""
     rows = [
-        f"| {code.name} | `{error.reason}` | {_retry(error)} | {_sentence(error)} |"
+        f"| {code.name} | `{error.reason}` | {_retry(error)} | {sentence(error)} |"
         for error, code in sorted(CODES.items(), key=_place)
     ]
     return "\n".join(["| code | reason | retry after | message |", "|---|---|---|---|", *rows])
@@ -120,7 +120,8 @@ def _retry(error: type[RequestError]) -> str:
     return f"{delay / 1000:g} s" if delay else ""
 
 
-def _sentence(error: type[RequestError]) -> str:
+def sentence(error: type[RequestError]) -> str:
+    """What callers read, its placeholders in italics."""
     if error.sentence == "{summary}":
         return "What is wrong with each field, and what to change."
     return error.sentence.replace(":.3g}", "}").replace("{", "*").replace("}", "*")

@@ -17,6 +17,7 @@ from service.rest.messages import fill, parsed, paths
 from service.rest.queries import Path, assign, fill_from_query, path_of
 from service.rest.refusals import Refusal, unfit
 
+_VERB = re.compile(r".*:(?=[^/{}:]+$)")
 _PIECES = re.compile(r"\{([\w.]+)(?:=([^}]+))?\}|([^{}]+)")
 
 
@@ -36,6 +37,8 @@ class Route:
     call: str
     """The full name of the method, as gRPC calls it."""
     request: type[Message]
+    verb: str
+    """What stands behind the colon at the end of the path, `complete`; empty for none."""
 
     def read(self, match: re.Match[str], query: bytes, body: bytes) -> Message:
         """The request of the call. Raises Refusal with all that is wrong with it."""
@@ -70,13 +73,15 @@ class Routes:
         for method in chain.from_iterable(service.methods for service in services):
             for route in _routes_of(method):
                 self._routes.setdefault(route.http_method, []).append(route)
-        for routes in self._routes.values():  # what is more particular first: /a/{id}:verb before /a/{id}
+        self._verbs = {route.verb for routes in self._routes.values() for route in routes if route.verb}
+        for routes in self._routes.values():  # what is more particular first: /a/b before /a/{id}
             routes.sort(key=lambda route: len(re.sub(r"\(.*?\)", "", route.pattern.pattern)), reverse=True)
 
     def find(self, http_method: str, path: str) -> tuple[Route, re.Match[str]]:
         """The route of a request, its path as it was sent. Raises Refusal."""
+        verb = self._verb(path)
         for route in self._routes.get(http_method, ()):
-            if match := route.pattern.fullmatch(path):
+            if route.verb == verb and (match := route.pattern.fullmatch(path)):
                 return route, match
         if http_method == "HEAD":
             return self.find("GET", path)
@@ -86,8 +91,18 @@ class Routes:
 
     def allowed(self, path: str) -> list[str]:
         """What may be done with a path; nothing if it is unknown."""
-        found = [name for name, routes in self._routes.items() if any(each.pattern.fullmatch(path) for each in routes)]
+        verb = self._verb(path)
+        found = [
+            name
+            for name, routes in self._routes.items()
+            if any(each.verb == verb and each.pattern.fullmatch(path) for each in routes)
+        ]
         return sorted({*found, *(["HEAD"] if "GET" in found else []), "OPTIONS"}) if found else []
+
+    def _verb(self, path: str) -> str:
+        """The verb that a path ends in, if any method has it: then the path is of that method, and of no other."""
+        _, _, verb = path.rpartition(":")
+        return verb if verb in self._verbs else ""
 
 
 def method_unknown(http_method: str, allowed: Sequence[str]) -> Refusal:
@@ -124,6 +139,7 @@ def _routes_of(method: MethodDescriptor) -> Iterator[Route]:
             response_body=binding.response_body,
             call=f"/{method.containing_service.full_name}/{method.name}",
             request=GetMessageClass(request),
+            verb=_VERB.sub("", template) if _VERB.match(template) else "",
         )
 
 
