@@ -8,7 +8,7 @@ from google.protobuf.message import Message
 from service.rest.headers import invalid
 from service.rest.queries import Path
 
-_MOST_TAGS = 8
+MOST_TAGS = 8
 _ANY = "*"
 # One entity tag (RFC 9110, 8.8.3) of a list, whose elements may be empty.
 _TAG = re.compile(r'[ \t,]*((?:W/)?"[!\x23-\x7e\x80-\xff]*")[ \t]*(?:,[ \t,]*|$)')
@@ -55,8 +55,8 @@ def _tags(name: str, header: bytes) -> list[str]:
         return [_ANY]
     while at < len(text) or not found:
         tag = _TAG.match(text, at)
-        if tag is None or len(found) == _MOST_TAGS:
-            raise invalid(name, f'must be * or a list of at most {_MOST_TAGS} etags in quotes, as in "1"')
+        if tag is None or len(found) == MOST_TAGS:
+            raise invalid(name, f'must be * or a list of at most {MOST_TAGS} etags in quotes, as in "1"')
         found.append(tag[1])
         at = tag.end()
     return found

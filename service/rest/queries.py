@@ -13,7 +13,7 @@ from service.rest.refusals import Refusal, quoted
 
 Path = tuple[FieldDescriptor, ...]
 
-_MOST_PARAMETERS = 100
+MOST_PARAMETERS = 100
 
 
 def path_of(message: Descriptor | None, text: str) -> Path | None:
@@ -45,10 +45,10 @@ def fill_from_query(request: Message, query: bytes, bound: Iterable[Path]) -> It
     """Set the fields that a query names; answers what cannot be set, or is `bound` to the path or the body."""
     try:
         pairs = parse_qsl(
-            query.decode("ascii"), keep_blank_values=True, errors="strict", max_num_fields=_MOST_PARAMETERS
+            query.decode("ascii"), keep_blank_values=True, errors="strict", max_num_fields=MOST_PARAMETERS
         )
     except ValueError:
-        problem = f"is not percent-encoded UTF-8, or has more than {_MOST_PARAMETERS} parameters"
+        problem = f"is not percent-encoded UTF-8, or has more than {MOST_PARAMETERS} parameters"
         raise Refusal(f"The query {problem}.", "QUERY_MALFORMED") from None
     given: dict[Path, list[str]] = {}
     for name, text in pairs:
