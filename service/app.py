@@ -10,7 +10,7 @@ import time
 from collections.abc import Iterable
 from contextlib import suppress
 from datetime import UTC, datetime
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, cast
 
 import grpc
 import structlog
@@ -23,10 +23,12 @@ from service.auth.files import CertificateError
 from service.auth.source import KeysError
 from service.db.engine import Database, PoolSettings
 from service.db.store import SqlTaskStore
-from service.identity import Identity, example_of_caller
+from service.examples import curl_example, grpcurl_example
+from service.identity import Identity
 from service.ports import refuse_taken
 from service.preparing import StartError, cannot_listen
 from service.rpc.health import Health
+from service.rpc.inprocess import InProcess
 from service.rpc.interceptors import UNOBSERVED, Calls, Guard, current_caller
 from service.rpc.limits import Limits
 from service.rpc.policy import HEALTH, POLICY, TASK_SERVICE, Access, policy_with_reflection
@@ -40,6 +42,7 @@ from service.tasks import Tasks
 
 if TYPE_CHECKING:
     from service.metering import Metering
+    from service.transcoding import Rest
 
 _log = structlog.get_logger("app")
 
@@ -94,24 +97,27 @@ class Service:
                 waiting=self._tasks.waiting,
                 connections=self._database.connections_in_use,
             )
+        calls = Calls(
+            policy=policy,
+            authenticate=self._identity.authenticate,
+            scopes=self._identity.scopes,
+            limits=limits,
+            streams=self._streams,
+            max_message_bytes=settings.max_message_bytes,
+            observer=observer,
+            guards=self._guards(),
+        )
         self._server = grpc.aio.server(
-            interceptors=(
-                Calls(
-                    policy=policy,
-                    authenticate=self._identity.authenticate,
-                    scopes=self._identity.scopes,
-                    limits=limits,
-                    streams=self._streams,
-                    max_message_bytes=settings.max_message_bytes,
-                    observer=observer,
-                    guards=self._guards(),
-                ),
-            ),
+            interceptors=(calls,),
             # Without the last a second server on the same port would silently take half of the calls.
             options=[*server_options(settings), ("grpc.so_reuseport", int(worker is not None))],
         )
-        tasks_pb2_grpc.add_TaskServiceServicer_to_server(TaskServicer(self._tasks), self._server)
-        health_pb2_grpc.add_HealthServicer_to_server(self._health, self._server)
+        # REST is a client of the same methods behind the same interceptor, and has no way around it.
+        in_process = InProcess(calls)
+        for server in (self._server, in_process):
+            tasks_pb2_grpc.add_TaskServiceServicer_to_server(TaskServicer(self._tasks), cast("grpc.aio.Server", server))
+            health_pb2_grpc.add_HealthServicer_to_server(self._health, cast("grpc.aio.Server", server))
+        self._rest = _rest(settings, settings.rest, in_process) if settings.rest else None
         if settings.reflection != "off":
             add_reflection(self._server, (TASK_SERVICE, HEALTH))
 
@@ -138,8 +144,15 @@ class Service:
             raise cannot_listen("grpc_address", wanted) from error
         if self._metering:
             self._start_metering(self._metering)
+        if self._rest:
+            await self._start_rest(self._rest)
         await self._server.start()
         return Address(wanted.host, port)
+
+    @property
+    def rest_address(self) -> Address | None:
+        """Where REST is served, once it has started; None if it is not."""
+        return self._rest.address if self._rest else None
 
     @property
     def metrics_address(self) -> Address | None:
@@ -151,6 +164,14 @@ class Service:
             metering.start()
         except OSError as error:
             raise cannot_listen("metrics_address", metering.address) from error
+
+    async def _start_rest(self, rest: "Rest") -> None:
+        try:
+            await rest.start(shares_port=not self._is_alone)
+        except CertificateError as error:
+            raise StartError(str(error)) from error
+        except OSError as error:
+            raise cannot_listen("rest_address", rest.address) from error
 
     def _guards(self) -> list[Guard]:
         guards: list[Guard] = []
@@ -171,7 +192,8 @@ class Service:
             self._metering.stop()
         await asyncio.sleep(_LAST_WORDS)
         self._streams.end()
-        await self._server.stop(max(0.0, ends - time.monotonic()))
+        remaining = max(0.0, ends - time.monotonic())
+        await asyncio.gather(self._server.stop(remaining), *([self._rest.stop(remaining)] if self._rest else []))
         with suppress(TimeoutError):
             await asyncio.wait_for(self._tasks.drain(), max(_LAST_WORDS, ends - time.monotonic()))
         await self._database.close(max(_LAST_WORDS, ends - time.monotonic()))
@@ -182,6 +204,13 @@ def _metering(address: Address, methods: Iterable[str], worker: int | None) -> "
     from service.metering import Metering
 
     return Metering(address, methods, worker)
+
+
+def _rest(settings: Settings, address: Address, in_process: InProcess) -> "Rest":
+    """Loads what REST needs, which a service without it does without."""
+    from service.transcoding import Rest
+
+    return Rest(settings, address, in_process.call)
 
 
 def server_options(settings: Settings) -> list[tuple[str, int]]:
@@ -245,12 +274,7 @@ async def serve(settings: Settings, worker: int | None = None) -> None:
         loop.add_signal_handler(number, on_signal, number)
 
     service = Service(settings, worker)
-    address = await service.start()
-    print(f"gRPC listening on {address}", flush=True)
-    if settings.reflection == "open":
-        print(_example(address, settings), flush=True)
-    if service.metrics_address:
-        print(f"metrics listening on {service.metrics_address}", flush=True)
+    _announce(service, await service.start(), settings)
     if worker is not None:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         loop.add_reader(sys.stdin, on_end_of_input)
@@ -260,19 +284,19 @@ async def serve(settings: Settings, worker: int | None = None) -> None:
     _log.info("stopped")
 
 
+def _announce(service: Service, address: Address, settings: Settings) -> None:
+    """Say where calls are accepted, and how a first one is made."""
+    print(f"gRPC listening on {address}", flush=True)
+    if settings.reflection == "open":
+        print(grpcurl_example(address, settings), flush=True)
+    if service.rest_address:
+        print(f"REST listening on {service.rest_address}", flush=True)
+        print(curl_example(service.rest_address, settings), flush=True)
+    if service.metrics_address:
+        print(f"metrics listening on {service.metrics_address}", flush=True)
+
+
 def _settle_garbage_collection() -> None:
     """Leave alone what is there for good: to look through all of it would hold up every call for some 50 ms."""
     gc.collect()
     gc.freeze()
-
-
-def _example(address: Address, settings: Settings) -> str:
-    call = f"grpcurl {_grpcurl_flags(settings)} -H {example_of_caller(settings)}"
-    return f'Try: {call} -d \'{{"task": {{"title": "Buy milk"}}}}\' {address} {TASK_SERVICE}/CreateTask'
-
-
-def _grpcurl_flags(settings: Settings) -> str:
-    """How grpcurl gets connected."""
-    if settings.tls is None:
-        return "-plaintext"
-    return "-cacert CA.pem -cert CERT.pem -key KEY.pem" if settings.tls_client_ca else "-cacert CA.pem"

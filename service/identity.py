@@ -79,13 +79,6 @@ def expected_of(settings: Settings) -> Expected:
     return Expected(settings.jwt_issuer, settings.jwt_audience, settings.jwt_scope_claim)
 
 
-def example_of_caller(settings: Settings) -> str:
-    """The metadata with which grpcurl says who is calling, as a shell takes it."""
-    if settings.auth == "metadata":
-        return "'x-user-id: alice'"
-    return f'"authorization: Bearer {"$(taskwell token --user alice)" if settings.jwt_secret else "$TOKEN"}"'
-
-
 def _keys(settings: Settings) -> "Keys":
     from service.auth.keys import IssuerKeys, SecretKey
 

@@ -35,3 +35,15 @@ def configure_log(level: str, style: str, **always: object) -> None:
         logger_factory=structlog.PrintLoggerFactory(sys.stderr),
         cache_logger_on_first_use=True,
     )
+    root = logging.getLogger()
+    if not any(isinstance(handler, _Passing) for handler in root.handlers):
+        root.addHandler(_Passing(logging.WARNING))
+
+
+class _Passing(logging.Handler):
+    """Passes on what libraries (uvicorn, asyncio, grpc) say by way of the standard library, from warnings on."""
+
+    def emit(self, record: logging.LogRecord) -> None:
+        structlog.get_logger(record.name).log(
+            record.levelno, record.getMessage().strip(), logger=record.name, exc_info=record.exc_info or None
+        )

@@ -17,6 +17,11 @@ def refuse_taken(address: Address) -> None:
             each.close()
 
 
+def bind(address: Address, *, shares: bool) -> list[socket.socket]:
+    """Sockets to listen on, on each of the addresses of this name; `shares` with others that do. Raises OSError."""
+    return _bind_all(address, shares=shares)
+
+
 def reserve(address: Address) -> list[socket.socket]:
     """Keep an address, on a port that is picked if it has none, for workers that share it.
 
@@ -33,18 +38,18 @@ def reserve(address: Address) -> list[socket.socket]:
     return bound
 
 
-def _bind_all(address: Address) -> list[socket.socket]:
+def _bind_all(address: Address, *, shares: bool = False) -> list[socket.socket]:
     """A socket on each address of the name that this machine has, all on one port. Raises OSError as `reserve` does."""
     for _ in range(_ATTEMPTS - 1):
         try:
-            return _bind_each(address)
+            return _bind_each(address, shares=shares)
         except OSError:
             if address.port:
                 raise
-    return _bind_each(address)
+    return _bind_each(address, shares=shares)
 
 
-def _bind_each(address: Address) -> list[socket.socket]:
+def _bind_each(address: Address, *, shares: bool) -> list[socket.socket]:
     bound: list[socket.socket] = []
     refusal = OSError(f"{address.host} has no address")
     with ExitStack() as opened:
@@ -53,6 +58,7 @@ def _bind_each(address: Address) -> list[socket.socket]:
             try:
                 each = opened.enter_context(socket.socket(family, kind, protocol))
                 each.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+                each.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT, int(shares))
                 each.bind((place[0], port, *place[2:]))
             except OSError as error:
                 if error.errno == errno.EADDRINUSE:

@@ -31,7 +31,7 @@ def reserve_addresses(settings: Settings) -> Settings:
 
     Answers the settings for each of them, with the ports that were picked. Raises StartError if one is taken.
     """
-    wanted = {"grpc_address": settings.grpc, "metrics_address": settings.metrics}
+    wanted = {"grpc_address": settings.grpc, "rest_address": settings.rest, "metrics_address": settings.metrics}
     kept = {name: str(_reserved(name, address)) for name, address in wanted.items() if address}
     return settings.model_copy(update=kept)
 

@@ -22,7 +22,7 @@ OUTPUT_ONLY_FIELDS = ("id", "create_time", "update_time", "complete_time", "etag
 
 _UUID = re.compile(r"[0-9a-f]{8}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{12}")
 _STATUSES = frozenset(TaskStatus)
-_NIL_UUID = "00000000-0000-0000-0000-000000000000"
+NIL_UUID = "00000000-0000-0000-0000-000000000000"
 # An output-only timestamp may also be named by its parts (AIP-161).
 _OUTPUT_ONLY_PATH = re.compile(r"(?:id|etag|(?:create|update|complete)_time(?:\.(?:seconds|nanos))?)")
 # What a task takes beside its texts: id, three times, etag and the tags of the fields, rounded up.
@@ -92,7 +92,7 @@ def request_id(field: str, value: str) -> Iterator[Violation]:
         yield Violation(
             field, "must be a UUID of 36 characters, such as 0192f0c1-2d3e-7f4a-8b5c-6d7e8f901234, or be left out"
         )
-    elif value == _NIL_UUID:
+    elif value == NIL_UUID:
         yield Violation(field, "must not be the nil UUID: make a new UUID for each task")
 
 

@@ -7,7 +7,7 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Annotated, Literal, Self
 
-from pydantic import AfterValidator, Field, SecretStr, field_validator, model_validator
+from pydantic import Field, SecretStr, field_validator, model_validator
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
 from service.address import Address, parse_address
@@ -15,6 +15,7 @@ from service.auth.evidence import RULES, Certificate, Rule
 from service.auth.files import CertificateFiles
 from service.auth.source import JwksSource, parse_jwks_source
 from service.db.url import DatabaseUrl, PostgresServer, parse_database_url
+from service.forms import AddressText, Count, HostsText, JwksText, Name, OriginsText, Seconds, listed
 
 PREFIX = "TASKWELL_"
 
@@ -24,6 +25,7 @@ _TOGETHER = (
     *(("health_cert", "health_key"), ("health_key", "health_cert")),
     *(("health_cert", "tls_cert"), ("health_ca", "tls_cert")),
     ("rate_burst", "rate_limit"),
+    *(("rest_hosts", "rest_address"), ("rest_cors_origins", "rest_address")),
 )
 # As long as what HS256 makes of it (RFC 7518, 3.2), in bytes.
 _SHORTEST_SECRET = 32
@@ -32,24 +34,6 @@ _MOST_WORKERS = 256
 # Elsewhere SO_REUSEPORT lets several sockets listen on one port, and one of them gets all connections.
 _SPREADS_CONNECTIONS = sys.platform == "linux"
 _CGROUP_CPU = Path("/sys/fs/cgroup/cpu.max")
-
-
-def _is_address(text: str) -> str:
-    parse_address(text)
-    return text
-
-
-def _is_jwks_source(text: str) -> str:
-    parse_jwks_source(text)
-    return text
-
-
-AddressText = Annotated[str, AfterValidator(_is_address)]
-JwksText = Annotated[str, AfterValidator(_is_jwks_source)]
-# As a scope is spelt (RFC 6749, 3.3), and a claim may be.
-Name = Annotated[str, Field(pattern=r"^[!#-\[\]-~]{1,255}$")]
-Seconds = Annotated[float, Field(gt=0, le=86_400)]
-Count = Annotated[int, Field(ge=1, le=1_000_000)]
 
 
 class Settings(BaseSettings):
@@ -70,6 +54,19 @@ class Settings(BaseSettings):
 
     grpc_address: AddressText = Field(
         "127.0.0.1:50051", description="Where to serve gRPC, host:port; port 0 picks a free one"
+    )
+    rest_address: AddressText | None = Field(
+        None, description="Where to serve REST (JSON over HTTP/1.1), host:port; unset, nowhere"
+    )
+    rest_hosts: HostsText | None = Field(
+        None,
+        description="The names by which REST may be asked for (header host), separated by commas, or *; unset, "
+        "localhost where x-user-id is believed on a loopback address, else any",
+    )
+    rest_cors_origins: OriginsText | None = Field(
+        None,
+        description="The origins (https://app.example.com) whose pages may call REST from a browser, separated by "
+        "commas, or *; unset, none",
     )
     metrics_address: AddressText | None = Field(
         None, description="Where to serve metrics to Prometheus, host:port; unset, nowhere"
@@ -168,6 +165,9 @@ class Settings(BaseSettings):
     handshake_timeout: Seconds = Field(
         10, description="How long a new connection may take to speak HTTP/2, and to keep to its limits (s)"
     )
+    rest_request_timeout: Seconds = Field(
+        10, description="How long a REST request may take to arrive, and its answer to be taken (s)"
+    )
     keepalive_time: Seconds = Field(
         60, description="How long a connection may be silent before it is asked for a sign of life (s)"
     )
@@ -237,17 +237,37 @@ class Settings(BaseSettings):
     @model_validator(mode="after")
     def _refuses_to_trust_strangers(self) -> Self:
         trusts = self.trust_network or self.evidence.certificate is Certificate.LISTED
-        if self.auth == "metadata" and not (self.grpc.is_loopback or trusts):
-            raise ValueError(
-                f"{PREFIX}GRPC_ADDRESS: other machines can reach {self.grpc}, and could claim to be any user. Listen "
-                f"on 127.0.0.1, set {PREFIX}TLS_CLIENT_CA and {PREFIX}TLS_CLIENT_NAMES for mutual TLS, or "
-                f"{PREFIX}TRUST_NETWORK=true if only a trusted gateway or mesh can reach it"
-            )
+        if self.auth != "metadata" or trusts:
+            return self
+        for name, address in (("GRPC_ADDRESS", self.grpc), ("REST_ADDRESS", self.rest)):
+            if address and not address.is_loopback:
+                raise ValueError(
+                    f"{PREFIX}{name}: other machines can reach {address}, and could claim to be any user. Listen on "
+                    f"127.0.0.1, set {PREFIX}TLS_CLIENT_CA and {PREFIX}TLS_CLIENT_NAMES for mutual TLS, or "
+                    f"{PREFIX}TRUST_NETWORK=true if only a trusted gateway or mesh can reach it"
+                )
         return self
 
     @property
     def grpc(self) -> Address:
         return parse_address(self.grpc_address)
+
+    @property
+    def rest(self) -> Address | None:
+        return parse_address(self.rest_address) if self.rest_address else None
+
+    @property
+    def hosts(self) -> tuple[str, ...] | None:
+        """The names by which REST may be asked for; None for any."""
+        if self.rest_hosts:
+            names = listed(self.rest_hosts)
+            return None if "*" in names else names
+        believes = self.evidence == RULES["metadata", False] and not self.trust_network
+        return ("localhost", self.rest.host) if believes and self.rest else None
+
+    @property
+    def cors_origins(self) -> tuple[str, ...]:
+        return listed(self.rest_cors_origins)
 
     @property
     def jwks(self) -> JwksSource | None:
@@ -278,7 +298,7 @@ class Settings(BaseSettings):
 
     @property
     def client_names(self) -> tuple[str, ...]:
-        return tuple(filter(None, map(str.strip, (self.tls_client_names or "").split(","))))
+        return listed(self.tls_client_names)
 
     @property
     def database(self) -> DatabaseUrl:
@@ -316,6 +336,8 @@ def inherited_settings() -> Settings:
 def _contradictions(settings: Settings) -> Iterator[str]:
     """What is wrong with the settings of tokens, taken together: a sentence for each thing."""
     if settings.auth == "metadata":
+        if "*" in settings.cors_origins:
+            yield f"{PREFIX}REST_CORS_ORIGINS: * would let every page in a browser be any user: name the origins"
         for name in sorted(settings.model_fields_set):
             if name.startswith("jwt_"):
                 yield f"{PREFIX}{name.upper()}: means nothing unless {PREFIX}AUTH=jwt; set that, or do not set this"

@@ -34,8 +34,23 @@ def settings_for(database_url: str, **more: Any) -> Settings:
 @contextmanager
 def running_service(settings: Settings) -> Iterator[str]:
     """The address of a service that accepts calls until the block is left; its schema is prepared."""
+    with running_doors(settings) as doors:
+        yield doors.grpc
+
+
+@dataclass(frozen=True)
+class Doors:
+    """Where a service accepts calls."""
+
+    grpc: str
+    rest: str
+
+
+@contextmanager
+def running_doors(settings: Settings) -> Iterator[Doors]:
+    """The same for a service with several doors."""
     prepare_schema(settings)
-    started: list[str] = []
+    started: list[Doors] = []
     ready = threading.Event()
     runner = asyncio.Runner(loop_factory=uvloop.new_event_loop)
     stop = asyncio.Event()
@@ -43,7 +58,7 @@ def running_service(settings: Settings) -> Iterator[str]:
     async def serve() -> None:
         service = Service(settings)
         try:
-            started.append(str(await service.start()))
+            started.append(Doors(str(await service.start()), str(service.rest_address)))
         finally:
             ready.set()
         await stop.wait()
@@ -65,13 +80,18 @@ def new_user() -> str:
     return f"user-{uuid4()}"
 
 
+def caller(user: str | None, token: str | None) -> tuple[str, list[tuple[str, str]]]:
+    """A user, if need be a new one, and the metadata that names them."""
+    user = user or new_user()
+    return user, [("authorization", f"Bearer {token}")] if token is not None else [("x-user-id", user)]
+
+
 class Api:
     """The six methods as one user calls them: one who is named, or one who has a token."""
 
     def __init__(self, channel: grpc.Channel, user: str | None = None, *, token: str | None = None) -> None:
         self.channel = channel
-        self.user = user or new_user()
-        self.metadata = [("authorization", f"Bearer {token}")] if token is not None else [("x-user-id", self.user)]
+        self.user, self.metadata = caller(user, token)
         self.stub = tasks_pb2_grpc.TaskServiceStub(channel)
 
     def as_user(self, user: str | None = None) -> "Api":

@@ -11,6 +11,7 @@ from service.auth import files, keys, source, tokens
 from service.auth.evidence import RULES
 from service.errors import RateLimited, RequestError
 from service.metrics import ALL_SERIES
+from service.rest import conditions, queries
 from service.rpc import rates
 from service.rpc.status import CODES, RETRY_DELAYS
 from service.settings import PREFIX, Settings
@@ -22,6 +23,7 @@ DOCUMENTS = (ROOT / "README.md", ROOT / "SECURITY.md")
 LIMITING = (
     *("max_in_flight", "rate_limit", "rate_burst", "max_call_seconds", "max_message_bytes", "max_metadata_bytes"),
     *("max_connections", "max_concurrent_streams", "handshake_timeout", "keepalive_min_interval"),
+    "rest_request_timeout",
     *("keepalive_time", "keepalive_timeout"),
     *("max_connection_idle", "max_connection_age", "max_connection_age_grace"),
     *("database_pool_size", "database_max_overflow", "database_pool_timeout"),
@@ -37,7 +39,7 @@ def settings_table() -> str:
 def errors_table() -> str:
     """Every error: its code, its reason, whether a retry may help, and the message."""
     rows = [
-        f"| {code.name} | `{error.reason}` | {_retry(error)} | {_sentence(error)} |"
+        f"| {code.name} | `{error.reason}` | {_retry(error)} | {sentence(error)} |"
         for error, code in sorted(CODES.items(), key=_place)
     ]
     return "\n".join(["| code | reason | retry after | message |", "|---|---|---|---|", *rows])
@@ -75,6 +77,8 @@ def limits_table() -> str:
         ("A description (code points)", rules.DESCRIPTION_MAX),
         ("Tasks on a page", rules.PAGE_SIZE_MAX),
         ("A page (bytes)", rules.PAGE_BYTES_MAX),
+        ("Parameters in a query of a REST request", queries.MOST_PARAMETERS),
+        ("Etags in a header of a REST request", conditions.MOST_TAGS),
         ("A token (bytes)", tokens.MOST_BYTES),
         ("Verified tokens that are remembered", tokens.MOST_REMEMBERED),
         ("How often tokens with unknown keys have the issuer asked (s)", f"{keys.ASKED_INTERVAL:g}"),
@@ -120,7 +124,8 @@ def _retry(error: type[RequestError]) -> str:
     return f"{delay / 1000:g} s" if delay else ""
 
 
-def _sentence(error: type[RequestError]) -> str:
+def sentence(error: type[RequestError]) -> str:
+    """What callers read, its placeholders in italics."""
     if error.sentence == "{summary}":
         return "What is wrong with each field, and what to change."
     return error.sentence.replace(":.3g}", "}").replace("{", "*").replace("}", "*")

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from service.address import parse_address
-from service.app import _example
+from service.examples import curl_example, grpcurl_example
 from service.settings import Settings
 from tests.docs.sessions import ROOT, TOKENS, assert_goes_as_written, blocks, shape_of, with_certificates
 from tests.running import running_service, settings_for
@@ -48,7 +48,12 @@ def test_the_python_program_runs(sqlite_url: str) -> None:
 
 def test_what_serve_prints_is_what_the_readme_says() -> None:
     settings = settings_for("sqlite:///taskwell.db")
-    assert f"gRPC listening on 127.0.0.1:50051\n{_example(parse_address('127.0.0.1:50051'), settings)}\n" in README
+    grpc, rest = "127.0.0.1:50051", "127.0.0.1:8080"
+    assert (
+        f"gRPC listening on {grpc}\n{grpcurl_example(parse_address(grpc), settings)}\n"
+        f"REST listening on {rest}\n{curl_example(parse_address(rest), settings)}\n"
+    ) in README
+    assert f"TASKWELL_REST_ADDRESS ?= {rest}\n" in (ROOT / "Makefile").read_text()
 
 
 def test_every_make_target_that_is_named_exists() -> None:
@@ -76,6 +81,14 @@ def test_the_session_with_certificates_goes_as_it_is_written(tmp_path: Path) -> 
     settings = with_certificates(README, tmp_path)
     session = "".join(each for each in sessions() if "-cacert" in each)
     assert_goes_as_written(session, tmp_path, settings)
+
+
+def test_the_session_over_rest_goes_as_it_is_written(tmp_path: Path) -> None:
+    if not shutil.which("curl"):
+        pytest.skip("curl is not installed: the README's session over REST was not run")
+    session = "".join(block for block in blocks(README, "console") if "127.0.0.1:8080/v1" in block)
+    assert session.count("$ curl") >= 6
+    assert_goes_as_written(session, tmp_path, {})
 
 
 def sessions() -> list[str]:

@@ -1,0 +1,213 @@
+"""Connections of the door: uvicorn's protocol, with what it lacks to be left alone with strangers.
+
+uvicorn reads headers of any size for as long as a client cares to send them, from as many clients as there are file
+descriptors, answers what is no HTTP in plain text, and lets the application run on for a client that is gone.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import math
+import ssl
+from collections.abc import Callable, Mapping, Sequence
+from typing import TYPE_CHECKING, Any, NamedTuple, cast
+
+import httptools
+from grpc import StatusCode
+from starlette.types import Receive, Scope, Send
+from uvicorn.config import Config
+from uvicorn.protocols.http.httptools_impl import STATUS_LINE, HttpToolsProtocol, RequestResponseCycle
+from uvicorn.server import ServerState
+
+from service.rest.errors import of_refusal
+from service.rest.refusals import Refusal, too_long
+
+if TYPE_CHECKING:
+    from uvicorn._types import ASGI3Application
+
+# What HPACK counts for a header beside its name and value (RFC 7541, 4.1), so that both doors take as many.
+_OVERHEAD = 32
+_MALFORMED = "REQUEST_MALFORMED"
+_KINDS = {"DNS": "peer_dns", "URI": "peer_uri"}
+# How long a client that was refused may go on sending before the connection is closed (s).
+_LAST_WORDS = 1.0
+
+
+class Limits(NamedTuple):
+    """What connections are held to."""
+
+    connections: int
+    """Open at once; one more is closed at once."""
+    head_bytes: int
+    """The target and the headers of a request."""
+    body_bytes: int
+    """What a request may bring along at all; the application refuses a good deal less."""
+    request_seconds: float
+    """For a request to arrive, and for a client to take some of what it is sent."""
+    idle_seconds: float
+    """Between requests."""
+    age_seconds: float
+    """From which on a connection is closed after the next answer."""
+
+
+class Connection(HttpToolsProtocol):
+    """One connection. `lost` is called when it is gone, and `sweep` is to be called now and then."""
+
+    def __init__(self, config: Config, state: ServerState, limits: Limits, lost: Callable[[], None]) -> None:
+        super().__init__(config, state, {})
+        self.timeout_keep_alive = limits.idle_seconds  # type: ignore[assignment]  # any number will do
+        self._limits = limits
+        self._lost = lost
+        self._certificate: Mapping[str, Sequence[bytes]] = {}
+        self._running: asyncio.Task[None] | None = None
+        self._ends = math.inf
+        self._due = math.inf
+        self._in_head = True
+        self._head = self._raw_head = self._body = 0
+        self._unsent, self._sent_at = 0, 0.0
+        self._refused = False
+
+    def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]  # as uvicorn has it
+        self.transport = transport
+        if len(self.connections) >= self._limits.connections:
+            transport.abort()
+            return
+        super().connection_made(transport)
+        now = self.loop.time()
+        self._ends = now + self._limits.age_seconds
+        self._due = now + self._limits.request_seconds
+        self._certificate = _names_in(transport.get_extra_info("ssl_object"))
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        super().connection_lost(exc)
+        if self._running:
+            self._running.cancel()
+        self._lost()
+
+    def data_received(self, data: bytes) -> None:
+        if self._refused:
+            return
+        was_in_head = self._in_head
+        try:
+            self.parser.feed_data(data)
+            if was_in_head and self._in_head:
+                self._raw_head += len(data)
+                self._require_small(self._raw_head)
+        except httptools.HttpParserUpgrade:
+            self.cycle.keep_alive = False  # it is answered in HTTP/1.1; what follows need not be that
+        except httptools.HttpParserError as error:
+            cause = error.__context__
+            self._refuse(cause if isinstance(cause, Refusal) else Refusal("This is no HTTP/1.1 request.", _MALFORMED))
+        except Refusal as refusal:
+            self._refuse(refusal)
+
+    def on_message_begin(self) -> None:
+        self._unset_keepalive_if_required()
+        super().on_message_begin()
+        self.scope["state"] = {"certificate": self._certificate}
+        self._due = self.loop.time() + self._limits.request_seconds
+        self._in_head, self._head, self._raw_head, self._body = True, 0, 0, 0
+
+    def on_url(self, url: bytes) -> None:
+        super().on_url(url)
+        self._head += len(url)
+        self._require_small(self._head)
+
+    def on_header(self, name: bytes, value: bytes) -> None:
+        if not self._in_head:
+            return  # a trailer: what says who is calling must not come behind the body, past whoever looks at the head
+        super().on_header(name, value)
+        self._head += len(name) + len(value) + _OVERHEAD
+        self._require_small(self._head)
+
+    def on_headers_complete(self) -> None:
+        self._in_head = False
+        self._require_sound()
+        super().on_headers_complete()
+        if self.loop.time() > self._ends:
+            self.cycle.keep_alive = False
+
+    def on_body(self, body: bytes) -> None:
+        self._body += len(body)
+        if self._body > self._limits.body_bytes:
+            raise too_long(self._limits.body_bytes)
+        super().on_body(body)
+
+    def on_message_complete(self) -> None:
+        self._due = math.inf
+        super().on_message_complete()
+
+    def sweep(self, now: float) -> None:
+        """Close the connection if the client takes too long."""
+        if now > self._due:
+            if self._refused:
+                self.transport.abort()
+            message = f"The request did not arrive within {self._limits.request_seconds:g} s."
+            self._refuse(Refusal(message, "REQUEST_TOO_SLOW", 408, StatusCode.DEADLINE_EXCEEDED))
+        unsent = self.transport.get_write_buffer_size()
+        if unsent == 0 or unsent != self._unsent:
+            self._unsent, self._sent_at = unsent, now
+        elif now - self._sent_at > self._limits.request_seconds:
+            self.transport.abort()
+
+    def _start_asgi_task(self, cycle: RequestResponseCycle, app: Any) -> None:  # noqa: ANN401 - as uvicorn has it
+        async def endable(scope: Scope, receive: Receive, send: Send) -> None:
+            try:
+                await app(scope, receive, send)
+            except asyncio.CancelledError:
+                cycle.disconnected = True  # which spares it an answer
+
+        self._running = self.loop.create_task(cycle.run_asgi(cast("ASGI3Application", endable)))
+        self.tasks.add(self._running)
+        self._running.add_done_callback(self.tasks.discard)
+
+    def _require_sound(self) -> None:
+        """Raise Refusal for a head that leaves open what is asked for, or where the request ends."""
+        version, said = self.parser.get_http_version(), dict(self.headers)
+        hosts = sum(name == b"host" for name, _ in self.headers)
+        if version not in {"1.1", "1.0"}:
+            raise Refusal("This server speaks HTTP/1.1, and 1.0.", _MALFORMED)
+        if hosts > 1 or (hosts == 0 and version == "1.1"):  # RFC 9112, 3.2
+            raise Refusal("The request must have exactly one header host.", _MALFORMED)
+        if (coding := said.get(b"transfer-encoding")) and (coding.lower() != b"chunked" or version == "1.0"):
+            raise Refusal("The header transfer-encoding may only be chunked, and only in HTTP/1.1.", _MALFORMED)
+        length = int(said.get(b"content-length", 0))
+        if self.parser.should_upgrade() and (coding or length):  # it would be taken for the other protocol's
+            raise Refusal("A request with a body must not ask for another protocol (upgrade).", _MALFORMED)
+        if length > self._limits.body_bytes:
+            raise too_long(self._limits.body_bytes)
+
+    def _require_small(self, head: int) -> None:
+        if head > self._limits.head_bytes:
+            message = f"The target and the headers of the request are larger than {self._limits.head_bytes} bytes."
+            raise Refusal(message, "HEADERS_TOO_LARGE", 431, StatusCode.RESOURCE_EXHAUSTED)
+
+    def _refuse(self, refusal: Refusal) -> None:
+        """Say why no more requests are read, unless something else is being answered, and close."""
+        self._refused = True
+        being_answered = self.cycle is not None and not self.cycle.response_complete
+        if being_answered and self._in_head:
+            self.cycle.keep_alive = False  # the answer to an earlier request comes first, and is the last
+            return
+        if being_answered:
+            self.cycle.disconnected = True
+            self.cycle.message_event.set()
+        if not (being_answered and self.cycle.response_started):
+            answer = of_refusal(refusal)
+            headers = [*self.server_state.default_headers, *answer.headers, (b"connection", b"close")]
+            headers.append((b"content-length", b"%d" % len(answer.body)))
+            lines = b"".join(b"%b: %b\r\n" % header for header in headers)
+            self.transport.write(b"%b%b\r\n%b" % (STATUS_LINE[answer.status], lines, answer.body))
+        if self.transport.can_write_eof():
+            # Closed at once, it would be reset if there is more to read, and the answer might be lost (RFC 9112, 9.6).
+            self.transport.write_eof()
+            self._due = self.loop.time() + _LAST_WORDS
+        else:
+            self.transport.close()
+
+
+def _names_in(connection: ssl.SSLObject | None) -> Mapping[str, Sequence[bytes]]:
+    """The names in the client's certificate, if it was verified, as gRPC's auth_context has them."""
+    certificate: Mapping[str, Any] = (connection.getpeercert() if connection else None) or {}
+    given: Sequence[tuple[str, str]] = certificate.get("subjectAltName", ())
+    return {ours: [name.encode() for kind, name in given if kind == theirs] for theirs, ours in _KINDS.items()}

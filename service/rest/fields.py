@@ -1,0 +1,96 @@
+"""What a field of a message takes, in JSON and in a query, and how to say so."""
+
+import re
+from collections.abc import Mapping
+from functools import cache
+from types import MappingProxyType
+from typing import cast
+
+from google.protobuf.descriptor import Descriptor, FieldDescriptor
+from google.protobuf.message import Message
+
+_WORDS = {
+    FieldDescriptor.CPPTYPE_STRING: "a string of Unicode characters",
+    FieldDescriptor.CPPTYPE_BOOL: "true or false",
+    FieldDescriptor.CPPTYPE_INT32: f"a whole number from {-(2**31)} to {2**31 - 1}",
+    FieldDescriptor.CPPTYPE_INT64: f"a whole number from {-(2**63)} to {2**63 - 1}",
+    FieldDescriptor.CPPTYPE_UINT32: f"a whole number from 0 to {2**32 - 1}",
+    FieldDescriptor.CPPTYPE_UINT64: f"a whole number from 0 to {2**64 - 1}",
+    FieldDescriptor.CPPTYPE_FLOAT: "a number",
+    FieldDescriptor.CPPTYPE_DOUBLE: "a number",
+}
+_WELL_KNOWN = {
+    "google.protobuf.Timestamp": "a time as in 2026-11-21T10:15:02Z",
+    "google.protobuf.Duration": "seconds as in 1.5s",
+    "google.protobuf.FieldMask": "names of fields, separated by commas",
+}
+_WHOLE = re.compile(r"[+-]?[0-9]{1,20}")
+_BOOLS = {  # Go's strconv.ParseBool
+    **dict.fromkeys(("1", "t", "T", "true", "True", "TRUE"), True),
+    **dict.fromkeys(("0", "f", "F", "false", "False", "FALSE"), False),
+}
+
+
+def descriptor_of(message: Message) -> Descriptor:
+    return cast("Descriptor", message.DESCRIPTOR)  # its type stub says that it may be of either implementation
+
+
+@cache
+def fields_of(message: Descriptor | None) -> Mapping[str, FieldDescriptor]:
+    """The fields of a message by their names, in both spellings."""
+    fields = message.fields if message else ()
+    return MappingProxyType({name: field for field in fields for name in (field.name, field.json_name)})
+
+
+def is_plain(field: FieldDescriptor) -> bool:
+    """Whether its value is one message, which JSON writes as an object of its fields."""
+    message = field.message_type
+    return message is not None and not field.is_repeated and message.file.package != "google.protobuf"
+
+
+def is_message(field: FieldDescriptor, name: str) -> bool:
+    """Whether its values are messages of this full name."""
+    return field.message_type is not None and field.message_type.full_name == name
+
+
+def expected(field: FieldDescriptor) -> str:
+    """What the field takes, in words."""
+    wrapped = fields_of(field.message_type).get("value")
+    if field.enum_type:
+        one = " or ".join(value.name for value in field.enum_type.values)
+    elif field.message_type:
+        usual = expected(wrapped) if wrapped and not is_plain(field) else "an object"
+        one = _WELL_KNOWN.get(field.message_type.full_name, usual)
+    else:
+        one = "base64" if field.type == FieldDescriptor.TYPE_BYTES else _WORDS[field.cpp_type]
+    return f"a list, each of it {one}" if field.is_repeated else one
+
+
+def has_form(field: FieldDescriptor, value: object) -> bool:
+    """Whether one value of the field may look like this in JSON; json_format would take `true` for 1 and 1.5 for 1."""
+    if field.cpp_type == FieldDescriptor.CPPTYPE_BOOL:
+        return isinstance(value, bool)
+    if field.cpp_type == FieldDescriptor.CPPTYPE_MESSAGE:
+        return True  # json_format is strict enough with these
+    if field.cpp_type == FieldDescriptor.CPPTYPE_STRING:
+        return isinstance(value, str)
+    fraction = field.cpp_type in {FieldDescriptor.CPPTYPE_FLOAT, FieldDescriptor.CPPTYPE_DOUBLE}
+    if isinstance(value, str):
+        is_name = field.enum_type is not None and value in field.enum_type.values_by_name
+        return is_name or _WHOLE.fullmatch(value) is not None or (fraction and "_" not in value)
+    if isinstance(value, float):
+        return fraction or value.is_integer()
+    return isinstance(value, int) and not isinstance(value, bool)
+
+
+def from_text(field: FieldDescriptor, text: str) -> object:
+    """The JSON value that a text in a path or a query stands for. Raises ValueError."""
+    if field.cpp_type == FieldDescriptor.CPPTYPE_BOOL or is_message(field, "google.protobuf.BoolValue"):
+        if text not in _BOOLS:
+            raise ValueError
+        return _BOOLS[text]
+    if is_message(field, "google.protobuf.FieldMask"):
+        return re.sub("_([a-z])", lambda found: found[1].upper(), text)
+    if not has_form(field, text):
+        raise ValueError
+    return text

@@ -1,0 +1,49 @@
+"""TLS as the door does it: a context that follows the certificates as they are renewed."""
+
+import ssl
+from collections.abc import Callable
+from typing import Protocol
+
+import structlog
+
+_log = structlog.get_logger("rest")
+
+
+class Pem(Protocol):
+    """The CA of the clients, in PEM, with mutual TLS."""
+
+    @property
+    def client_ca(self) -> bytes | None: ...
+
+
+def server_context(cert: str, key: str, pem: Pem, renewed: Callable[[], Pem | None]) -> ssl.SSLContext:
+    """Serve TLS with these files. Before each handshake `renewed` is asked if they have changed; it must not raise.
+
+    With a CA of the clients, a client without a certificate of it is not connected. Raises OSError, or ssl.SSLError
+    for files that cannot be used.
+    """
+    latest = [_context(cert, key, pem)]
+
+    def renew(connection: ssl.SSLObject, _name: str | None, _context_until_now: ssl.SSLContext) -> None:
+        new = renewed()
+        try:
+            if new:
+                latest[0] = _context(cert, key, new)
+        except OSError as error:  # they are being changed just now; the next handshake looks again
+            _log.warning("certificate not read", cause=str(error))
+        connection.context = latest[0]
+
+    first = latest[0]
+    first.sni_callback = renew  # called whether or not the client names a server
+    return first
+
+
+def _context(cert: str, key: str, pem: Pem) -> ssl.SSLContext:
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    context.minimum_version = ssl.TLSVersion.TLSv1_2
+    context.set_alpn_protocols(["http/1.1"])
+    context.load_cert_chain(cert, key)
+    if pem.client_ca:
+        context.verify_mode = ssl.CERT_REQUIRED
+        context.load_verify_locations(cadata=pem.client_ca.decode())
+    return context

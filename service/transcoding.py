@@ -1,0 +1,92 @@
+"""The wiring of the REST door: what the settings say, made into a door."""
+
+import ssl
+
+from starlette.middleware.cors import CORSMiddleware
+from starlette.types import ASGIApp
+from taskwell.v1 import tasks_pb2
+
+from service.address import Address
+from service.auth.certificates import Certificates
+from service.auth.evidence import User
+from service.auth.files import unusable
+from service.auth.metadata import USER_ID_KEY
+from service.ports import bind
+from service.rest.connections import Limits
+from service.rest.door import Call, Door, Terms
+from service.rest.headers import Hosts
+from service.rest.listener import Listener
+from service.rest.pages import routes
+from service.rest.probes import probes
+from service.rest.routes import Routes
+from service.rest.tls import server_context
+from service.settings import Settings
+
+# What names the caller, and how a client is told to do so (RFC 9110, 11.6.1; a gateway's key is no scheme that any
+# registry knows, and makes no browser ask for a password).
+_CALLERS = {
+    User.METADATA: (USER_ID_KEY, b'X-User-Id realm="taskwell"'),
+    User.TOKEN: ("authorization", b'Bearer realm="taskwell"'),
+}
+_CROSSING = ("traceparent", "x-request-id")
+_ASKED = ("content-type", "grpc-timeout", "if-match", "if-none-match")
+_TOLD = ("etag", "retry-after", "www-authenticate")
+
+
+class Rest:
+    """The door, at an address from `start` to `stop`. It makes its calls by `call`, and of the contract's routes."""
+
+    def __init__(self, settings: Settings, address: Address, call: Call) -> None:
+        self.address = address
+        self._files = settings.tls
+        key, challenge = _CALLERS[settings.evidence.user]
+        crossing = (key, *_CROSSING)
+        terms = Terms(
+            crossing={name.encode(): name for name in crossing},
+            challenge=challenge,
+            max_body_bytes=settings.max_message_bytes,
+            hosts=Hosts(settings.hosts),
+        )
+        app: ASGIApp = Door(
+            Routes(*tasks_pb2.DESCRIPTOR.services_by_name.values()), call, terms, [*probes(call), *routes()]
+        )
+        if settings.cors_origins:
+            app = CORSMiddleware(
+                app,
+                allow_origins=settings.cors_origins,
+                allow_methods=("GET", "HEAD", "POST", "PATCH", "PUT", "DELETE"),
+                allow_headers=(*crossing, *_ASKED),
+                expose_headers=_TOLD,
+            )
+        limits = Limits(
+            connections=settings.max_connections,
+            head_bytes=settings.max_metadata_bytes,
+            body_bytes=4 * settings.max_message_bytes,  # as gRPC's own limit is; see server_options
+            request_seconds=settings.rest_request_timeout,
+            idle_seconds=settings.max_connection_idle,
+            age_seconds=settings.max_connection_age,
+        )
+        self._listener = Listener(app, limits)
+
+    async def start(self, *, shares_port: bool) -> None:
+        """Accept requests; `address` has the port that was picked from then on.
+
+        Raises OSError if the address is taken, CertificateError for certificates that are no use.
+        """
+        tls = self._tls()
+        sockets = bind(self.address, shares=shares_port)
+        self.address = Address(self.address.host, sockets[0].getsockname()[1])
+        await self._listener.start(sockets, tls)
+
+    async def stop(self, grace: float) -> None:
+        """Accept no more, and let what was begun be answered within `grace` seconds."""
+        await self._listener.stop(grace)
+
+    def _tls(self) -> ssl.SSLContext | None:
+        if self._files is None:
+            return None
+        certificates = Certificates(self._files)
+        try:
+            return server_context(self._files.cert, self._files.key, certificates.pem, certificates.renewed)
+        except OSError as error:
+            raise unusable("TLS_CERT", f"REST cannot serve TLS with it: {error}") from error

@@ -1,0 +1,202 @@
+"""Compares the REST door with Envoy's gRPC-JSON transcoder, which reads the same annotations, in front of one gRPC server.
+
+    make compare-envoy
+
+Every request of exchanges.py is sent to both, each with a user of its own, and status and JSON must be equal; what the
+server makes up (ids, times, page tokens) is replaced by when it was first seen. Where they differ the request names the
+difference, docs/rest.md must have its reason, and it must still be there. Exit status 1 otherwise.
+"""
+
+import http.client
+import json
+import re
+import subprocess
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from google.protobuf import any_pb2, descriptor_pb2, duration_pb2
+from google.rpc import error_details_pb2, status_pb2
+from taskwell.v1 import tasks_pb2
+
+from tests.oracle.exchanges import EXCHANGES, Exchange
+from tests.waiting import until
+
+ROOT = Path(__file__).resolve().parents[2]
+ENVOY = ROOT / ".venv-envoy" / "bin" / "envoy"
+REASONS = ROOT / "docs" / "rest.md"
+PROTOSET = ROOT / "generated" / "taskwell.protoset"
+_EXTENSIONS = "type.googleapis.com/envoy.extensions"
+
+_MADE_UP = re.compile(r"[0-9a-f]{8}(?:-[0-9a-f]{4}){3}-[0-9a-f]{12}|\d{4}-\d\d-\d\dT[0-9:.]+Z|\b[A-Za-z0-9_-]{43}\b")
+
+
+class Answer(NamedTuple):
+    """What a door answered, in a form in which two can be compared."""
+
+    status: int
+    body: Any
+
+
+class Door:
+    """One of the two, as one user sees it."""
+
+    def __init__(self, host: str, port: int) -> None:
+        self._connection = http.client.HTTPConnection(host, port, timeout=30)
+        self._kept: dict[str, str] = {}
+        self._seen: dict[str, str] = {}
+
+    def answer(self, exchange: Exchange) -> Answer:
+        """Send a request and read its answer."""
+        headers = {"x-user-id": "alice", "content-type": "application/json", **exchange.headers}
+        headers = {name: value for name, value in headers.items() if value}
+        self._connection.request(exchange.verb, exchange.path.format(**self._kept), exchange.body, headers)
+        response = self._connection.getresponse()
+        text = response.read().decode(errors="replace")
+        body: Any = json.loads(text) if response.headers["content-type"] == "application/json" else text
+        if exchange.keep == "token":
+            self._kept["token"] = body["nextPageToken"]
+        elif exchange.keep:
+            self._kept |= {exchange.keep: body["id"], f"{exchange.keep}_tail": body["id"][1:]}
+        return Answer(response.status, self._comparable(body))
+
+    def _comparable(self, value: Any) -> Any:
+        if isinstance(value, dict):
+            return {name: self._comparable(each) for name, each in value.items()}
+        if isinstance(value, list):
+            return [self._comparable(each) for each in value]
+        if isinstance(value, str):
+            return _MADE_UP.sub(lambda found: self._seen.setdefault(found[0], f"made up {len(self._seen)}"), value)
+        return value
+
+
+class Comparison(NamedTuple):
+    exchange: Exchange
+    ours: Answer
+    theirs: Answer
+
+    @property
+    def complaint(self) -> str:
+        """What is wrong with this outcome, if anything is."""
+        differ = self.ours != self.theirs
+        if differ and not self.exchange.differs:
+            return f"differs, and names no difference:\n    ours:   {self.ours}\n    Envoy's: {self.theirs}"
+        if not differ and self.exchange.differs:
+            return f"names the difference {self.exchange.differs!r}, but the answers are equal"
+        return ""
+
+
+def compared(ours: Door, theirs: Door) -> Iterator[Comparison]:
+    for exchange in EXCHANGES:
+        yield Comparison(exchange, ours.answer(exchange), theirs.answer(exchange))
+
+
+def reasons() -> set[str]:
+    """The differences that docs/rest.md gives a reason for: the first column of the table between its markers."""
+    _, _, rest = REASONS.read_text().partition("<!-- envoy -->\n")
+    table, _, _ = rest.partition("<!-- /envoy -->")
+    return {row.split("|")[1].strip() for row in table.splitlines()[2:]}
+
+
+@contextmanager
+def running_envoy(grpc_address: str) -> Iterator[tuple[str, int]]:
+    """The address of an Envoy whose transcoder is a client of this gRPC server, until the block is left."""
+    with tempfile.TemporaryDirectory() as folder:
+        descriptors, config, said = Path(folder, "descriptors"), Path(folder, "envoy.json"), Path(folder, "admin")
+        descriptors.write_bytes(_descriptors())
+        config.write_text(json.dumps(_config(grpc_address, descriptors)))
+        command: list[str | Path] = [ENVOY, "--config-path", config, "--admin-address-path", said]
+        with Path(folder, "log").open("w+") as log:
+            process = subprocess.Popen([*command, "--use-dynamic-base-id", "--concurrency", "1"], stderr=log)
+            try:
+                until(lambda: process.poll() is not None or _listener(said) is not None)
+                listener = _listener(said)
+                assert listener is not None, log.seek(0) or log.read()
+                yield listener
+            finally:
+                process.terminate()
+                process.wait()
+
+
+def _listener(said: Path) -> tuple[str, int] | None:
+    """Where Envoy listens, as its administration says that it wrote into this file; None until it does."""
+    if not said.exists():
+        return None
+    host, _, port = said.read_text().rpartition(":")
+    administration = http.client.HTTPConnection(host, int(port))
+    administration.request("GET", "/listeners?format=json")
+    statuses = json.loads(administration.getresponse().read()).get("listener_statuses", [])
+    administration.close()
+    for status in statuses:
+        address = status["local_address"]["socket_address"]
+        return address["address"], address["port_value"]
+    return None
+
+
+def _descriptors() -> bytes:
+    """Our protoset, and the types of error details, without which Envoy cannot print them."""
+    files = descriptor_pb2.FileDescriptorSet.FromString(PROTOSET.read_bytes())
+    known = {file.name for file in files.file}
+    for module in (any_pb2, duration_pb2, status_pb2, error_details_pb2):
+        if module.DESCRIPTOR.name not in known:
+            files.file.append(descriptor_pb2.FileDescriptorProto.FromString(module.DESCRIPTOR.serialized_pb))
+    return files.SerializeToString()
+
+
+def _config(grpc_address: str, descriptors: Path) -> dict[str, Any]:
+    """Envoy set up to be as strict and as talkative as our door is."""
+    host, _, port = grpc_address.rpartition(":")
+    transcoder = {
+        "@type": f"{_EXTENSIONS}.filters.http.grpc_json_transcoder.v3.GrpcJsonTranscoder",
+        "proto_descriptor": str(descriptors),
+        "services": [service.full_name for service in tasks_pb2.DESCRIPTOR.services_by_name.values()],
+        "convert_grpc_status": True,
+        "print_options": {"always_print_primitive_fields": True},
+        "request_validation_options": {"reject_unknown_method": True, "reject_unknown_query_parameters": True},
+    }
+    manager = {
+        "@type": f"{_EXTENSIONS}.filters.network.http_connection_manager.v3.HttpConnectionManager",
+        "stat_prefix": "rest",
+        "http_filters": [
+            {"name": "transcoder", "typed_config": transcoder},
+            {"name": "router", "typed_config": {"@type": f"{_EXTENSIONS}.filters.http.router.v3.Router"}},
+        ],
+        "route_config": {
+            "virtual_hosts": [
+                {"name": "all", "domains": ["*"], "routes": [{"match": {"prefix": "/"}, "route": {"cluster": "grpc"}}]}
+            ]
+        },
+    }
+    upstream = {
+        "@type": f"{_EXTENSIONS}.upstreams.http.v3.HttpProtocolOptions",
+        "explicit_http_config": {"http2_protocol_options": {}},
+    }
+    return {
+        "admin": {"address": _socket("127.0.0.1", 0)},
+        "static_resources": {
+            "listeners": [
+                {
+                    "address": _socket("127.0.0.1", 0),
+                    "filter_chains": [{"filters": [{"name": "http", "typed_config": manager}]}],
+                }
+            ],
+            "clusters": [
+                {
+                    "name": "grpc",
+                    "typed_extension_protocol_options": {
+                        f"{_EXTENSIONS.partition('/')[2]}.upstreams.http.v3.HttpProtocolOptions": upstream
+                    },
+                    "load_assignment": {
+                        "cluster_name": "grpc",
+                        "endpoints": [{"lb_endpoints": [{"endpoint": {"address": _socket(host, int(port))}}]}],
+                    },
+                }
+            ],
+        },
+    }
+
+
+def _socket(host: str, port: int) -> dict[str, Any]:
+    return {"socket_address": {"address": host, "port_value": port}}

@@ -1,0 +1,150 @@
+"""The REST door of a process: what it says, how it drains, how several workers share it."""
+
+import json
+import os
+import shutil
+import signal
+import sqlite3
+import subprocess
+import sys
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import closing
+from pathlib import Path
+
+from tests.process.starting import PATIENCE, Server, accepts, run, serving
+from tests.process.working import workers
+from tests.rest.client import Client, RestApi
+from tests.waiting import until
+
+REST = ("--rest-address", "127.0.0.1:0")
+
+
+def rest_of(server: Server) -> str:
+    """Where it says that it serves REST."""
+    assert server.process.stdout
+    line = server.process.stdout.readline()
+    assert line.startswith("REST listening on "), line
+    return line.split()[-1]
+
+
+def test_what_serve_says_of_rest_what_it_logs_and_that_nobody_else_gets_its_address(tmp_path: Path) -> None:
+    path = tmp_path / "log"
+    with path.open("w") as log, serving(tmp_path, (*REST, "--log-format", "json"), log=log) as server:
+        address = rest_of(server)
+        assert server.process.stdout
+        hint = server.process.stdout.readline()
+        assert (
+            hint == f"Try: curl -H 'x-user-id: alice' --json '{{\"title\": \"Buy milk\"}}' http://{address}/v1/tasks\n"
+        )
+        client = Client(address)
+        api = RestApi(client, "alice")
+        if shutil.which("curl"):
+            command = ["bash", "-c", hint.removeprefix("Try: ")]
+            told = subprocess.run(command, capture_output=True, text=True, timeout=PATIENCE, check=True).stdout
+            assert [json.loads(told)] == api.send("GET", "/v1/tasks").json["tasks"]
+        assert api.send("POST", "/v1/tasks", '{"colour": "red"}').status == 400
+        assert api.send("GET", "/nowhere").status == 404
+        assert client.exchange(b"what is this?\r\n\r\n").startswith(b"HTTP/1.1 400 ")
+        upgrade = b"GET /nowhere HTTP/1.1\r\nhost: localhost\r\nupgrade: x\r\nconnection: upgrade\r\n\r\n"
+        assert client.exchange(upgrade).startswith(b"HTTP/1.1 404 ")
+        more = ("--rest-address", address, "--workers", "2")
+        answer = run("serve", "--grpc-address", "127.0.0.1:0", *more, folder=tmp_path)
+        assert (answer.returncode, answer.stdout) == (1, "")
+        assert f"cannot listen on {address}" in answer.stderr
+        assert "TASKWELL_REST_ADDRESS or --rest-address" in answer.stderr
+        client.close()
+        assert server.end() == 0
+    lines = [json.loads(line) for line in path.read_text().splitlines()]
+    events = [(line["event"], line.get("reason")) for line in lines]
+    assert events[:2] == [("rpc", "MESSAGE_MALFORMED"), ("refused", "INVALID_FIELD")]
+    assert {event for event, _ in events[2:]} <= {"shutting down", "stopped"}
+    assert "task.colour" in lines[1]["message"]
+
+
+def test_without_an_address_nothing_of_rest_is_loaded() -> None:
+    loaded = "import sys, service.app; sys.exit(any(name in sys.modules for name in ('starlette', 'uvicorn')))"
+    assert subprocess.run([sys.executable, "-c", loaded], timeout=PATIENCE, check=False).returncode == 0
+
+
+def test_a_signal_lets_requests_end_and_refuses_new_ones(tmp_path: Path) -> None:
+    with (
+        serving(tmp_path, REST) as server,
+        closing(sqlite3.connect(tmp_path / "taskwell.db", isolation_level=None)) as db,
+    ):
+        client = Client(rest_of(server))
+        api = RestApi(client)
+        task = api.create()
+        db.execute("BEGIN IMMEDIATE")
+        idle = client.socket()
+        idle.sendall(b"GET /healthz HTTP/1.1\r\nhost: localhost\r\n\r\n")
+        received = b""
+        while not received.endswith(b"}"):
+            received += idle.recv(65536)
+        with ThreadPoolExecutor(1) as pool:
+            held = pool.submit(api.send, "POST", f"/v1/tasks/{task.id}:complete")
+            assert api.get(task.id) == task
+            server.process.terminate()
+            until(lambda: not accepts(client.address))
+            assert idle.recv(65536) == b"", "nobody has to wait for who asks for nothing"
+            assert not held.done()
+            db.execute("ROLLBACK")
+            answer = held.result()
+        assert (answer.status, answer.json["status"]) == (200, "TASK_STATUS_COMPLETE")
+        assert answer.headers["connection"] == "close"
+        assert server.process.wait(PATIENCE) == 0
+        idle.close()
+        client.close()
+
+
+def test_requests_that_do_not_end_are_ended(tmp_path: Path) -> None:
+    with (
+        serving(tmp_path, (*REST, "--shutdown-grace", "0.5")) as server,
+        closing(sqlite3.connect(tmp_path / "taskwell.db", isolation_level=None)) as db,
+    ):
+        client = Client(rest_of(server))
+        api = RestApi(client)
+        task = api.create()
+        db.execute("BEGIN IMMEDIATE")
+        with ThreadPoolExecutor(1) as pool:
+            held = pool.submit(api.send, "POST", f"/v1/tasks/{task.id}:complete")
+            assert api.get(task.id) == task
+            assert server.end() == 0
+            assert held.exception() is not None
+        client.close()
+
+
+def test_all_workers_serve_rest_on_one_address_and_one_that_died_is_replaced(tmp_path: Path) -> None:
+    with workers(tmp_path, *REST) as running:
+        client = Client(rest_of(running.server))
+        api = RestApi(client)
+
+        def called() -> None:
+            client.forget()  # and so ask a worker that the kernel picks
+            assert api.send("GET", "/v1/tasks").status == 200
+
+        def answered(worker: int) -> int:
+            return len([line for line in running.lines("rpc") if line["worker"] == worker])
+
+        def is_answering(worker: int, more_than: int) -> bool:
+            called()
+            return answered(worker) > more_than
+
+        until(lambda: is_answering(1, 0) and is_answering(2, 0))
+        before = running.pids
+        os.kill(before[1], signal.SIGKILL)
+        until(lambda: len(running.lines("a worker is ready")) == 3)
+        calls = answered(1)
+        until(lambda: is_answering(1, calls))
+        assert running.server.end() == 0
+        assert running.server.rest().count("listening") == 0
+        client.close()
+
+
+def test_what_libraries_say_is_logged_like_everything_else() -> None:
+    program = (
+        "import logging; from service.log import configure_log; configure_log('info', 'json', worker=3);"
+        "logging.getLogger('uvicorn.error').warning('so %s', 'so'); logging.getLogger('uvicorn.error').info('not this')"
+    )
+    told = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, timeout=PATIENCE, check=True)
+    [line] = [json.loads(line) for line in told.stderr.splitlines()]
+    assert (line["event"], line["level"], line["logger"], line["worker"]) == ("so so", "warning", "uvicorn.error", 3)

@@ -1,0 +1,58 @@
+"""What schemathesis must know of the REST door that JSON Schema cannot say: which good values do not go together."""
+
+import re
+from collections.abc import Mapping
+from typing import Any
+
+import schemathesis
+from schemathesis import Case, CheckContext, HookContext, Response
+from schemathesis.core.parameters import ParameterLocation
+
+# An etag, or what stands in If-Match for one or for any.
+_PLAUSIBLE = re.compile(r'[0-9a-f]+|"[0-9a-f]+"|\*')
+
+
+@schemathesis.hook
+def before_call(context: HookContext, case: Case[Any], kwargs: dict[str, Any]) -> None:  # noqa: ARG001  # as it is called
+    """Leave out what spoils a request that is otherwise good, and what makes a bad one good."""
+    # This server believes tokens alone.
+    case.headers.pop("x-user-id", None)
+    assert case.meta is not None
+    if not case.meta.generation.mode.is_negative:
+        _make_fit(case)
+    elif case.meta.is_negative_at(ParameterLocation.BODY) and not case.meta.is_negative_at(ParameterLocation.QUERY):
+        # It may leave out what is wrong in the body.
+        case.query.pop("updateMask", None)
+
+
+@schemathesis.check
+def the_deadline_was_the_clients(ctx: CheckContext, response: Response, case: Case[Any]) -> None:  # noqa: ARG001
+    """Only a client that sets a deadline may hear that it has passed."""
+    assert response.status_code != 504 or "Grpc-Timeout" in case.headers
+
+
+def _make_fit(case: Case[Any]) -> None:
+    query, body = case.query, case.body if isinstance(case.body, dict) else {}
+    # A token is good for the list that it was made for.
+    query.pop("pageToken", None)
+    # Hardly a request would get past an etag that no task ever had.
+    for place in (query, body):
+        if not _PLAUSIBLE.fullmatch(str(place.get("etag") or "")):
+            place.pop("etag", None)
+    if not _PLAUSIBLE.fullmatch(case.headers.get("If-Match", "")):
+        case.headers.pop("If-Match", None)
+    if "If-Match" in case.headers:
+        # Two conditions would have to be the same, and none can hold where nothing need be.
+        body.pop("etag", None)
+        query.pop("etag", None)
+        query.pop("allowMissing", None)
+    if not _is_answered_by(body, query.get("updateMask") or ""):
+        del query["updateMask"]
+
+
+def _is_answered_by(body: Mapping[str, Any], mask: str) -> bool:
+    """Whether the body has what the mask needs: a title and a status cannot be cleared."""
+    paths = mask.split(",")
+    return not ({"title", "*"} & {*paths} and not body.get("title")) and not (
+        "status" in paths and not body.get("status")
+    )

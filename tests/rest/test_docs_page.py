@@ -1,0 +1,92 @@
+"""The documentation page: in a real browser, and what its files say to one."""
+
+import json
+import re
+import time
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from service.auth.minting import mint_token
+from service.identity import expected_of
+from service.rest.pages import ASSETS
+from tests.rest.browser import browsing, missing
+from tests.rest.client import Client
+from tests.rest.try_it_out import Docs
+from tests.running import new_user, running_doors, settings_for
+from tools.assets import ASSETS as SWAGGER_UI
+from tools.assets import FILES, checksums
+
+DOCUMENT = Path(__file__).parents[2] / "generated" / "openapi" / "taskwell.v1.json"
+SECRET = "what both of them know and nobody else"
+TOKENS = {"auth": "jwt", "jwt_secret": SECRET, "jwt_issuer": "https://issuer.example", "jwt_audience": "taskwell"}
+
+
+@pytest.mark.parametrize("identity", [{}, TOKENS], ids=["user", "token"])
+@pytest.mark.skipif(bool(missing()), reason=f"{missing()} not installed: the documentation page was not tried")
+def test_a_person_creates_a_task_on_the_page_and_reads_it_back(sqlite_url: str, identity: dict[str, Any]) -> None:
+    settings = settings_for(sqlite_url, rest_address="127.0.0.1:0", **identity)
+    with running_doors(settings) as doors, browsing() as page:
+        docs = Docs(page, f"http://{doors.rest}")
+        if identity:
+            docs.authorize(token=mint_token(SECRET, expected_of(settings), new_user(), "", int(time.time()), 300))
+        else:
+            docs.authorize(user=new_user())
+        status, made = docs.call("CreateTask", body='{"title": "Buy milk", "description": "Käse too"}')
+        assert (status, made["title"], made["description"]) == (200, "Buy milk", "Käse too")
+        assert (200, made) == docs.call("GetTask", id=made["id"])
+        assert docs.call("ListTasks", status="TASK_STATUS_COMPLETE") == (200, {"tasks": [], "nextPageToken": ""})
+        assert page.said() == []
+        elsewhere = [url for url in page.asked_for() if not url.startswith(f"http://{doors.rest}/")]
+        assert elsewhere == []
+
+
+def test_the_document_is_served_and_kept_until_it_changes(client: Client) -> None:
+    answer = client.send("GET", "/openapi.json")
+    assert (answer.status, answer.headers["content-type"]) == (200, "application/json")
+    assert DOCUMENT.read_bytes() == answer.body
+    assert answer.headers["cache-control"] == "no-cache"
+    again = client.send("GET", "/openapi.json", {"if-none-match": f'"other", {answer.headers["etag"]}'})
+    assert (again.status, again.body) == (304, b"")
+    assert answer.headers["etag"] == again.headers["etag"]
+    assert client.send("GET", "/openapi.json", {"if-none-match": '"other"'}).status == 200
+
+
+def test_the_page_loads_its_own_files_and_runs_no_script_but_them(client: Client) -> None:
+    page = client.send("GET", "/docs")
+    assert (page.status, page.headers["content-type"]) == (200, "text/html; charset=utf-8")
+    policy = page.headers["content-security-policy"]
+    assert "default-src 'none'; script-src 'self'; style-src 'self';" in policy
+    assert "unsafe" not in policy
+    links = re.findall(r'(?:src|href)="([^"]+)"', page.body.decode())
+    assert {"docs/start.js", "openapi.json"} < set(links)
+    for link in links:
+        answer = client.send("GET", f"/{link}")
+        assert (answer.status, answer.headers["x-content-type-options"]) == (200, "nosniff")
+        versioned = "/swagger-ui-" in link
+        assert versioned == ("immutable" in answer.headers["cache-control"])
+
+
+@pytest.mark.parametrize(
+    "path", ["/docs/", "/docs/index.html", "/docs/../openapi.json", "/docs/%2e%2e/pages.py", "/docs/SHA256SUMS"]
+)
+def test_there_is_nothing_else_below_the_page(client: Client, path: str) -> None:
+    assert ((answer := client.send("GET", path)).status, answer.reason) == (404, "ROUTE_UNKNOWN")
+
+
+def test_a_page_takes_no_other_method(client: Client) -> None:
+    answer = client.send("POST", "/docs", body="{}")
+    assert (answer.status, answer.headers["allow"]) == (405, "GET, HEAD, OPTIONS")
+    head = client.send("HEAD", "/docs")
+    assert (head.status, head.body) == (200, b"")
+
+
+def test_the_assets_are_those_that_were_published() -> None:
+    assert {*FILES, "SHA256SUMS"} == {path.name for path in SWAGGER_UI.iterdir()}
+    assert (SWAGGER_UI / "SHA256SUMS").read_text() == checksums(SWAGGER_UI)
+    assert [path for path in ASSETS.iterdir() if path.is_dir()] == [SWAGGER_UI]
+
+
+def test_the_package_has_the_document_itself() -> None:
+    assert json.loads((ASSETS / "openapi.json").read_bytes()) == json.loads(DOCUMENT.read_bytes())

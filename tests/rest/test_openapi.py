@@ -1,0 +1,201 @@
+"""The OpenAPI document: valid, current, and as strict as the service is, no more and no less."""
+
+import ast
+import importlib
+import json
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from openapi_schema_validator import OAS31Validator
+from openapi_spec_validator import validate
+from taskwell.v1 import tasks_pb2
+
+import service.rest
+import tools.openapi.__main__ as program
+from service import rules
+from service.rest.errors import HTTP_STATUSES
+from service.rpc.status import CODES
+from tools.openapi.contract import bindings, comments
+from tools.openapi.refusals import DOOR, ELSEWHERE
+
+DOCUMENT: dict[str, Any] = json.loads(program.FILE.read_text())
+OPERATIONS = {operation["operationId"]: operation for path in DOCUMENT["paths"].values() for operation in path.values()}
+UUID = "01a1fd9a-2d17-73ac-9e00-4a78b57254ae"
+
+
+def resolved(value: Any) -> Any:
+    """What a reference in the document refers to; what is none, as it is."""
+    while isinstance(value, dict) and "$ref" in value:
+        place, value = value["$ref"], DOCUMENT
+        for name in place.removeprefix("#/").split("/"):
+            value = value[name]
+    return value
+
+
+def body_schema(operation: str) -> dict[str, Any]:
+    schema: dict[str, Any] = OPERATIONS[operation]["requestBody"]["content"]["application/json"]["schema"]
+    return schema
+
+
+def parameter_schema(operation: str, name: str) -> dict[str, Any]:
+    [found] = [each for each in map(resolved, OPERATIONS[operation]["parameters"]) if each["name"] == name]
+    schema: dict[str, Any] = resolved(found["schema"])
+    return schema
+
+
+def is_valid(schema: dict[str, Any], value: Any) -> bool:
+    validator = OAS31Validator({**schema, "components": DOCUMENT["components"]})
+    return bool(validator.is_valid(value))
+
+
+def test_it_is_valid_openapi_3_1() -> None:
+    assert DOCUMENT["openapi"].startswith("3.1.")
+    validate(DOCUMENT)
+
+
+def test_a_document_that_is_not_current_is_noticed(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    kept = tmp_path / "generated" / "openapi" / "taskwell.v1.json"
+    monkeypatch.setattr(program, "FILE", kept)
+    monkeypatch.setattr("sys.argv", ["openapi"])
+    assert program.main() == 0
+    monkeypatch.setattr("sys.argv", ["openapi", "--check"])
+    assert program.main() == 0
+    kept.write_text(kept.read_text().replace("255", "256", 1))
+    assert program.main() == 1
+    assert "run 'make generate'" in capsys.readouterr().out
+
+
+def test_every_binding_is_an_operation() -> None:
+    expected = {(each.verb, each.path) for each in bindings()}
+    assert {("patch", "/v1/tasks/{id}"), ("put", "/v1/tasks/{id}"), ("post", "/v1/tasks/{id}:complete")} < expected
+    found = {(verb, path) for path, operations in DOCUMENT["paths"].items() for verb in operations}
+    assert found == expected | {("get", "/healthz"), ("get", "/readyz")}
+
+
+def test_every_comment_of_the_proto_is_in_it() -> None:
+    texts = "\n".join(strings(DOCUMENT))
+    # A request message is no schema: its fields are parameters, or the body.
+    expected = {name: text for name, text in comments().items() if not name.endswith("Request")}
+    assert len(expected) > 30
+    assert [name for name, text in expected.items() if text not in texts] == []
+
+
+def strings(value: Any) -> Iterator[str]:
+    if isinstance(value, str):
+        yield value
+    elif isinstance(value, (dict, list)):
+        for each in value.values() if isinstance(value, dict) else value:
+            yield from strings(each)
+
+
+def test_every_enum_value_is_in_it() -> None:
+    assert tasks_pb2.TaskStatus.keys() == DOCUMENT["components"]["schemas"]["TaskStatus"]["enum"]
+
+
+@given(st.text(max_size=3) | st.text("ab\0 \t\x85\u3000\ufeff\x1c", max_size=300).map(lambda text: text * 2))
+def test_a_title_fits_the_document_exactly_if_it_fits_the_rules(title: str) -> None:
+    fits = not [*rules.title("", title)]
+    assert fits == is_valid(body_schema("CreateTask"), {"title": title})
+    assert fits == is_valid(body_schema("UpdateTaskPut"), {"title": title})
+    assert fits == is_valid(body_schema("UpdateTask"), {"title": title})
+
+
+@pytest.mark.parametrize("length", [0, 1, rules.TITLE_MAX, rules.TITLE_MAX + 1])
+def test_a_title_is_counted_in_code_points(length: int) -> None:
+    assert (1 <= length <= rules.TITLE_MAX) == is_valid(body_schema("CreateTask"), {"title": "🧀" * length})
+
+
+@pytest.mark.parametrize("text", ["", "a" * rules.DESCRIPTION_MAX, "🧀" * (rules.DESCRIPTION_MAX + 1), "a\0b"])
+def test_a_description_fits_the_document_exactly_if_it_fits_the_rules(text: str) -> None:
+    fits = not [*rules.description("", text)]
+    assert fits == is_valid(body_schema("CreateTask"), {"title": "Buy milk", "description": text})
+
+
+@pytest.mark.parametrize("number", [-2147483649, -1, 0, 1, 1000, 1001, 2147483647, 2147483648])
+def test_a_page_size_fits_the_document_exactly_if_it_is_taken(number: int) -> None:
+    fits = number < 2**31 and not [*rules.page_size("", number)]
+    assert fits == is_valid(parameter_schema("ListTasks", "pageSize"), number)
+
+
+@pytest.mark.parametrize("order", ["create_time", "create_time desc", "create_time asc", "title", "createTime"])
+def test_an_order_fits_the_document_exactly_if_it_is_taken(order: str) -> None:
+    assert (not [*rules.order_by("", order)]) == is_valid(parameter_schema("ListTasks", "orderBy"), order)
+
+
+@pytest.mark.parametrize("operation", ["CreateTask", "UpdateTask", "UpdateTaskPut"])
+def test_what_the_message_does_not_have_is_refused(operation: str) -> None:
+    assert is_valid(body_schema(operation), {"title": "Buy milk"})
+    assert not is_valid(body_schema(operation), {"title": "Buy milk", "colour": "white"})
+
+
+@pytest.mark.parametrize("operation", ["CreateTask", "UpdateTaskPut"])
+def test_a_task_as_a_whole_needs_a_title(operation: str) -> None:
+    assert not is_valid(body_schema(operation), {"description": "Two litres"})
+    assert not is_valid(body_schema(operation), {"title": None})
+    assert is_valid(body_schema("UpdateTask"), {"description": "Two litres"})
+
+
+def test_a_new_task_is_incomplete_and_an_update_gives_a_status() -> None:
+    given_statuses: list[Any] = [*tasks_pb2.TaskStatus.keys(), 0, 1, 2, 3, None, "LATER"]
+
+    def taken(operation: str) -> list[Any]:
+        return [each for each in given_statuses if is_valid(body_schema(operation), {"title": "a", "status": each})]
+
+    unspecified, incomplete, complete = tasks_pb2.TaskStatus.keys()
+    assert [unspecified, incomplete, 0, 1, None] == taken("CreateTask")
+    assert [incomplete, complete, 1, 2] == taken("UpdateTask")
+    assert [unspecified, incomplete, complete, 0, 1, 2, None] == taken("UpdateTaskPut")
+
+
+def test_every_answer_that_is_shown_fits_its_schema() -> None:
+    shown = 0
+    for operation in OPERATIONS.values():
+        for answer in map(resolved, operation["responses"].values()):
+            content = answer.get("content", {}).get("application/json", {})
+            examples = [each["value"] for each in content.get("examples", {}).values()]
+            for example in examples + ([content["example"]] if "example" in content else []):
+                assert is_valid(content["schema"], example)
+                shown += 1
+    assert shown > 50
+
+
+def test_every_body_that_is_shown_fits_its_schema() -> None:
+    for name in ("CreateTask", "UpdateTask", "UpdateTaskPut"):
+        examples = OPERATIONS[name]["requestBody"]["content"]["application/json"]["examples"]
+        for example in examples.values():
+            assert is_valid(body_schema(name), example["value"])
+
+
+def test_errors_stand_at_the_status_that_the_door_answers_them_with() -> None:
+    for operation in OPERATIONS.values():
+        for status, answer in operation["responses"].items():
+            content = resolved(answer).get("content", {}).get("application/json", {})
+            for example in content.get("examples", {}).values():
+                [code] = [code for code in HTTP_STATUSES if code.value[0] == example["value"]["code"]]
+                assert int(status) == HTTP_STATUSES[code] or int(status) in {412, 413}
+
+
+def test_every_reason_of_the_door_is_known() -> None:
+    """Every Refusal that the door raises has its reason and its status in the tables that the document is made of."""
+    of_the_service = {error.reason for error in CODES}
+    listed = {reason: status for reason, (status, *_) in (DOOR | ELSEWHERE).items() if reason not in of_the_service}
+    found = {reason: status for reason, status in reasons_of_the_door() if reason not in of_the_service}
+    assert listed == found
+
+
+def reasons_of_the_door() -> Iterator[tuple[str, int]]:
+    for file in Path(service.rest.__file__).parent.glob("*.py"):
+        module = importlib.import_module(f"service.rest.{file.stem}")
+        for node in ast.walk(ast.parse(file.read_text())):
+            if isinstance(node, ast.Call) and isinstance(node.func, ast.Name) and node.func.id == "Refusal":
+                # The message, the reason, and the status where it is not 400.
+                reason, *status = [
+                    eval(compile(ast.Expression(each), file.name, "eval"), vars(module)) for each in node.args[1:3]
+                ]
+                yield reason, status[0] if status else 400

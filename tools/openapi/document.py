@@ -1,0 +1,195 @@
+"""The document as a whole: what stands once in it, and is referred to from its paths."""
+
+import inspect
+
+from taskwell.v1 import tasks_pb2
+
+from service.rpc.status import CODES, DOMAIN
+from tools.openapi.contract import Schema, bindings
+from tools.openapi.operations import paths, tags
+from tools.openapi.refusals import DOOR, ELSEWHERE
+from tools.openapi.responses import shared
+from tools.openapi.schemas import components, reference
+
+_TYPE_PREFIX = "type.googleapis.com/google.rpc."
+
+
+_ABOUT = """
+Taskwell keeps tasks per user. This is its REST door: every call here is a call of the gRPC service
+`taskwell.v1.TaskService`, whose comments stand below.
+
+**Who is calling** is said by the header `x-user-id`, or by a token in `authorization`, whichever this server is set up
+for: on the page `/docs`, press *Authorize*.
+
+**JSON** is [ProtoJSON](https://protobuf.dev/programming-guides/json/): names in lowerCamelCase, though those of the
+proto (`page_size`, `create_time`) are taken too, by bodies as by queries; times as in RFC 3339, enums by name (their
+numbers are taken too), null as good as nothing. A member or query parameter that the request does not have is refused.
+
+**Errors** have the body of `Status`: a code of gRPC, a message that says what to change, and details for programs, of
+which `ErrorInfo.reason` never changes. Where a retry helps, `Retry-After` and `RetryInfo` say when.
+
+**GET answers HEAD too**, and OPTIONS what a path allows.
+"""
+
+
+def document() -> Schema:
+    """The OpenAPI document."""
+    operations = paths()
+    answers = shared(operations)
+    return {
+        "openapi": "3.1.1",
+        "info": {
+            "title": "Taskwell",
+            "version": tasks_pb2.DESCRIPTOR.package.rpartition(".")[2],
+            "summary": "Tasks per user: create, list, get, update, delete and complete them.",
+            "description": inspect.cleandoc(_ABOUT),
+            "license": {"name": "MIT", "identifier": "MIT"},
+        },
+        "servers": [{"url": "/", "description": "The server that this document comes from"}],
+        "tags": tags(),
+        "paths": operations,
+        "components": {
+            "schemas": {**components({binding.method.output_type for binding in bindings()}), **_error_schemas()},
+            "responses": answers,
+            "parameters": _parameters(),
+            "headers": _headers(),
+            "securitySchemes": {
+                "user": {
+                    "type": "apiKey",
+                    "in": "header",
+                    "name": "x-user-id",
+                    "description": "The user's id, as a trusted gateway says it: 1 to 255 printable ASCII characters "
+                    "without spaces. Counts where the server is set up with `TASKWELL_AUTH=metadata`.",
+                },
+                "token": {
+                    "type": "http",
+                    "scheme": "bearer",
+                    "bearerFormat": "JWT",
+                    "description": "A signed token whose subject is the user. Counts with `TASKWELL_AUTH=jwt`.",
+                },
+            },
+        },
+    }
+
+
+def _error_schemas() -> Schema:
+    """google.rpc.Status and what may be in it. Written here, because the descriptors of google.rpc have no comments."""
+    details = {"ErrorInfo": "error_info", "BadRequest": "bad_request", "RetryInfo": "retry_info"}
+    return {
+        "Status": {
+            "type": "object",
+            "description": "What went wrong (google.rpc.Status, AIP-193).",
+            "properties": {
+                "code": {"type": "integer", "format": "int32", "description": "The code of gRPC (google.rpc.Code)."},
+                "message": {"type": "string", "description": "What is wrong and what to change, for people."},
+                "details": {
+                    "type": "array",
+                    "description": "The same for programs: always an ErrorInfo.",
+                    "items": {
+                        "oneOf": [reference(name) for name in details],
+                        "discriminator": {
+                            "propertyName": "@type",
+                            "mapping": {f"{_TYPE_PREFIX}{name}": reference(name)["$ref"] for name in details},
+                        },
+                    },
+                },
+            },
+            "required": ["code", "message", "details"],
+        },
+        "ErrorInfo": _detail(
+            "ErrorInfo",
+            "Why, in a word that never changes.",
+            {
+                "reason": {"type": "string", "enum": sorted({*(error.reason for error in CODES), *DOOR, *ELSEWHERE})},
+                "domain": {"type": "string", "const": DOMAIN},
+                "metadata": {"type": "object", "additionalProperties": {"type": "string"}},
+            },
+            ["reason", "domain"],
+        ),
+        "BadRequest": _detail(
+            "BadRequest",
+            "What is wrong with each field.",
+            {
+                "fieldViolations": {
+                    "type": "array",
+                    "items": {
+                        "type": "object",
+                        "properties": {
+                            "field": {"type": "string", "description": "The path of the field in the request message."},
+                            "description": {"type": "string", "description": "What to change."},
+                        },
+                        "required": ["field", "description"],
+                    },
+                }
+            },
+            ["fieldViolations"],
+        ),
+        "RetryInfo": _detail(
+            "RetryInfo",
+            "When the same call may succeed.",
+            {"retryDelay": {"type": "string", "pattern": r"^[0-9]+(\.[0-9]+)?s$", "examples": ["0.100s"]}},
+            ["retryDelay"],
+        ),
+    }
+
+
+def _detail(name: str, description: str, properties: Schema, required: list[str]) -> Schema:
+    type_of = {"@type": {"type": "string", "const": f"{_TYPE_PREFIX}{name}"}}
+    return {
+        "type": "object",
+        "description": description,
+        "properties": type_of | properties,
+        "required": ["@type", *required],
+    }
+
+
+def _parameters() -> Schema:
+    """The headers that a request may have."""
+    headers = {
+        "If-Match": (
+            "Do it only if the task still has this ETag, or one of these, each in its quotes. Else the answer is 412.",
+            {"type": "string"},
+            '"1"',
+        ),
+        "If-None-Match": (
+            "Answer 304, without a body, if the task still has this ETag, or one of these, each in its quotes.",
+            {"type": "string"},
+            '"1"',
+        ),
+        "Grpc-Timeout": (
+            "The deadline, from now: at most 8 digits and a unit, `H`, `M`, `S`, `m` (ms), `u` (µs) or `n` (ns).",
+            {"type": "string", "pattern": "^[0-9]{1,8}[HMSmun]$"},
+            "5S",
+        ),
+        "X-Request-Id": ("A name for this request in the log.", {"type": "string"}, "8f14e45f-ceea-467f"),
+        "Traceparent": (
+            "The trace that this request is part of (W3C Trace Context).",
+            {"type": "string"},
+            "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01",
+        ),
+    }
+    return {
+        name: {"name": name, "in": "header", "description": description, "schema": schema, "example": example}
+        for name, (description, schema, example) in headers.items()
+    }
+
+
+def _headers() -> Schema:
+    """The headers that an answer may have."""
+    return {
+        "ETag": {
+            "description": "The state of the task: its `etag` in quotes.",
+            "schema": {"type": "string", "pattern": '^"[^"]+"$'},
+            "example": '"1"',
+        },
+        "Retry-After": {
+            "description": "When to try again (s).",
+            "schema": {"type": "string", "pattern": "^[0-9]+$"},
+            "example": "1",
+        },
+        "WWW-Authenticate": {
+            "description": "How to say who is calling.",
+            "schema": {"type": "string"},
+            "example": 'Bearer realm="taskwell"',
+        },
+    }

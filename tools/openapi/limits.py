@@ -1,0 +1,71 @@
+"""What a field must look like, as JSON Schema, from the rules that the service itself refuses by.
+
+A field that is not in the table may be whatever its type allows.
+"""
+
+import re
+import sys
+from collections.abc import Iterator, Mapping
+from itertools import groupby
+
+from taskwell.v1 import tasks_pb2
+
+from service import rules
+from service.rules import DESCRIPTION_MAX, OUTPUT_ONLY_FIELDS, PAGE_SIZE_DEFAULT, TITLE_MAX, WRITABLE_FIELDS
+from tools.openapi.contract import Schema
+
+UUID: Schema = {"type": "string", "format": "uuid"}
+MOST_INT32 = 2**31 - 1
+
+
+def _white_space() -> str:
+    """What Python calls white space, as a class of a regular expression: JavaScript's `\\s` is another."""
+    codes = [code for code in range(sys.maxunicode + 1) if chr(code).isspace()]
+    runs = [[code for _, code in run] for _, run in groupby(enumerate(codes), lambda pair: pair[1] - pair[0])]
+    return "".join(f"\\u{run[0]:04x}" + (f"-\\u{run[-1]:04x}" if len(run) > 1 else "") for run in runs)
+
+
+_TITLE: Schema = {
+    "minLength": 1,
+    "maxLength": TITLE_MAX,
+    # No NUL, and not only white space.
+    "pattern": f"^[^\\u0000]*[^\\u0000{_white_space()}][^\\u0000]*$",
+}
+
+
+def _mask_paths() -> Iterator[str]:
+    """Every path that update_mask takes, in both spellings."""
+    times = [f"{name}.{part}" for name in OUTPUT_ONLY_FIELDS if name.endswith("_time") for part in ("seconds", "nanos")]
+    for path in ("*", *WRITABLE_FIELDS, *OUTPUT_ONLY_FIELDS, *times):
+        assert not [*rules.update_mask("", [path])]
+        yield from dict.fromkeys((path, re.sub("_([a-z])", lambda found: found[1].upper(), path)))
+
+
+_PATH = "|".join(map(re.escape, _mask_paths()))
+_STATUSES = tasks_pb2.TaskStatus.DESCRIPTOR.values
+
+LIMITS: Mapping[str, Schema] = {
+    "taskwell.v1.Task.id": UUID,
+    "taskwell.v1.Task.title": _TITLE,
+    "taskwell.v1.Task.description": {"maxLength": DESCRIPTION_MAX, "pattern": "^[^\\u0000]*$"},
+    # As in every query, nothing behind the name is as good as no name.
+    "taskwell.v1.CreateTaskRequest.request_id": {
+        "anyOf": [{"format": "uuid", "not": {"const": rules.NIL_UUID}}, {"const": ""}]
+    },
+    "taskwell.v1.ListTasksRequest.page_size": {"minimum": 0, "maximum": MOST_INT32, "default": PAGE_SIZE_DEFAULT},
+    "taskwell.v1.ListTasksRequest.order_by": {
+        "enum": ["create_time desc", "create_time"],
+        "default": "create_time desc",
+    },
+    "taskwell.v1.UpdateTaskRequest.update_mask": {"pattern": rf"^(({_PATH})(,({_PATH}))*)?$"},
+    "taskwell.v1.GetTaskRequest.id": UUID,
+    "taskwell.v1.DeleteTaskRequest.id": UUID,
+    "taskwell.v1.CompleteTaskRequest.id": UUID,
+}
+"""By the full name of the field, wherever it stands."""
+
+STATUSES: Mapping[str, list[str]] = {
+    "CreateTask": [each.name for each in _STATUSES if not [*rules.new_status("", each.number)]],
+    "UpdateTask": [each.name for each in _STATUSES if each.number and not [*rules.status("", each.number)]],
+}
+"""Which statuses the body of an operation may give, where not all."""

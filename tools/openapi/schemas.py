@@ -1,0 +1,188 @@
+"""Messages as JSON Schema: as the service answers them, and as it takes them in a body or in parameters.
+
+ProtoJSON is one mapping seen from two sides. An answer has every field but absent messages, numbers of 64 bits as
+strings, enums by name. What is taken is wider: null for a field that is not given, an enum by its number; and narrower:
+members that the message does not have are refused.
+"""
+
+from collections.abc import Iterator, Mapping, Sequence, Set
+
+from google.protobuf.descriptor import Descriptor, EnumDescriptor, EnumValueDescriptor, FieldDescriptor
+
+from tools.openapi.contract import Binding, Schema, behaves, comments
+from tools.openapi.limits import LIMITS, MOST_INT32, STATUSES
+
+COMMENTS = comments()
+
+_INT32: Schema = {"type": "integer", "format": "int32", "minimum": -MOST_INT32 - 1, "maximum": MOST_INT32}
+_UINT32: Schema = {"type": "integer", "minimum": 0, "maximum": 2**32 - 1}
+_INT64: Schema = {"type": "string", "format": "int64", "pattern": "^-?[0-9]+$"}
+_UINT64: Schema = {"type": "string", "format": "uint64", "pattern": "^[0-9]+$"}
+_NUMBER: Schema = {"anyOf": [{"type": "number"}, {"type": "string", "enum": ["NaN", "Infinity", "-Infinity"]}]}
+
+_SCALARS: Mapping[int, Schema] = {
+    FieldDescriptor.TYPE_STRING: {"type": "string"},
+    FieldDescriptor.TYPE_BYTES: {"type": "string", "contentEncoding": "base64"},
+    FieldDescriptor.TYPE_BOOL: {"type": "boolean"},
+    **dict.fromkeys((FieldDescriptor.TYPE_DOUBLE, FieldDescriptor.TYPE_FLOAT), _NUMBER),
+    **dict.fromkeys((FieldDescriptor.TYPE_INT32, FieldDescriptor.TYPE_SINT32, FieldDescriptor.TYPE_SFIXED32), _INT32),
+    **dict.fromkeys((FieldDescriptor.TYPE_UINT32, FieldDescriptor.TYPE_FIXED32), _UINT32),
+    **dict.fromkeys((FieldDescriptor.TYPE_INT64, FieldDescriptor.TYPE_SINT64, FieldDescriptor.TYPE_SFIXED64), _INT64),
+    **dict.fromkeys((FieldDescriptor.TYPE_UINT64, FieldDescriptor.TYPE_FIXED64), _UINT64),
+}
+_WELL_KNOWN: Mapping[str, Schema] = {
+    "google.protobuf.Timestamp": {"type": "string", "format": "date-time"},
+    "google.protobuf.FieldMask": {"type": "string"},
+    "google.protobuf.Duration": {"type": "string", "pattern": r"^-?[0-9]+(\.[0-9]{1,9})?s$"},
+    "google.protobuf.Empty": {"type": "object"},
+}
+
+
+def reference(name: str) -> Schema:
+    return {"$ref": f"#/components/schemas/{name}"}
+
+
+def answered_value(message: Descriptor) -> Schema:
+    """A message as the whole answer of a method."""
+    known = _WELL_KNOWN.get(message.full_name)
+    return reference(message.name) if known is None else dict(known)
+
+
+def answered(message: Descriptor) -> Schema:
+    """What a message looks like in an answer. Every field is there but messages that are not set."""
+    return {
+        "type": "object",
+        "description": COMMENTS.get(message.full_name, ""),
+        "properties": {field.json_name: _described(field, _answered_value(field)) for field in message.fields},
+        "required": [field.json_name for field in message.fields if not field.has_presence],
+    }
+
+
+def enumerated(enum: EnumDescriptor) -> Schema:
+    """The values of an enum by name, each with its comment."""
+    values = "\n".join(
+        f"- `{each.name}` ({each.number}): {COMMENTS[f'{enum.full_name}.{each.name}']}" for each in enum.values
+    )
+    return {
+        "type": "string",
+        "description": f"{COMMENTS[enum.full_name]}\n\n{values}",
+        "enum": [each.name for each in enum.values],
+    }
+
+
+def taken(binding: Binding, message: Descriptor) -> Schema:
+    """What a message must look like in the body of a request.
+
+    What is REQUIRED must be there, but in a PATCH, whose members are the changes (AIP-134). What the server makes
+    itself is ignored.
+    """
+    required = [field for field in message.fields if behaves(field, "REQUIRED")]
+    schema: Schema = {
+        "type": "object",
+        "description": COMMENTS.get(message.full_name, ""),
+        "properties": {
+            field.json_name: _described(field, _taken_value(binding, field, nullable=field not in required))
+            for field in message.fields
+        },
+        "additionalProperties": False,
+    }
+    if binding.verb == "patch":
+        schema["minProperties"] = 1
+    elif required:
+        schema["required"] = [field.json_name for field in required]
+    return schema
+
+
+def parameter(field: FieldDescriptor) -> Schema:
+    """What a field must look like in the path or the query."""
+    if field.enum_type:
+        return _any_of(field.enum_type.values)
+    return _one(field) | LIMITS.get(field.full_name, {})
+
+
+def query_fields(message: Descriptor, without: Set[str]) -> Iterator[tuple[str, FieldDescriptor]]:
+    """The fields that the query may fill, by their dotted names in JSON: all but those of the path and of the body."""
+    for field in message.fields:
+        if field.name in without:
+            continue
+        if field.message_type and field.message_type.full_name not in _WELL_KNOWN:
+            inner = {name.partition(".")[2] for name in without if name.startswith(f"{field.name}.")}
+            for name, leaf in query_fields(field.message_type, inner):
+                yield f"{field.json_name}.{name}", leaf
+        else:
+            yield field.json_name, field
+
+
+def components(messages: set[Descriptor]) -> Mapping[str, Schema]:
+    """The schemas of these messages in answers, and of every message and enum below them."""
+    found: dict[str, Schema] = {}
+    left = sorted(messages, key=lambda message: message.name)
+    while left:
+        message = left.pop(0)
+        if message.full_name in _WELL_KNOWN or message.name in found:
+            continue
+        found[message.name] = answered(message)
+        for field in message.fields:
+            if field.message_type:
+                left.append(field.message_type)
+            if field.enum_type:
+                found[field.enum_type.name] = enumerated(field.enum_type)
+    return found
+
+
+def _described(field: FieldDescriptor, schema: Schema) -> Schema:
+    if field.message_type and field.message_type.GetOptions().map_entry:
+        raise ValueError(f"{field.full_name}: tools/openapi does not know maps")
+    return {
+        "description": COMMENTS.get(field.full_name, ""),
+        **schema,
+        **({"readOnly": True} if behaves(field, "OUTPUT_ONLY") else {}),
+    }
+
+
+def _answered_value(field: FieldDescriptor) -> Schema:
+    if field.enum_type:
+        schema = reference(field.enum_type.name)
+    elif field.message_type and field.message_type.full_name not in _WELL_KNOWN:
+        schema = reference(field.message_type.name)
+    else:
+        schema = _one(field) | LIMITS.get(field.full_name, {})
+    return {"type": "array", "items": schema} if field.is_repeated else schema
+
+
+def _taken_value(binding: Binding, field: FieldDescriptor, *, nullable: bool) -> Schema:
+    if field.enum_type:
+        return _taken_enum(binding, field.enum_type, nullable=nullable)
+    if field.message_type and field.message_type.full_name not in _WELL_KNOWN:
+        schema = taken(binding, field.message_type)
+    else:
+        # What is ignored need not be in its limits.
+        limits = {} if behaves(field, "OUTPUT_ONLY") else LIMITS.get(field.full_name, {})
+        schema = _one(field) | limits
+    if field.is_repeated:
+        schema = {"type": "array", "items": schema}
+    return schema | ({"type": [schema["type"], "null"]} if nullable else {})
+
+
+def _taken_enum(binding: Binding, enum: EnumDescriptor, *, nullable: bool) -> Schema:
+    names = STATUSES.get(binding.operation_id) or [each.name for each in enum.values]
+    schema = _any_of([each for each in enum.values if each.name in names])
+    if nullable and enum.values_by_number[0].name in names:
+        return {"type": [*schema["type"], "null"], "enum": [*schema["enum"], None]}
+    return schema
+
+
+def _any_of(values: Sequence[EnumValueDescriptor]) -> Schema:
+    return {
+        "type": ["string", "integer"],
+        "enum": [*(each.name for each in values), *(each.number for each in values)],
+    }
+
+
+def _one(field: FieldDescriptor) -> Schema:
+    if not field.message_type:
+        return dict(_SCALARS[field.type])
+    known = _WELL_KNOWN.get(field.message_type.full_name)
+    if known is None:
+        raise ValueError(f"{field.full_name}: tools/openapi does not know {field.message_type.full_name} in this place")
+    return dict(known)
