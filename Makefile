@@ -7,8 +7,11 @@ PYTHON ?= $(shell for python in python3 python3.14 python3.13 python3.12 python3
   "$$python" -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null && echo "$$python" && break; done)
 BIN := .venv/bin
 PIP := -m pip --disable-pip-version-check --quiet install
-LOCK := $(BIN)/uv pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-emit-index-url \
-  --no-emit-find-links --no-annotate --custom-compile-command 'make lock'
+LOCK := $(BIN)/uv pip compile --quiet --upgrade --universal --generate-hashes --no-emit-index-url --no-emit-find-links \
+  --no-emit-package taskwell-client --no-annotate --custom-compile-command 'make lock'
+# The service and what develops it, and what its clients need: the oldest versions that they promise, and the newest.
+SERVICE := --python-version 3.11
+CLIENT := client/pyproject.toml --extra cli --python-version 3.10
 
 .PHONY: help setup run demo test check format generate lock tables bench bench-quick bench-pages soak-tls soak-isolation build clean
 
@@ -17,12 +20,13 @@ help: ## List the targets
 
 setup: .venv/installed ## Make .venv with the taskwell command and everything for development in it
 
-.venv/installed: requirements-dev.txt pyproject.toml
+.venv/installed: requirements-dev.txt pyproject.toml client/pyproject.toml
 	@test -n "$(PYTHON)" || { echo "Taskwell needs Python 3.11 or newer: install it, or name it with 'make PYTHON=...'"; exit 1; }
 	@echo "Installing into .venv (once, about a minute)"
 	@"$(PYTHON)" -m venv .venv
 	@$(BIN)/python $(PIP) --require-hashes -r requirements-dev.txt
 	@$(BIN)/python $(PIP) --no-deps --no-build-isolation --editable .
+	@$(BIN)/python $(PIP) --no-deps --no-build-isolation --editable client
 	@touch $@
 
 .venv-generate/installed: requirements-generate.txt
@@ -72,11 +76,12 @@ generate: .venv-generate/installed ## Write generated/ from the proto (the Go pa
 	@.venv-generate/bin/python tools/generate.py
 
 lock: .venv/installed ## Resolve the dependencies anew into requirements*.txt
-	@$(LOCK) --upgrade pyproject.toml -o requirements.txt
-	@$(LOCK) --upgrade pyproject.toml --group dev -o requirements-dev.txt
-	@$(LOCK) --upgrade --group generate -o requirements-generate.txt
-	@$(LOCK) --upgrade --group oldest -o requirements-oldest.txt
-	@$(LOCK) --upgrade --group bench -o requirements-bench.txt
+	@$(LOCK) $(SERVICE) pyproject.toml -o requirements.txt
+	@$(LOCK) $(SERVICE) pyproject.toml --group dev -o requirements-dev.txt
+	@$(LOCK) $(SERVICE) --group generate -o requirements-generate.txt
+	@$(LOCK) $(SERVICE) --group bench -o requirements-bench.txt
+	@$(LOCK) $(CLIENT) --resolution lowest-direct -o requirements-oldest.txt
+	@$(LOCK) $(CLIENT) -o requirements-newest.txt
 
 tables: .venv/installed ## Write the tables of README and SECURITY from the code
 	@$(BIN)/python tools/tables.py
