@@ -98,7 +98,8 @@ class Channels:
     """The ways to one service: what is sent over the one is sent again where that is safe, over the other never.
 
     gRPC retries by method, and cannot know that a write with an etag, or a delete, must not be sent twice in silence.
-    Channels whose arguments are equal but for the service config share their connections: the second kind costs none.
+    Channels whose arguments are equal but for the service config share their connections, so over plain text the second
+    kind costs none. Over TLS it has its own, from the first such call on: grpc makes new credentials for each channel.
     """
 
     retrying: InTurn
