@@ -13,10 +13,10 @@ LOCK := $(BIN)/uv pip compile --quiet --upgrade --universal --generate-hashes --
 SERVICE := --python-version 3.11
 CLIENT := client/pyproject.toml --extra cli --python-version 3.10
 
-.PHONY: help setup run demo test check format generate lock tables bench bench-quick bench-pages soak-tls soak-isolation build clean
+.PHONY: help setup run demo test check format generate lock tables bench bench-quick bench-pages soak-tls soak-isolation soak-lost-answers matrix build clean
 
 help: ## List the targets
-	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /|/' | awk -F'|' '{printf "  make %-14s %s\n", $$1, $$2}'
+	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /|/' | awk -F'|' '{printf "  make %-18s %s\n", $$1, $$2}'
 
 setup: .venv/installed ## Make .venv with the taskwell command and everything for development in it
 
@@ -50,7 +50,7 @@ run: .venv/installed ## Start the service on SQLite (taskwell.db) and show how t
 demo: .venv/installed ## Call all six RPCs of a running service, each request and answer printed (ADDRESS=host:port)
 	@$(BIN)/python tools/demo.py $(ADDRESS)
 
-test: .venv/installed .venv-oldest/installed ## Run every test, on SQLite and on a real PostgreSQL
+test: .venv/installed .venv-oldest/installed .venv-generate/installed ## Run every test, on SQLite and on a real PostgreSQL
 	@$(BIN)/pytest --numprocesses auto --maxprocesses 4
 
 check: .venv/installed .venv-generate/installed ## Format, lint, types, contract, layers, generated code and schema: the one gate
@@ -98,12 +98,19 @@ soak-tls: .venv/installed ## Swap certificates 1,000 times under load: no call m
 soak-isolation: .venv/installed ## A million operations by two users on each other's ids: neither may notice (an hour or two)
 	@$(BIN)/python -m tests.soak.isolation
 
+soak-lost-answers: .venv/installed ## Lose the answers of 5 % of 40,000 creates: every task is there once (two minutes)
+	@$(BIN)/python -m tests.soak.lost_answers
+
 bench-pages: .venv/installed ## Measure the first against the thousandth page of a user with 100,000 tasks
 	@$(BIN)/python bench/pages.py
 
-build: .venv/installed ## Build the wheel and the source archive into dist/
+matrix: .venv/installed ## Try the client on every Python that is here, with the oldest and the newest grpcio
+	@$(BIN)/python tools/matrix.py
+
+build: .venv/installed ## Build the wheels and source archives of service and client into dist/
 	@rm -rf dist
 	@$(BIN)/python -m build --no-isolation >/dev/null
+	@$(BIN)/python -m build --no-isolation --outdir dist client >/dev/null
 	@ls dist
 
 clean: ## Remove what make made; taskwell.db stays

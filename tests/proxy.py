@@ -74,6 +74,9 @@ class Proxy:
             self.connections += 1
             far = socket.socket(socket.AF_UNIX if isinstance(self._target, str) else socket.AF_INET)
             far.connect(self._target)
+            for end in (near, far):
+                if end.family == socket.AF_INET:
+                    end.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
             self._pairs.append((near, far))
             for source, sink, answers in ((near, far, False), (far, near, True)):
                 threading.Thread(target=self._forward, args=(source, sink, answers), daemon=True).start()

@@ -14,6 +14,7 @@ from taskwell_client import connect as connect_sync
 
 from tests.clients.clients import Connect
 from tests.clients.scripted import Scripted, scripted_server
+from tests.waiting import until
 
 SAFE: dict[str, Callable[[Any], Any]] = {
     "create": lambda client: client.create("Buy milk"),
@@ -116,8 +117,7 @@ def test_a_call_has_ten_seconds_or_what_it_is_given(connect: Connect, server: Sc
 def test_calls_go_to_all_addresses_in_turn_and_around_one_that_fails(connect: Connect) -> None:
     with scripted_server() as one, scripted_server() as other:
         client = connect(f"ipv4:{one.address},{other.address}", user="alice")
-        while not (one.attempts and other.attempts):
-            client.get("1")
+        until(lambda: client.get("1") is not None and bool(one.attempts and other.attempts))
         one.answers(b"")
         other.answers(b"")
         for _ in range(10):

@@ -19,8 +19,12 @@ ROOT = Path(__file__).parents[2]
 README = (ROOT / "README.md").read_text()
 
 
-def blocks(language: str) -> list[str]:
-    return re.findall(rf"^```{language}\n(.*?)^```", README, flags=re.DOTALL | re.MULTILINE)
+CLIENT_README = (ROOT / "client" / "README.md").read_text()
+EXAMPLES_README = (ROOT / "examples" / "python" / "README.md").read_text()
+
+
+def blocks(language: str, text: str = README) -> list[str]:
+    return re.findall(rf"^```{language}\n(.*?)^```", text, flags=re.DOTALL | re.MULTILINE)
 
 
 def test_the_tables_are_those_of_the_code() -> None:
@@ -65,9 +69,9 @@ def test_every_make_target_that_is_named_exists() -> None:
 
 
 def test_every_file_that_is_linked_exists() -> None:
-    for path in ("README.md", "CONTRIBUTING.md", "SECURITY.md"):
+    for path in ("README.md", "CONTRIBUTING.md", "SECURITY.md", "client/README.md", "examples/python/README.md"):
         for target in re.findall(r"\]\((?!http)([^)#]+)\)", (ROOT / path).read_text()):
-            assert (ROOT / target).exists(), target
+            assert ((ROOT / path).parent / target).exists(), target
 
 
 SECRET = "what both of them know and nobody else"
@@ -94,6 +98,13 @@ def test_the_session_with_certificates_goes_as_it_is_written(tmp_path: Path) -> 
     assert_goes_as_written(session, tmp_path, {**named, **files})
 
 
+@pytest.mark.parametrize("text", [README, CLIENT_README, EXAMPLES_README], ids=["readme", "client", "examples"])
+def test_the_sessions_on_the_command_line_go_as_they_are_written(tmp_path: Path, text: str) -> None:
+    (tmp_path / "events.py").symlink_to(ROOT / "examples" / "python" / "events.py")
+    [session] = [block for block in blocks("console", text) if "taskwell task add" in block or "events.jsonl" in block]
+    assert_goes_as_written(session.replace(".venv/bin/taskwell", "taskwell"), tmp_path, {})
+
+
 def sessions() -> list[str]:
     if not shutil.which("grpcurl"):
         pytest.skip("grpcurl is not installed: the README's grpcurl sessions were not run")
@@ -112,7 +123,12 @@ def assert_goes_as_written(session: str, folder: Path, settings: dict[str, str])
         done = subprocess.run(
             ["bash", "-c", commands.replace("127.0.0.1:50051", address)],
             cwd=folder,
-            env={**os.environ, **{f"TASKWELL_{name.upper()}": value for name, value in settings.items()}},
+            env={
+                **os.environ,
+                "PATH": f"{Path(sys.executable).parent}:{os.environ['PATH']}",
+                "TASKWELL_CLIENT_TARGET": address,
+                **{f"TASKWELL_{name.upper()}": value for name, value in settings.items()},
+            },
             stdout=subprocess.PIPE,
             stderr=subprocess.STDOUT,
             text=True,
@@ -126,7 +142,7 @@ def assert_goes_as_written(session: str, folder: Path, settings: dict[str, str])
 def shape_of(text: str) -> str:
     """The text without what differs from run to run: ids, times, and how tabs are drawn."""
     text = re.sub(r"[0-9a-f-]{36}", "ID", text)
-    text = re.sub(r"\d{4}-\d\d-\d\dT[0-9:.]+Z", "TIME", text)
+    text = re.sub(r"\d{4}-\d\d-\d\d(T[0-9:.]+Z| \d\d:\d\d)", "TIME", text)
     return re.sub(r"\s+", " ", text).strip()
 
 

@@ -22,6 +22,8 @@ from google.protobuf.message import Message
 from google.protobuf.timestamp_pb2 import Timestamp
 from taskwell.v1 import tasks_pb2
 
+from service.db.schema import Schema
+from service.db.url import parse_database_url
 from service.log import configure_log
 from tests.postgres import fresh_database, running_postgres
 from tests.running import COMPLETE, INCOMPLETE, Api, refusal_of, running_service, settings_for
@@ -218,10 +220,10 @@ def alone(address: str, acts: int) -> View:
 
 
 def urls() -> Iterator[tuple[str, str]]:
-    """An empty database of either kind, and what it is called."""
-    with tempfile.TemporaryDirectory() as folder:
+    """A database of either kind without any task, and what it is called."""
+    with running_postgres() as postgres, fresh_database(postgres) as url, tempfile.TemporaryDirectory() as folder:
+        Schema(parse_database_url(url)).up()
         yield "SQLite", f"sqlite:///{folder}/taskwell.db"
-    with running_postgres() as postgres, fresh_database(postgres) as url:
         yield "PostgreSQL", url
 
 

@@ -6,6 +6,7 @@ Imports next to nothing: `taskwell serve` passes here too, and a supervisor of t
 import os
 import sys
 from collections.abc import Callable
+from importlib.util import find_spec
 from typing import NoReturn
 
 _GROUP = "taskwell.commands"
@@ -26,12 +27,11 @@ def main() -> int:
 
 def tasks(arguments: list[str]) -> NoReturn:
     """Run `task ...` and end the process."""
-    try:
-        from taskwell_cli.commands import taskwell
-    except ModuleNotFoundError as error:
-        if error.name not in {"click", "rich"}:
-            raise
-        sys.exit(f"taskwell: {error.name} is missing: pip install 'taskwell-client[cli]'")
+    for needed in ("click", "rich"):
+        if find_spec(needed) is None:
+            sys.exit(f"taskwell: {needed} is missing: pip install 'taskwell-client[cli]'")
+    from taskwell_cli.commands import taskwell
+
     taskwell.main(arguments, "taskwell")
 
 

@@ -84,10 +84,13 @@ def task_ids(context: click.Context, _parameter: click.Parameter, incomplete: st
     from click.shell_completion import CompletionItem
     from taskwell_client import TaskwellError
 
+    from taskwell_cli.output import harmless
+
     options = dict(context.params)
     try:
         with _client(options.pop("target") or TARGET, 2.0, options) as client:
             found = [task for task in client.page().tasks if task.id.startswith(incomplete)]
     except (TaskwellError, ValueError):
         return []
-    return [CompletionItem(task.id, help=task.title) for task in found]
+    # In one line, because shells read one.
+    return [CompletionItem(task.id, help=" ".join(harmless(task.title).split())) for task in found]

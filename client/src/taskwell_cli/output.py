@@ -33,7 +33,7 @@ def show_list(tasks: Iterable[Task]) -> None:
     table.add_column("TITLE", overflow="fold")
     for task in tasks:
         style = "dim" if task.status == COMPLETE else ""
-        table.add_row(task.id, _status(task), _moment(task.create_time), Text(_harmless(task.title)), style=style)
+        table.add_row(task.id, _status(task), _moment(task.create_time), Text(harmless(task.title)), style=style)
     _print(table)
 
 
@@ -57,7 +57,7 @@ def show_one(task: Task) -> None:
     table.add_column(overflow="fold")
     for name, value in rows.items():
         if value:
-            table.add_row(name, Text(_harmless(value)))
+            table.add_row(name, Text(harmless(value)))
     _print(table)
 
 
@@ -79,10 +79,10 @@ def _moment(time: Timestamp) -> str:
     return f"{time.ToDatetime(timezone.utc).astimezone():%Y-%m-%d %H:%M}"
 
 
-def _harmless(text: str) -> str:
+def harmless(text: str) -> str:
     """The text without what would command the terminal or turn the line around; line breaks and tabs stay."""
-    return "".join(each if _is_harmless(each) else "\N{REPLACEMENT CHARACTER}" for each in text)
+    return "".join(each if _isharmless(each) else "\N{REPLACEMENT CHARACTER}" for each in text)
 
 
-def _is_harmless(character: str) -> bool:
+def _isharmless(character: str) -> bool:
     return character in "\n\t" or (unicodedata.category(character) != "Cc" and ord(character) not in _BIDI)

@@ -158,8 +158,8 @@ class Tasks(ABC, Generic[OneT, NoneT, PageT, AllT]):
     def _bearing(self, token: AsyncToken) -> Caller:
         if not (self._channels.is_private or self._insecure):
             raise ValueError(
-                "a token over plain text can be read, and used, by everybody on the way: use tls=True, "
-                "or say insecure=True if the way is safe by other means"
+                "a token over plain text can be read, and used, by everybody on the way: use TLS, "
+                "or say that it is insecure if the way is safe by other means"
             )
         return bearing(token)
 
