@@ -22,8 +22,6 @@ from google.protobuf.message import Message
 from google.protobuf.timestamp_pb2 import Timestamp
 from taskwell.v1 import tasks_pb2
 
-from service.db.schema import Schema
-from service.db.url import parse_database_url
 from service.log import configure_log
 from tests.postgres import fresh_database, running_postgres
 from tests.running import COMPLETE, INCOMPLETE, Api, refusal_of, running_service, settings_for
@@ -220,10 +218,10 @@ def alone(address: str, acts: int) -> View:
 
 
 def urls() -> Iterator[tuple[str, str]]:
-    """A database of either kind without any task, and what it is called."""
-    with running_postgres() as postgres, fresh_database(postgres) as url, tempfile.TemporaryDirectory() as folder:
-        Schema(parse_database_url(url)).up()
+    """An empty database of either kind, and what it is called."""
+    with tempfile.TemporaryDirectory() as folder:
         yield "SQLite", f"sqlite:///{folder}/taskwell.db"
+    with running_postgres() as postgres, fresh_database(postgres) as url:
         yield "PostgreSQL", url
 
 
@@ -238,7 +236,7 @@ def main() -> None:
     configure_log("warning", "auto")
     operations = int(sys.argv[1]) if len(sys.argv) > 1 else 1_000_000
     for name, url in urls():
-        with running_service(settings_for(url)) as address:
+        with running_service(settings_for(url, migrate=True)) as address:
             same, told = is_as_alone(address, operations)
         print(f"{name}: {told}", flush=True)
         if not same:

@@ -143,7 +143,7 @@ def main() -> None:
     creates = int(sys.argv[1]) if len(sys.argv) > 1 else 10_000
     for name, url in urls():
         for kind in CLIENTS:
-            with running_service(settings_for(url)) as address:
+            with running_service(settings_for(url, migrate=True)) as address:
                 proxy, tasks = created(address, kind, creates)
             told = f"{creates:,} creates, {proxy.lost:,} answers lost, {proxy.requests:,} requests, no error"
             print(f"{name}, {kind}: {told}, {tasks.total():,} tasks", flush=True)
