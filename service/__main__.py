@@ -1,4 +1,4 @@
-"""The command line: `taskwell serve | migrate | check | config | health | token`."""
+"""The command line: `taskwell serve | migrate | check | config | health | token`; `task` is the client's."""
 
 import argparse
 import asyncio
@@ -30,6 +30,7 @@ usage: taskwell COMMAND [--SETTING VALUE ...]
   health             ask the server at the address of the settings; exit 0 if it serves, else 1
   token --user NAME  print a token for development, signed with TASKWELL_JWT_SECRET
                      [--expires-in SECONDS, else 3600] [--scope SCOPES, else both]
+  task               add, list, show, edit, done, reopen, rm: a user's tasks on a running service
 
 Every setting is a flag and an environment variable, in upper case behind TASKWELL_ (also in a file .env):
 --grpc-address is TASKWELL_GRPC_ADDRESS. 'taskwell serve --help' lists them.
@@ -204,6 +205,12 @@ def token(arguments: list[str]) -> int:
     return 0
 
 
+def task(arguments: list[str]) -> int:
+    from taskwell_cli import tasks
+
+    tasks(["task", *arguments])
+
+
 COMMANDS: dict[str, Callable[[list[str]], int]] = {
     "serve": serve,
     "supervise": supervise,
@@ -213,6 +220,7 @@ COMMANDS: dict[str, Callable[[list[str]], int]] = {
     "config": config,
     "health": health,
     "token": token,
+    "task": task,
 }
 
 

@@ -45,7 +45,12 @@ def assert_goes_as_written(session: str, folder: Path, settings: dict[str, str])
         done = subprocess.run(
             ["bash", "-c", _replaced("\n".join(commands), places)],
             cwd=folder,
-            env={**os.environ, **{f"TASKWELL_{name.upper()}": value for name, value in settings.items()}},
+            env={
+                **os.environ,
+                "PATH": f"{Path(sys.executable).parent}:{os.environ['PATH']}",
+                "TASKWELL_CLIENT_TARGET": doors.grpc,
+                **{f"TASKWELL_{name.upper()}": value for name, value in settings.items()},
+            },
             stdout=subprocess.PIPE,
             stderr=subprocess.STDOUT,
             text=True,
@@ -67,6 +72,6 @@ def _replaced(text: str, places: dict[str, str]) -> str:
 def shape_of(text: str) -> str:
     """The text without what differs from run to run: ids, times, and how tabs are drawn."""
     text = re.sub(r"[0-9a-f-]{36}", "ID", text)
-    text = re.sub(r"\d{4}-\d\d-\d\dT[0-9:.]+Z", "TIME", text)
+    text = re.sub(r"\d{4}-\d\d-\d\d(T[0-9:.]+Z| \d\d:\d\d)", "TIME", text)
     text = re.sub(r"\b\d{10}\b", "TIME", text)
     return re.sub(r"\s+", " ", text).strip()

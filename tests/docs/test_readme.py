@@ -18,6 +18,10 @@ from tools.tables import DOCUMENTS, LIMITING, with_tables
 README = (ROOT / "README.md").read_text()
 
 
+CLIENT_README = (ROOT / "client" / "README.md").read_text()
+EXAMPLES_README = (ROOT / "examples" / "python" / "README.md").read_text()
+
+
 def test_the_tables_are_those_of_the_code() -> None:
     for document in DOCUMENTS:
         text = document.read_text()
@@ -65,7 +69,14 @@ def test_every_make_target_that_is_named_exists() -> None:
 
 
 def test_every_file_that_is_linked_exists() -> None:
-    for path in ("README.md", "CONTRIBUTING.md", "SECURITY.md", "docs/debugging.md"):
+    for path in (
+        "README.md",
+        "CONTRIBUTING.md",
+        "SECURITY.md",
+        "docs/debugging.md",
+        "client/README.md",
+        "examples/python/README.md",
+    ):
         document = ROOT / path
         for target in re.findall(r"\]\((?!http)([^)#]+)\)", document.read_text()):
             assert (document.parent / target).exists(), target
@@ -88,6 +99,13 @@ def test_the_session_over_rest_goes_as_it_is_written(tmp_path: Path) -> None:
         pytest.skip("curl is not installed: the README's session over REST was not run")
     session = "".join(block for block in blocks(README, "console") if "127.0.0.1:8080/v1" in block)
     assert session.count("$ curl") >= 6
+    assert_goes_as_written(session, tmp_path, {})
+
+
+@pytest.mark.parametrize("text", [README, CLIENT_README, EXAMPLES_README], ids=["readme", "client", "examples"])
+def test_the_sessions_on_the_command_line_go_as_they_are_written(tmp_path: Path, text: str) -> None:
+    (tmp_path / "events.py").symlink_to(ROOT / "examples" / "python" / "events.py")
+    [session] = [block for block in blocks(text, "console") if "taskwell task add" in block or "events.jsonl" in block]
     assert_goes_as_written(session, tmp_path, {})
 
 
