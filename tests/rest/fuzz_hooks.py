@@ -52,7 +52,6 @@ def _make_fit(case: Case[Any]) -> None:
 
 def _is_answered_by(body: Mapping[str, Any], mask: str) -> bool:
     """Whether the body has what the mask needs: a title and a status cannot be cleared."""
-    paths = mask.split(",")
-    return not ({"title", "*"} & {*paths} and not body.get("title")) and not (
-        "status" in paths and not body.get("status")
-    )
+    paths = {*mask.split(",")}
+    has_status = body.get("status") not in {None, 0, "TASK_STATUS_UNSPECIFIED"}
+    return (bool(body.get("title")) or not paths & {"title", "*"}) and (has_status or "status" not in paths)
