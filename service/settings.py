@@ -7,7 +7,7 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Annotated, Literal, Self
 
-from pydantic import AfterValidator, Field, SecretStr, field_validator, model_validator
+from pydantic import Field, SecretStr, field_validator, model_validator
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
 from service.address import Address, parse_address
@@ -15,6 +15,7 @@ from service.auth.evidence import RULES, Certificate, Rule
 from service.auth.files import CertificateFiles
 from service.auth.source import JwksSource, parse_jwks_source
 from service.db.url import DatabaseUrl, PostgresServer, parse_database_url
+from service.forms import AddressText, Count, HostsText, JwksText, Name, OriginsText, Seconds, listed
 
 PREFIX = "TASKWELL_"
 
@@ -24,6 +25,7 @@ _TOGETHER = (
     *(("health_cert", "health_key"), ("health_key", "health_cert")),
     *(("health_cert", "tls_cert"), ("health_ca", "tls_cert")),
     ("rate_burst", "rate_limit"),
+    *(("rest_hosts", "rest_address"), ("rest_cors_origins", "rest_address")),
 )
 # As long as what HS256 makes of it (RFC 7518, 3.2), in bytes.
 _SHORTEST_SECRET = 32
@@ -32,24 +34,6 @@ _MOST_WORKERS = 256
 # Elsewhere SO_REUSEPORT lets several sockets listen on one port, and one of them gets all connections.
 _SPREADS_CONNECTIONS = sys.platform == "linux"
 _CGROUP_CPU = Path("/sys/fs/cgroup/cpu.max")
-
-
-def _is_address(text: str) -> str:
-    parse_address(text)
-    return text
-
-
-def _is_jwks_source(text: str) -> str:
-    parse_jwks_source(text)
-    return text
-
-
-AddressText = Annotated[str, AfterValidator(_is_address)]
-JwksText = Annotated[str, AfterValidator(_is_jwks_source)]
-# As a scope is spelt (RFC 6749, 3.3), and a claim may be.
-Name = Annotated[str, Field(pattern=r"^[!#-\[\]-~]{1,255}$")]
-Seconds = Annotated[float, Field(gt=0, le=86_400)]
-Count = Annotated[int, Field(ge=1, le=1_000_000)]
 
 
 class Settings(BaseSettings):
@@ -74,12 +58,12 @@ class Settings(BaseSettings):
     rest_address: AddressText | None = Field(
         None, description="Where to serve REST (JSON over HTTP/1.1), host:port; unset, nowhere"
     )
-    rest_hosts: str | None = Field(
+    rest_hosts: HostsText | None = Field(
         None,
         description="The names by which REST may be asked for (header host), separated by commas, or *; unset, "
         "localhost where x-user-id is believed on a loopback address, else any",
     )
-    rest_cors_origins: str | None = Field(
+    rest_cors_origins: OriginsText | None = Field(
         None,
         description="The origins (https://app.example.com) whose pages may call REST from a browser, separated by "
         "commas, or *; unset, none",
@@ -276,14 +260,14 @@ class Settings(BaseSettings):
     def hosts(self) -> tuple[str, ...] | None:
         """The names by which REST may be asked for; None for any."""
         if self.rest_hosts:
-            names = _listed(self.rest_hosts)
+            names = listed(self.rest_hosts)
             return None if "*" in names else names
         believes = self.evidence == RULES["metadata", False] and not self.trust_network
         return ("localhost", self.rest.host) if believes and self.rest else None
 
     @property
     def cors_origins(self) -> tuple[str, ...]:
-        return _listed(self.rest_cors_origins)
+        return listed(self.rest_cors_origins)
 
     @property
     def jwks(self) -> JwksSource | None:
@@ -314,7 +298,7 @@ class Settings(BaseSettings):
 
     @property
     def client_names(self) -> tuple[str, ...]:
-        return _listed(self.tls_client_names)
+        return listed(self.tls_client_names)
 
     @property
     def database(self) -> DatabaseUrl:
@@ -332,11 +316,6 @@ class Settings(BaseSettings):
             text = value.get_secret_value() if isinstance(value, SecretStr) else str(value)
             environment[f"{PREFIX}{name.upper()}"] = text
         return environment
-
-
-def _listed(text: str | None) -> tuple[str, ...]:
-    """What stands between commas."""
-    return tuple(filter(None, map(str.strip, (text or "").split(","))))
 
 
 def _cores() -> int:
@@ -357,6 +336,8 @@ def inherited_settings() -> Settings:
 def _contradictions(settings: Settings) -> Iterator[str]:
     """What is wrong with the settings of tokens, taken together: a sentence for each thing."""
     if settings.auth == "metadata":
+        if "*" in settings.cors_origins:
+            yield f"{PREFIX}REST_CORS_ORIGINS: * would let every page in a browser be any user: name the origins"
         for name in sorted(settings.model_fields_set):
             if name.startswith("jwt_"):
                 yield f"{PREFIX}{name.upper()}: means nothing unless {PREFIX}AUTH=jwt; set that, or do not set this"

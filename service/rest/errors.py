@@ -1,10 +1,8 @@
 """How a request fails over HTTP: which status and headers, and google.rpc.Status as the body, whoever refused it."""
 
-from http import HTTPStatus
 from types import MappingProxyType
 from typing import NamedTuple
 
-from google.protobuf.message import Message
 from google.rpc.error_details_pb2 import BadRequest, ErrorInfo, RetryInfo
 from google.rpc.status_pb2 import Status
 from grpc import StatusCode
@@ -15,10 +13,8 @@ from service.rest.refusals import Headers, Refusal
 
 DOMAIN = "taskwell.v1"
 # What one user was answered is nobody else's, and old as soon as it is read: a cache asks again each time, by the ETag.
-USUAL = (
-    *((b"content-type", b"application/json"), (b"cache-control", b"private, no-cache")),
-    (b"x-content-type-options", b"nosniff"),
-)
+_ALWAYS = ((b"cache-control", b"private, no-cache"), (b"x-content-type-options", b"nosniff"))
+USUAL = ((b"content-type", b"application/json"), *_ALWAYS)
 
 # As grpc-gateway has it, and google/rpc/code.proto.
 HTTP_STATUSES = MappingProxyType(
@@ -41,7 +37,6 @@ HTTP_STATUSES = MappingProxyType(
         StatusCode.DATA_LOSS: 500,
     }
 )
-TOO_LARGE = "MESSAGE_TOO_LARGE"
 
 
 class Answer(NamedTuple):
@@ -54,14 +49,12 @@ class Answer(NamedTuple):
 
 def of_refusal(refusal: Refusal) -> Answer:
     """What the door itself has to say."""
-    details: list[Message] = [ErrorInfo(reason=refusal.reason, domain=DOMAIN)]
-    if refusal.violations:
-        wrong = [BadRequest.FieldViolation(field=v.field, description=v.description) for v in refusal.violations]
-        details.append(BadRequest(field_violations=wrong))
     code: int = refusal.code.value[0]
     status = Status(code=code, message=str(refusal))
-    for detail in details:
-        status.details.add().Pack(detail)
+    status.details.add().Pack(ErrorInfo(reason=refusal.reason, domain=DOMAIN))
+    wrong = [BadRequest.FieldViolation(field=each.field, description=each.description) for each in refusal.violations]
+    if wrong:
+        status.details.add().Pack(BadRequest(field_violations=wrong))
     return Answer(refusal.http, [*USUAL, *refusal.headers], printed(status))
 
 
@@ -82,7 +75,7 @@ def of_call(error: AioRpcError, challenge: bytes, *, on_condition: bool) -> Answ
         )
         headers.append((b"www-authenticate", challenge + useless))
     elif code is StatusCode.ABORTED and on_condition:
-        http = HTTPStatus.PRECONDITION_FAILED
-    elif info.reason == TOO_LARGE:
-        http = HTTPStatus.REQUEST_ENTITY_TOO_LARGE
+        http = 412
+    elif info.reason == "MESSAGE_TOO_LARGE":
+        http = 413
     return Answer(http, headers, printed(status))

@@ -1,7 +1,6 @@
 """What the door refuses by itself, before a call is made."""
 
 from collections.abc import Sequence
-from http import HTTPStatus
 
 from grpc import StatusCode
 
@@ -20,7 +19,7 @@ class Refusal(Exception):
         self,
         message: str,
         reason: str,
-        http: int = HTTPStatus.BAD_REQUEST,
+        http: int = 400,
         code: StatusCode = StatusCode.INVALID_ARGUMENT,
         *,
         headers: Sequence[tuple[bytes, bytes]] = (),
@@ -39,7 +38,7 @@ def unfit(violations: Sequence[Violation]) -> Refusal:
 
 def too_long(limit: int) -> Refusal:
     message = f"The body is longer than {limit} bytes, which is the most that this server takes."
-    return Refusal(message, "MESSAGE_TOO_LARGE", HTTPStatus.REQUEST_ENTITY_TOO_LARGE, StatusCode.RESOURCE_EXHAUSTED)
+    return Refusal(message, "MESSAGE_TOO_LARGE", 413, StatusCode.RESOURCE_EXHAUSTED)
 
 
 def quoted(text: str) -> str:

@@ -17,7 +17,6 @@ from service.rest.messages import fill, parsed, paths
 from service.rest.queries import Path, assign, fill_from_query, path_of
 from service.rest.refusals import Refusal, unfit
 
-_VERB = re.compile(r".*:(?=[^/{}:]+$)")
 _PIECES = re.compile(r"\{([\w.]+)(?:=([^}]+))?\}|([^{}]+)")
 
 
@@ -42,9 +41,11 @@ class Route:
 
     def read(self, match: re.Match[str], query: bytes, body: bytes) -> Message:
         """The request of the call. Raises Refusal with all that is wrong with it."""
-        request = self.request()
-        value = {}
-        wrong = []
+        request, wrong = self.request(), []
+        try:
+            texts = [unquote(text, errors="strict") for text in match.groups()]
+        except UnicodeDecodeError:
+            raise Refusal("The path is not percent-encoded UTF-8.", "PATH_MALFORMED") from None
         if self.body is not None:
             target, place = request, "".join(f"{field.name}." for field in self.body)
             for field in self.body:
@@ -54,8 +55,8 @@ class Route:
             wrong = [*fill(target, value, place)]
         elif body.strip() not in {b"", b"{}"}:
             raise Refusal("This method takes no body: what is in it belongs into the query.", "BODY_UNEXPECTED")
-        for path, text in zip(self.variables, match.groups(), strict=True):
-            wrong += assign(request, path, [_decoded(text)])
+        for path, text in zip(self.variables, texts, strict=True):
+            wrong += assign(request, path, [text])
         bound = self.variables if self.body is None else (*self.variables, self.body)
         if wrong := [*wrong, *(fill_from_query(request, query, bound) if query else ())]:
             raise unfit(wrong)
@@ -69,40 +70,37 @@ class Routes:
     """The routes of all methods of these services that have annotations. Raises ValueError for one it cannot serve."""
 
     def __init__(self, *services: ServiceDescriptor) -> None:
-        self._routes: dict[str, list[Route]] = {}
-        for method in chain.from_iterable(service.methods for service in services):
-            for route in _routes_of(method):
-                self._routes.setdefault(route.http_method, []).append(route)
-        self._verbs = {route.verb for routes in self._routes.values() for route in routes if route.verb}
-        for routes in self._routes.values():  # what is more particular first: /a/b before /a/{id}
-            routes.sort(key=lambda route: len(re.sub(r"\(.*?\)", "", route.pattern.pattern)), reverse=True)
+        methods = chain.from_iterable(service.methods for service in services)
+        routes = chain.from_iterable(map(_routes_of, methods))
+        # What is more particular first: /a/b before /a/{id}.
+        self._routes = sorted(
+            routes, key=lambda route: len(re.sub(r"\(.*?\)", "", route.pattern.pattern)), reverse=True
+        )
+        self._verbs = {route.verb for route in self._routes}
 
     def find(self, http_method: str, path: str) -> tuple[Route, re.Match[str]]:
         """The route of a request, its path as it was sent. Raises Refusal."""
-        verb = self._verb(path)
-        for route in self._routes.get(http_method, ()):
-            if route.verb == verb and (match := route.pattern.fullmatch(path)):
-                return route, match
-        if http_method == "HEAD":
-            return self.find("GET", path)
-        if allowed := self.allowed(path):
-            raise method_unknown(http_method, allowed)
+        found = self._matching(path)
+        if place := found.get(http_method) or (found.get("GET") if http_method == "HEAD" else None):
+            return place
+        if found:
+            raise method_unknown(http_method, self.allowed(path))
         raise Refusal("There is nothing at this path.", "ROUTE_UNKNOWN", 404, StatusCode.NOT_FOUND)
 
     def allowed(self, path: str) -> list[str]:
         """What may be done with a path; nothing if it is unknown."""
-        verb = self._verb(path)
-        found = [
-            name
-            for name, routes in self._routes.items()
-            if any(each.verb == verb and each.pattern.fullmatch(path) for each in routes)
-        ]
+        found = self._matching(path)
         return sorted({*found, *(["HEAD"] if "GET" in found else []), "OPTIONS"}) if found else []
 
-    def _verb(self, path: str) -> str:
-        """The verb that a path ends in, if any method has it: then the path is of that method, and of no other."""
-        _, _, verb = path.rpartition(":")
-        return verb if verb in self._verbs else ""
+    def _matching(self, path: str) -> dict[str, tuple[Route, re.Match[str]]]:
+        """For each HTTP method that the path takes its route. A path that ends in a method's verb is that method's."""
+        last = path.rpartition(":")[2]
+        verb = last if last in self._verbs else ""
+        found: dict[str, tuple[Route, re.Match[str]]] = {}
+        for route in self._routes:
+            if route.verb == verb and (match := route.pattern.fullmatch(path)):
+                found.setdefault(route.http_method, (route, match))
+        return found
 
 
 def method_unknown(http_method: str, allowed: Sequence[str]) -> Refusal:
@@ -139,17 +137,10 @@ def _routes_of(method: MethodDescriptor) -> Iterator[Route]:
             response_body=binding.response_body,
             call=f"/{method.containing_service.full_name}/{method.name}",
             request=GetMessageClass(request),
-            verb=_VERB.sub("", template) if _VERB.match(template) else "",
+            verb=pieces[-1][2].partition(":")[2],
         )
 
 
 def _regex(template: str) -> str:
     wild = {"**": ".*", "*": "[^/]*"}
     return "".join(wild.get(part) or re.escape(part) for part in re.split(r"(\*\*?)", template))
-
-
-def _decoded(text: str) -> str:
-    try:
-        return unquote(text, errors="strict")
-    except UnicodeDecodeError:
-        raise Refusal("The path is not percent-encoded UTF-8.", "PATH_MALFORMED") from None

@@ -35,6 +35,15 @@ def test_the_defaults_are_settings_that_can_be_served_with() -> None:
         ("grpc_address", "[::]:50051", "TASKWELL_TRUST_NETWORK"),
         ("grpc_address", "192.0.2.1:50051", "TASKWELL_TRUST_NETWORK"),
         ("grpc_address", "no.such.host.invalid:50051", "TASKWELL_TRUST_NETWORK"),
+        ("rest_address", "8080", "must be host:port"),
+        ("rest_address", "0.0.0.0:8080", "TASKWELL_TRUST_NETWORK"),
+        ("rest_address", "192.0.2.1:8080", "TASKWELL_TRUST_NETWORK"),
+        ("rest_hosts", "tasks.example:8080", "without a port"),
+        ("rest_hosts", "https://tasks.example", "without a port"),
+        ("rest_hosts", " , ", "without a port"),
+        ("rest_cors_origins", "app.example", "https://app.example.com"),
+        ("rest_cors_origins", "https://app.example/", "https://app.example.com"),
+        ("rest_cors_origins", "https://app.example https://other.example", "https://app.example.com"),
         ("auth", "none", "'metadata' or 'jwt'"),
         ("jwt_secret", "secret" * 5, "at least 32 bytes"),
         ("jwt_secret", "é" * 15, "at least 32 bytes"),
@@ -77,6 +86,40 @@ def test_a_wrong_setting_is_refused_with_a_sentence_that_names_it(
     assert message.startswith(f"TASKWELL_{name.upper()}: ")
     assert sentence in message
     assert "secret" not in message
+
+
+@pytest.mark.parametrize(
+    ("flags", "sentence"),
+    [
+        (["--rest-hosts", "tasks.example"], "TASKWELL_REST_ADDRESS: TASKWELL_REST_HOSTS needs it"),
+        (["--rest-cors-origins", "https://app.example"], "TASKWELL_REST_ADDRESS: TASKWELL_REST_CORS_ORIGINS needs it"),
+        (
+            ["--rest-address", "127.0.0.1:0", "--rest-cors-origins", "*"],
+            "TASKWELL_REST_CORS_ORIGINS: * would let every",
+        ),
+    ],
+)
+def test_what_does_not_go_together_over_rest_is_refused(flags: list[str], sentence: str) -> None:
+    with pytest.raises(SettingsError) as refusal:
+        load_settings("taskwell serve", flags)
+    assert str(refusal.value).startswith(sentence)
+
+
+@pytest.mark.parametrize(
+    ("flags", "hosts"),
+    [
+        ([], None),
+        (["--rest-address", "127.0.0.1:0"], ("localhost", "127.0.0.1")),
+        (["--rest-address", "127.0.0.1:0", "--rest-hosts", "a.example, b.example"], ("a.example", "b.example")),
+        (["--rest-address", "127.0.0.1:0", "--rest-hosts", "a.example,*"], None),
+        (["--rest-address", "0.0.0.0:0", "--trust-network"], None),
+        (["--rest-address", "127.0.0.1:0", "--trust-network"], None),
+    ],
+)
+def test_rest_is_asked_for_as_this_machine_unless_the_network_is_trusted(
+    flags: list[str], hosts: tuple[str, ...] | None
+) -> None:
+    assert load_settings("taskwell serve", flags).hosts == hosts
 
 
 def test_every_wrong_setting_is_named_at_once() -> None:
