@@ -12,7 +12,9 @@ from tools.openapi.responses import shared
 from tools.openapi.schemas import components, reference
 
 _TYPE_PREFIX = "type.googleapis.com/google.rpc."
-
+# `*`, or entity tags (RFC 9110, 8.8.3).
+_TAG = r'(W/)?"[!#-~]*"'
+_TAGS = rf"^(\*|{_TAG}([ \t]*,[ \t]*{_TAG})*)$"
 
 _ABOUT = """
 Taskwell keeps tasks per user. This is its REST door: every call here is a call of the gRPC service
@@ -117,6 +119,7 @@ def _error_schemas() -> Schema:
                         "properties": {
                             "field": {"type": "string", "description": "The path of the field in the request message."},
                             "description": {"type": "string", "description": "What to change."},
+                            "reason": {"type": "string", "description": "Not used: empty."},
                         },
                         "required": ["field", "description"],
                     },
@@ -152,13 +155,13 @@ def _parameters() -> Schema:
         "X-Request-Id": "A name for this request in the log.",
         "Traceparent": "The trace that this request is part of (W3C Trace Context).",
     }
-    patterns = {"Grpc-Timeout": {"pattern": "^[0-9]{1,8}[HMSmun]$"}}
+    patterns = {"If-Match": _TAGS, "If-None-Match": _TAGS, "Grpc-Timeout": "^[0-9]{1,8}[HMSmun]$"}
     return {
         name: {
             "name": name,
             "in": "header",
             "description": description,
-            "schema": {"type": "string", **patterns.get(name, {})},
+            "schema": {"type": "string", **({"pattern": patterns[name]} if name in patterns else {})},
         }
         for name, description in headers.items()
     }
