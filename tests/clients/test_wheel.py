@@ -68,7 +68,7 @@ def test_the_wheels_hold_all_that_is_needed_and_nothing_else(wheels: dict[str, P
             str(path.relative_to(package.parent))
             for package in packages[name]
             for path in package.rglob("*")
-            if path.suffix in {".py", ".pyi", ".typed", ".protoset", ".mako"}
+            if path.is_file() and "__pycache__" not in path.parts
         }
         assert needed == held
         assert {"service": "migrations/env.py", "client": "taskwell/v1/taskwell.protoset"}[name] in held
@@ -79,6 +79,11 @@ def test_both_wheels_are_of_one_version_and_the_service_asks_for_that_one() -> N
     version = service["project"]["version"]
     assert version == client["project"]["version"]
     assert f"taskwell-client[cli]=={version}" in service["project"]["dependencies"]
+
+
+def test_the_wheel_holds_the_openapi_document_itself(wheels: dict[str, Path]) -> None:
+    document = (ROOT / "generated" / "openapi" / "taskwell.v1.json").read_bytes()
+    assert ZipFile(wheels["service"]).read("service/rest/assets/openapi.json") == document
 
 
 def test_an_installed_wheel_does_not_look_into_the_checkout(installed: Path, tmp_path: Path) -> None:
