@@ -22,6 +22,7 @@ from taskwell_client import (
     Unauthenticated,
     Unavailable,
 )
+from taskwell_client.channels import _OPTIONS
 
 from service.auth.minting import mint_token
 from service.identity import expected_of
@@ -152,6 +153,11 @@ def test_where_nobody_listens_the_service_is_unavailable(connect: Connect) -> No
             client.page()
     assert (caught.value.reason, caught.value.violations, caught.value.retry_delay) == ("", (), None)
     assert "refused" in caught.value.message
+
+
+def test_signs_of_life_are_asked_for_no_more_often_than_the_service_allows() -> None:
+    allowed = settings_for("sqlite:///unused.db").keepalive_min_interval
+    assert dict(_OPTIONS)["grpc.keepalive_time_ms"] >= 2 * 1000 * allowed
 
 
 # Tokens and TLS

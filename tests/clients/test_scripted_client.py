@@ -5,8 +5,9 @@ test_retries.py, and here the script ends a call when the time that the client g
 """
 
 import copy
-from collections.abc import Callable, Iterator
-from concurrent.futures import Future, ThreadPoolExecutor
+import threading
+from collections.abc import Callable
+from concurrent.futures import Future
 from typing import Any
 
 import grpc
@@ -37,6 +38,7 @@ from taskwell_client.errors import error_of
 
 SERVICE = tasks_pb2.DESCRIPTOR.services_by_name["TaskService"]
 OK = StatusCode.OK
+PATIENCE = 30  # s; long, so that it only ends what would never come
 
 
 class Recording:
@@ -104,21 +106,33 @@ def script() -> Script:
     return Script()
 
 
+class Calling:
+    """Makes calls of the client in other threads: the test's own plays the service."""
+
+    def __call__(self, method: Callable[..., Any], *arguments: Any, **options: Any) -> Future[Any]:
+        call: Future[Any] = Future()
+
+        def run() -> None:
+            try:
+                call.set_result(method(*arguments, **options))
+            except BaseException as error:  # noqa: BLE001 - the test asks for it
+                call.set_exception(error)
+
+        # One that never ends, since this channel has no deadlines, must not keep the tests from ending.
+        threading.Thread(target=run, daemon=True).start()
+        return call
+
+
 @pytest.fixture
-def calling() -> Iterator[Callable[..., Future[Any]]]:
-    """Make a call of the client in another thread: this one plays the service."""
-    with ThreadPoolExecutor() as pool:
-        yield pool.submit
-
-
-Calling = Callable[..., Future[Any]]
+def calling() -> Calling:
+    return Calling()
 
 
 def test_a_call_says_who_calls_and_what(script: Script, calling: Calling) -> None:
     call = calling(script.client.update, "1", title="Buy milk", description="", etag="7")
     metadata, request, rpc = script.take("UpdateTask")
     rpc.terminate(Task(id="1"), (), OK, "")
-    assert Task(id="1") == call.result()
+    assert Task(id="1") == call.result(PATIENCE)
     assert ("x-user-id", "alice") in metadata
     assert Task(id="1", title="Buy milk", etag="7") == request.task
     assert request.update_mask.paths == ["title", "description"]
@@ -129,12 +143,12 @@ def test_unavailable_twice_is_two_errors_where_nothing_is_sent_again(script: Scr
     for _ in range(2):
         call = calling(script.client.get, "1")
         script.refuse("GetTask", StatusCode.UNAVAILABLE, "The database is away.", delay)
-        error = call.exception()
+        error = call.exception(PATIENCE)
         assert isinstance(error, Unavailable)
         assert (str(error), error.retry_delay) == ("The database is away.", 1.5)
     call = calling(script.client.get, "1")
     script.answer("GetTask", Task(id="1"))
-    assert Task(id="1") == call.result()
+    assert Task(id="1") == call.result(PATIENCE)
 
 
 @pytest.mark.parametrize("timeout", [None, 3])
@@ -144,7 +158,7 @@ def test_a_call_ends_when_its_time_is_over(script: Script, calling: Calling, tim
     script.clock.sleep_for((timeout or 10) - 1)
     assert not call.done()
     script.clock.sleep_for(1)
-    assert isinstance(call.exception(), DeadlineExceeded)
+    assert isinstance(call.exception(PATIENCE), DeadlineExceeded)
 
 
 def test_each_page_of_a_walk_has_its_own_time(script: Script, calling: Calling) -> None:
@@ -153,7 +167,7 @@ def test_each_page_of_a_walk_has_its_own_time(script: Script, calling: Calling) 
         script.answer("ListTasks", ListTasksResponse(next_page_token="more"))
         script.clock.sleep_for(2)
     script.answer("ListTasks", ListTasksResponse())
-    assert walk.result() == []
+    assert walk.result(PATIENCE) == []
     assert script.recording.timeouts == [3, 3, 3, 3]
 
 
@@ -163,13 +177,13 @@ def test_a_walk_asks_for_a_page_when_the_one_before_is_used_up(script: Script, c
     call = calling(next, walk)
     pair = [Task(id="1"), Task(id="2")]
     first = script.answer("ListTasks", ListTasksResponse(tasks=pair, next_page_token="after 2"))
-    assert pair == [call.result(), next(walk)]
+    assert pair == [call.result(PATIENCE), next(walk)]
     assert len(script.recording.timeouts) == 1
 
     rest = calling(list, walk)
     second = script.answer("ListTasks", ListTasksResponse(next_page_token="still after 2"))  # empty, and not the last
     third = script.answer("ListTasks", ListTasksResponse(tasks=[Task(id="3")]))
-    assert [Task(id="3")] == rest.result()
+    assert [Task(id="3")] == rest.result(PATIENCE)
     assert [(INCOMPLETE, 2, token) for token in ("", "after 2", "still after 2")] == [
         (request.status, request.page_size, request.page_token) for request in (first, second, third)
     ]
@@ -181,7 +195,7 @@ def test_a_walk_whose_token_expires_says_so_and_does_not_look_finished(script: S
     walk = script.client.list()
     call = calling(next, walk)
     script.answer("ListTasks", ListTasksResponse(tasks=[Task(id="1")], next_page_token="first"))
-    assert call.result().id == "1"
+    assert call.result(PATIENCE).id == "1"
 
     script.clock.sleep_for(lifetime)
     call = calling(next, walk)
@@ -193,7 +207,7 @@ def test_a_walk_whose_token_expires_says_so_and_does_not_look_finished(script: S
     )
     request = script.refuse("ListTasks", StatusCode.INVALID_ARGUMENT, "page_token has expired.", *details)
     assert request.page_token == "first"
-    error = call.exception()
+    error = call.exception(PATIENCE)
     assert isinstance(error, InvalidArgument)
     assert (Violation("page_token", "has expired"),) == error.violations
 
@@ -203,7 +217,7 @@ def test_every_code_has_a_class_or_is_at_least_a_taskwell_error(script: Script, 
     for code in set(StatusCode) - {OK}:
         call = calling(script.client.get, "1")
         script.refuse("GetTask", code)
-        error = call.exception()
+        error = call.exception(PATIENCE)
         assert isinstance(error, TaskwellError)
         assert (code, "No.", "") == (error.code, error.message, error.reason)
         assert isinstance(error.__cause__, grpc.RpcError)

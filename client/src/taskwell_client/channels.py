@@ -45,6 +45,7 @@ _OPTIONS: tuple[Option, ...] = (
     # a sign of life every 10 s (TASKWELL_KEEPALIVE_MIN_INTERVAL), and gRPC asks less often where a server complains.
     ("grpc.keepalive_time_ms", 30_000),
     ("grpc.keepalive_timeout_ms", 10_000),
+    ("grpc.http2.ping_timeout_ms", 10_000),  # without it the answer may take a minute, whatever the one above says
     ("grpc.keepalive_permit_without_calls", 1),
     ("grpc.http2.max_pings_without_data", 0),
     # A service that comes back is found again within seconds; gRPC would wait for up to two minutes.
@@ -55,9 +56,9 @@ _OPTIONS: tuple[Option, ...] = (
 
 @dataclass(frozen=True)
 class TLS:
-    """How the client and a TLS server know each other: PEM files.
+    """How the client and a TLS server know each other, in PEM files: `TLS(ca="ca.pem")`.
 
-    connect("tasks.example:443", user="alice", tls=TLS(ca="ca.pem", cert="gateway.pem", key="gateway-key.pem"))
+    For mutual TLS also with the client's own: `TLS(ca="ca.pem", cert="gateway.pem", key="gateway-key.pem")`.
     """
 
     ca: str | os.PathLike[str] | None = None

@@ -158,8 +158,10 @@ def connect_async(
 ) -> AsyncClient:
     """The same for asyncio; to be called where an event loop runs, which the client then belongs to.
 
-    async with connect_async("127.0.0.1:50051", user="alice") as client:
-        task = await client.create("Buy milk", "Two litres")
+        async with connect_async("127.0.0.1:50051", user="alice") as client:
+            task = await client.create("Buy milk", "Two litres")
+
+    A function that answers the token may also be one to be awaited.
     """
     client = AsyncClient(open_channels(grpc.aio, target, tls, channels, options), timeout=timeout, insecure=insecure)
     _refuse_both(user, token)
