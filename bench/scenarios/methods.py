@@ -38,7 +38,7 @@ VALUES ('{WRITER}', gen_random_uuid(), 'Task 1 of the benchmark',
 
 
 def measure(run: Run, results: Results) -> None:
-    best = _best_connections(run, results)
+    best = best_connections(run, results)
     for _ in range(run.rounds):
         for contender in (EMPTY, ONE_WORKER, WORKERS, UNCOALESCED, TEXTBOOK, PGX):
             _all_methods(run, results, contender)
@@ -62,11 +62,11 @@ def _all_methods(run: Run, results: Results, contender: Contender) -> None:
         results.leave_out(f"{contender.label}: {missing}")
 
 
-def _best_connections(run: Run, results: Results) -> int | None:
+def best_connections(run: Run, results: Results) -> int | None:
     """At how many connections the server that Taskwell replaces answers most; None if it cannot be had."""
     try:
         with target(run, REPLACED) as found:
-            rates = {count: _over_http(found, GET.method, count, run.warm_up).rate for count in _PROBED}
+            rates = {count: over_http(found, GET.method, count, run.warm_up).rate for count in _PROBED}
     except Unavailable as missing:
         results.leave_out(f"{REPLACED.label}: {missing}")
         return None
@@ -78,9 +78,9 @@ def _best_connections(run: Run, results: Results) -> int | None:
 def _replaced(run: Run, results: Results, connections: int) -> None:
     with target(run, REPLACED) as found:
         for method in (GET.method, CREATE.method, LIST.method):
-            _over_http(found, method, connections, run.warm_up)
+            over_http(found, method, connections, run.warm_up)
             with found.accounted() as used:
-                load = _over_http(found, method, connections, run.seconds)
+                load = over_http(found, method, connections, run.seconds)
             if load.failed:
                 results.leave_out(f"{REPLACED.label}, {method}: {load.failed} of {load.requests} calls failed")
             else:
@@ -93,12 +93,12 @@ def _replaced_too_busy(run: Run, results: Results) -> None:
     for method in (GET.method, CREATE.method):
         with target(run, REPLACED) as found:
             with found.accounted() as used:
-                load = _over_http(found, method, IN_FLIGHT, max(run.seconds, _STANDSTILL))
+                load = over_http(found, method, IN_FLIGHT, max(run.seconds, _STANDSTILL))
             results.add(NAME, name, method, found.figure(load, used))
             results.numbers[NAME, f"{name} {method}: HTTP errors"] = load.failed
 
 
-def _over_http(found: Target, method: str, connections: int, seconds: float) -> Load:
+def over_http(found: Target, method: str, connections: int, seconds: float) -> Load:
     """The method in its JSON form, one call at a time on each connection."""
     tasks = f"http://{found.server.address}/api/tasks"
     under = Pressure(connections, 1)
