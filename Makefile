@@ -92,7 +92,7 @@ lock: .venv/installed ## Resolve the dependencies anew into requirements*.txt
 tables: .venv/installed ## Write the tables of README and SECURITY from the code
 	@$(BIN)/python tools/tables.py
 
-bench: .venv/installed .venv-bench/installed ## Measure the service beside its peers: a table, JSON and charts in build/bench (40 minutes)
+bench: .venv/installed .venv-bench/installed ## Measure the service beside its peers: a table, JSON and charts in build/bench (25 minutes)
 	@$(BIN)/python -m bench.run
 
 bench-quick: .venv/installed .venv-bench/installed ## Touch every part of the benchmark once, in under two minutes
@@ -101,8 +101,9 @@ bench-quick: .venv/installed .venv-bench/installed ## Touch every part of the be
 soak-tls: .venv/installed ## Swap certificates 1,000 times under load: no call may fail (a minute)
 	@$(BIN)/python -m tests.soak.renewal
 
+OPERATIONS ?= 1000000
 soak-isolation: .venv/installed ## A million operations by two users on each other's ids: neither may notice (an hour or two)
-	@$(BIN)/python -m tests.soak.isolation
+	@$(BIN)/python -m tests.soak.isolation $(OPERATIONS)
 
 fuzz-rest: .venv/installed ## Send the REST door what schemathesis makes of its OpenAPI document, on both databases (minutes)
 	@$(BIN)/python -m tests.rest.fuzzing

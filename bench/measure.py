@@ -1,17 +1,21 @@
 """One measurement: a call, to one server, under one pressure; a warm-up before it, a check of the work after it."""
 
 import time
-from collections.abc import Iterator
-from contextlib import contextmanager
+from collections.abc import Iterator, Sequence
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
+from typing import TypeVar
 
 from bench.calls import CREATE, GET, Call, answer_size, write_bodies
 from bench.contenders import Contender, Running, running
 from bench.database import Postgres, fill, make_tables, query
-from bench.load import Load, LoadFailed, Pressure, generate, h2load_grpc
+from bench.load import Load, LoadFailed, Pressure, Unavailable, generate, h2load_grpc
 from bench.machine import cpu_seconds, peak_memory
+from bench.results import Figure, Results
+
+T = TypeVar("T")
 
 _SPENT_RATE = 8_000  # 1/s; how fast tasks are completed and deleted, at most: when all are, the run ends early
 _STRAGGLERS = 0.2  # s; calls that h2load broke off at its end go on for so long in the server
@@ -32,24 +36,12 @@ class Run:
     @property
     def spent(self) -> int:
         """How many tasks there are to complete, and to delete, in each life of a server."""
-        return round(_SPENT_RATE * (self.seconds + self.warm_up))
+        return round(_SPENT_RATE * (self.seconds * self.rounds + self.warm_up))
 
-
-@dataclass(slots=True)
-class Figure:
-    """What one measurement found."""
-
-    rate: float
-    """Answers a second."""
-    cpu: float
-    """The CPU (µs) that the server's processes used for each."""
-    database_cpu: float
-    """The CPU (µs) that the database's processes used for each."""
-    memory: float
-    """The largest resident set (MiB) of any process of the server, so far in its life."""
-    p50: float = 0.0
-    p99: float = 0.0
-    """Latencies (µs), where the generator measures them."""
+    def turns(self, contenders: Sequence[T]) -> Iterator[T]:
+        """Each of them once a round, forth and back, so that none always follows the same one."""
+        for number in range(self.rounds):
+            yield from reversed(contenders) if number % 2 else contenders
 
 
 @dataclass
@@ -115,11 +107,6 @@ class Target:
         self.check(call, load, before, pressure)
         return load, self.figure(load, used)
 
-    def measure(self, call: Call, pressure: Pressure, *, own: bool = False) -> Figure:
-        """Warm up, then measure."""
-        self.load(call, pressure, self.run.warm_up, own=own)
-        return self.load(call, pressure, self.run.seconds, own=own)[1]
-
     def effect(self, call: Call) -> int:
         """What the calls of this kind have done so far; 0 where nothing tells."""
         return int(query(self.database, call.effect)[0]) if call.effect and self.contender.stores else 0
@@ -135,6 +122,23 @@ class Target:
             if not load.requests <= done <= load.requests + pressure.in_flight:
                 raise LoadFailed(f"{name}: {load.requests} calls were answered, {done} were done")
         answer_size(self.server.address, GET)
+
+
+@contextmanager
+def targets(
+    run: Run, results: Results, contenders: Sequence[Contender], *, spends: bool = True
+) -> Iterator[list[Target]]:
+    """Those of the contenders that can be had, all of them up at once: one that nobody calls costs the others nothing,
+    and short measurements can take turns.
+    """
+    with ExitStack() as stack:
+        found = []
+        for contender in contenders:
+            try:
+                found.append(stack.enter_context(target(run, contender, spends=spends)))
+            except Unavailable as missing:
+                results.leave_out(f"{contender.label}: {missing}")
+        yield found
 
 
 @contextmanager

@@ -6,7 +6,22 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
-from bench.measure import Figure
+
+@dataclass(slots=True)
+class Figure:
+    """What one measurement found."""
+
+    rate: float
+    """Answers a second."""
+    cpu: float
+    """The CPU (µs) that the server's processes used for each."""
+    database_cpu: float
+    """The CPU (µs) that the database's processes used for each."""
+    memory: float
+    """The largest resident set (MiB) of any process of the server, so far in its life."""
+    p50: float = 0.0
+    p99: float = 0.0
+    """Latencies (µs), where the generator measures them."""
 
 
 @dataclass
@@ -37,9 +52,13 @@ class Results:
         return statistics.median(values) if values else None
 
     def ratio(self, one: tuple[str, str, str], other: tuple[str, str, str], attribute: str = "rate") -> float | None:
-        """How many times the other's median the one's is; None unless both were measured."""
-        above, below = self.median(*one, attribute), self.median(*other, attribute)
-        return above / below if above is not None and below else None
+        """How many times the other's the one's is; None unless both were measured.
+
+        The median of what the rounds say, each for itself: the machine's speed changes between them, and less within.
+        """
+        pairs = zip(self.values(*one, attribute), self.values(*other, attribute), strict=False)
+        ratios = [above / below for above, below in pairs if below]
+        return statistics.median(ratios) if ratios else None
 
     def write(self, path: Path, goals: list[dict[str, Any]]) -> None:
         """Write everything as JSON."""

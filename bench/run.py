@@ -92,12 +92,12 @@ def _options() -> argparse.Namespace:
     parser = argparse.ArgumentParser(prog="python -m bench.run", description="Measures Taskwell beside its peers.")
     parser.add_argument("--quick", action="store_true", help="touch everything once, in under two minutes")
     parser.add_argument("--only", action="append", choices=SCENARIOS, help="a scenario; may be given several times")
-    parser.add_argument("--rounds", type=int, help="how often each contender has its turn (3; quick: 1)")
-    parser.add_argument("--seconds", type=float, help="how long each measurement takes (5; quick: 0.6)")
+    parser.add_argument("--rounds", type=int, help="how often each contender has its turn (8; quick: 1)")
+    parser.add_argument("--seconds", type=float, help="how long each measurement takes (1; quick: 0.4)")
     parser.add_argument("--out", type=Path, default=BUILD, help="the folder for results.json and the charts")
     options = parser.parse_args()
-    options.rounds = options.rounds or (1 if options.quick else 3)
-    options.seconds = options.seconds or (0.6 if options.quick else 5.0)
+    options.rounds = options.rounds or (1 if options.quick else 8)
+    options.seconds = options.seconds or (0.4 if options.quick else 1.0)
     return options
 
 

@@ -4,8 +4,7 @@ import statistics
 from collections.abc import Iterable, Iterator, Sequence
 from typing import Any
 
-from bench.measure import Figure
-from bench.results import Results
+from bench.results import Figure, Results
 
 _HEAD = ("scenario", "contender", "what", "req/s (min to max)", "CPU us", "db CPU us", "p50 ms", "p99 ms", "MiB")
 _GOALS = ("goal", "bound", "found", "verdict")

@@ -300,4 +300,3 @@ def _settle_garbage_collection() -> None:
     """Leave alone what is there for good: to look through all of it would hold up every call for some 50 ms."""
     gc.collect()
     gc.freeze()
-    gc.set_threshold(10_000, 10, 10)

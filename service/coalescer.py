@@ -14,9 +14,9 @@ knows nothing of tasks or SQL. What it promises (tests/rules/test_coalescer.py h
 
 When to send is the whole art. A set of one costs hardly less than a set of sixty-four, so waiting pays, but only while
 calls are on their way. Callers that were answered together come back together: so the crowd, the most calls that were
-lately about at once, tells how many to expect. A set is sent when half the crowd waits. The other half is then under
-way, or on its way back, and neither the database nor the event loop stands still: one caller, or two, never wait. If
-nobody new comes for a moment, what waits is sent as it is; a crowd that does not come back is soon forgotten.
+lately about at once, tells how many to expect. A set is sent when nearly all of the crowd wait, or enough of it: then
+the next one gathers while the database is busy with this one. One caller, or two, never wait. If nobody new comes for a
+moment, what waits is sent as it is; a crowd that does not come back is soon forgotten.
 """
 
 from __future__ import annotations
@@ -40,7 +40,7 @@ class Gathering:
 
     max_set: int = 256
     """The most calls in one set."""
-    enough: int = 32
+    enough: int = 64
     """How many calls make a set that is not worth waiting for to grow."""
     max_waiting: int = 4096
     """The most calls that wait; one more is refused."""
@@ -83,6 +83,7 @@ class _Crowd:
 
 _LOOKS = 2
 _FEW = 4  # fewer than these are never waited for, and need not be counted
+_PAIR = 2  # no more than these have nothing to gain from each other
 
 
 class _Call(Generic[Q, R]):
@@ -158,6 +159,7 @@ class Coalescer(Generic[Q, R]):
         self._under_way = 0  # calls, and their sets, but for those that take too long
         self._sets_under_way = 0
         self._sets: set[asyncio.Task[None]] = set()
+        self._alone = 0  # calls that run in their callers' tasks
         self._begins = False
         self._crowd = _Crowd(self._how.window)
         self._look_timer: asyncio.TimerHandle | None = None
@@ -167,8 +169,12 @@ class Coalescer(Generic[Q, R]):
         """The result of this request. Raises its outcome if that is an exception, Overloaded if too many wait."""
         if self.waiting >= self._how.max_waiting:
             raise Overloaded
+        key = self._key(request) if self._key else None
+        is_no_crowd = self._crowd.size <= _PAIR and self._sets_under_way < self._how.overlap
+        if is_no_crowd and not self.waiting and key not in self._busy_keys:
+            return await self._run_alone(request, key)
         result: asyncio.Future[R] = asyncio.get_running_loop().create_future()
-        call: _Call[Q, R] = _Call(request, self._key(request) if self._key else None, result)
+        call: _Call[Q, R] = _Call(request, key, result)
         owner = self._owner(request)
         queue = self._queues.get(owner)
         if queue is None:
@@ -187,14 +193,14 @@ class Coalescer(Generic[Q, R]):
 
     async def drain(self) -> None:
         """Return when nothing waits and nothing is under way."""
-        while self._sets or self.waiting:
+        while self._sets or self.waiting or self._alone:
             await (asyncio.wait(self._sets) if self._sets else asyncio.sleep(self._how.look_around))
 
     def _consider(self) -> None:
         """Begin a set if enough calls wait; else, and once in a window in any case, look who comes."""
         if self._begins or not self._ready:
             return
-        are_enough = self._crowd.is_counted and self._ready >= min(self._crowd.size // 2, self._how.enough)
+        are_enough = self._crowd.is_counted and self._ready >= min(self._crowd.size * 7 // 8, self._how.enough)
         if are_enough and self._sets_under_way < self._how.overlap:
             self._begin()
         elif not self._look_timer:
@@ -265,6 +271,26 @@ class Coalescer(Generic[Q, R]):
                 del self._parked[key]
             self._queues.setdefault(self._owner(call.request), deque()).appendleft(call)
             self._ready += 1
+
+    async def _run_alone(self, request: Q, key: Hashable) -> R:
+        """Run a set of one in its caller's own task: one caller, or two, need not pay for the meeting of many."""
+        self._crowd.see(1 + self._under_way, asyncio.get_running_loop().time())
+        if self._on_set:
+            self._on_set(1)
+        if key is not None:
+            self._busy_keys.add(key)
+        self._sets_under_way += 1
+        self._alone += 1
+        with self._counted(1):
+            try:
+                [outcome] = await self._operation([request])
+            finally:
+                self._alone -= 1
+                if key is not None:
+                    self._release(key)
+        if isinstance(outcome, Exception):
+            raise outcome
+        return outcome
 
     async def _run(self) -> None:
         self._begins = False

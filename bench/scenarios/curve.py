@@ -3,9 +3,9 @@
 from dataclasses import replace
 
 from bench.calls import CREATE, GET
-from bench.contenders import EMPTY, ONE_WORKER, PGX, TEXTBOOK, UNCOALESCED, WORKERS, Contender
+from bench.contenders import EMPTY, ONE_WORKER, PGX, TEXTBOOK, UNCOALESCED, WORKERS
 from bench.load import Unavailable, generator, pressure
-from bench.measure import Run, target
+from bench.measure import Run, targets
 from bench.results import Results
 
 NAME = "curve"
@@ -21,18 +21,13 @@ def measure(run: Run, results: Results) -> None:
     except Unavailable as missing:
         own = False
         results.leave_out(f"latencies over the calls in flight: {missing}")
-    run = replace(run, seconds=max(1, run.seconds / 2), warm_up=run.warm_up / 2)
-    for _ in range(run.rounds):
-        for contender in (EMPTY, ONE_WORKER) if run.quick else CONTENDERS:
-            _one(run, results, contender, own=own)
-
-
-def _one(run: Run, results: Results, contender: Contender, *, own: bool) -> None:
-    try:
-        with target(run, contender, spends=False) as found:
-            for call in (GET, CREATE):
-                for in_flight in (1, 256) if run.quick else IN_FLIGHT:
-                    figure = found.measure(call, pressure(in_flight), own=own)
-                    results.add(NAME, contender.name, f"{call.method} {in_flight}", figure)
-    except Unavailable as missing:
-        results.leave_out(f"{contender.label}: {missing}")
+    run = replace(run, seconds=run.seconds / 2, warm_up=run.warm_up / 4)
+    with targets(run, results, (EMPTY, ONE_WORKER) if run.quick else CONTENDERS, spends=False) as found:
+        for call in (GET, CREATE):
+            for in_flight in (1, 256) if run.quick else IN_FLIGHT:
+                under = pressure(in_flight)
+                for each in found:
+                    each.load(call, under, run.warm_up, own=own)
+                for each in run.turns(found):
+                    _, figure = each.load(call, under, run.seconds, own=own)
+                    results.add(NAME, each.contender.name, f"{call.method} {in_flight}", figure)

@@ -12,7 +12,7 @@ from bench.contenders import ONE_WORKER, running
 from bench.database import make_tables, settle
 from bench.load import LoadFailed, generate, pressure
 from bench.measure import Run, Target
-from bench.results import Results
+from bench.results import Figure, Results
 from bench.scenarios.methods import IN_FLIGHT
 
 NAME = "growth"
@@ -49,12 +49,18 @@ def measure(run: Run, results: Results) -> None:
             tables.append(_fill(run, name, stack.enter_context(run.postgres.fresh()), users, tasks))
             results.numbers[NAME, f"{name}: tasks"] = tasks
             results.numbers[NAME, f"{name}: users"] = users
-        for _ in range(run.rounds):
-            for table in tables:
-                with running(ONE_WORKER, table.database) as server:
-                    found = Target(run, ONE_WORKER, server, table.database, 0)
-                    for call in (GET, CREATE, LIST):
-                        _one(found, results, table, call)
+        found = [
+            (
+                Target(run, ONE_WORKER, stack.enter_context(running(ONE_WORKER, table.database)), table.database, 0),
+                table,
+            )
+            for table in tables
+        ]
+        for call in (GET, CREATE, LIST):
+            for target, table in found:
+                _load(target, table, call, run.warm_up)
+            for target, table in run.turns(found):
+                results.add(NAME, table.name, call.method, _load(target, table, call, run.seconds))
 
 
 def _fill(run: Run, name: str, database: str, users: int, tasks: int) -> Table:
@@ -70,14 +76,13 @@ def _fill(run: Run, name: str, database: str, users: int, tasks: int) -> Table:
     return table
 
 
-def _one(found: Target, results: Results, table: Table, call: Call) -> None:
-    """Warm up and measure: reads and writes for users drawn at random, lists of one who has as much in both tables."""
+def _load(found: Target, table: Table, call: Call, seconds: float) -> Figure:
+    """Reads and writes for users drawn at random, lists of one who has as much in both tables."""
     bodies = table.bodies if call is GET else found.bodies(call, 0)[0]
     users = None if call is LIST else table.users
     address, under = found.server.address, pressure(IN_FLIGHT)
-    generate(address, call.path, FIRST, bodies, under, found.run.warm_up, users=users)
     with found.accounted() as used:
-        load = generate(address, call.path, FIRST, bodies, under, found.run.seconds, users=users)
+        load = generate(address, call.path, FIRST, bodies, under, seconds, users=users)
     if load.failed:
         raise LoadFailed(f"{table.name}, {call.method}: {load.statuses} {load.cause}")
-    results.add(NAME, table.name, call.method, found.figure(load, used))
+    return found.figure(load, used)

@@ -11,9 +11,9 @@ from taskwell.v1 import tasks_pb2, tasks_pb2_grpc
 from bench.calls import GET, frame, write_bodies
 from bench.contenders import EVERY, ONE_WORKER, Contender, taskwell
 from bench.database import READER, task_id
-from bench.load import Load, LoadFailed, Pressure, Unavailable, generate, h2load, pressure
-from bench.measure import Figure, Run, Target, target
-from bench.results import Results
+from bench.load import Load, LoadFailed, Pressure, generate, h2load, pressure
+from bench.measure import Run, Target, targets
+from bench.results import Figure, Results
 from bench.scenarios.methods import IN_FLIGHT
 from service.auth.claims import Expected
 from service.auth.minting import mint_token
@@ -38,26 +38,23 @@ _FLOODS = {"64 in flight": 0.0, "1,000 calls/s": 1000.0}
 def tokens(run: Run, results: Results) -> None:
     """GetTask, 64 in flight, the caller named by metadata and by a token that the server has seen before."""
     token = mint_token(_SECRET, _EXPECTED, READER, "", int(time.time()), 86_400)
-    ways = ((ONE_WORKER, ("x-user-id", READER)), (WITH_TOKENS, ("authorization", f"Bearer {token}")))
-    for _ in range(run.rounds):
-        for contender, caller in ways:
-            try:
-                with target(run, contender, spends=False) as found:
-                    results.add(TOKENS, contender.name, GET.method, _figure(found, caller))
-            except Unavailable as missing:
-                results.leave_out(f"{contender.label}: {missing}")
+    callers = {ONE_WORKER: ("x-user-id", READER), WITH_TOKENS: ("authorization", f"Bearer {token}")}
+    with targets(run, results, (ONE_WORKER, WITH_TOKENS), spends=False) as found:
+        for each in found:
+            _figure(each, callers[each.contender], run.warm_up)
+        for each in run.turns(found):
+            results.add(TOKENS, each.contender.name, GET.method, _figure(each, callers[each.contender], run.seconds))
 
 
-def _figure(found: Target, caller: tuple[str, str]) -> Figure:
+def _figure(found: Target, caller: tuple[str, str], seconds: float) -> Figure:
     run, under = found.run, pressure(IN_FLIGHT)
     bodies = run.folder / "get"
     write_bodies(GET, bodies, 0, 0, 1)
     size = _answer_size(found.server.address, caller)
     options = _options(("content-type", "application/grpc"), ("te", "trailers"), caller)
     url = f"http://{found.server.address}{GET.path}"
-    h2load(url, under, run.warm_up, *options, body=bodies)
     with found.accounted() as used:
-        load = h2load(url, under, run.seconds, *options, body=bodies)
+        load = h2load(url, under, seconds, *options, body=bodies)
     # gRPC answers errors with 200 as well: the bytes show that these were answers.
     if load.failed or load.bytes < load.requests * size:
         raise LoadFailed(f"{found.contender.label}: {load.failed} of {load.requests} failed, {load.bytes} bytes")
@@ -77,12 +74,13 @@ def _answer_size(address: str, caller: tuple[str, str]) -> int:
 
 def flood(run: Run, results: Results) -> None:
     """One caller asks for a task 50 times a second; another floods the server. What becomes of the first one's p99?"""
+    with targets(run, results, (ONE_WORKER, LIMITED), spends=False) as found:
+        for each in run.turns(found):
+            contender = each.contender
+            results.add(FLOOD, contender.name, "alone", each.figure(_quiet(each), [0.0, 0.0]))
+            for name, rate in _FLOODS.items():
+                results.add(FLOOD, contender.name, f"beside {name}", each.figure(_beside(each, rate), [0.0, 0.0]))
     for contender in (ONE_WORKER, LIMITED):
-        with target(run, contender, spends=False) as found:
-            for _ in range(run.rounds):
-                results.add(FLOOD, contender.name, "alone", found.figure(_quiet(found), [0.0, 0.0]))
-                for name, rate in _FLOODS.items():
-                    results.add(FLOOD, contender.name, f"beside {name}", found.figure(_beside(found, rate), [0.0, 0.0]))
         for name in _FLOODS:
             ratio = results.ratio((FLOOD, contender.name, f"beside {name}"), (FLOOD, contender.name, "alone"), "p99")
             results.numbers[FLOOD, f"{contender.label}, p99 beside {name} to alone"] = ratio or 0.0

@@ -1,11 +1,14 @@
-"""The main table: every method of every contender at 64 calls in flight, in rounds that take each contender once."""
+"""The main table: every method of every contender at 64 calls in flight."""
 
 import re
 import shutil
 import subprocess
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
-from bench.calls import CALLS, CREATE, GET, LIST, PAGE
+from bench.calls import CALLS, CREATE, GET, LIST, PAGE, Call
 from bench.contenders import (
     EMPTY,
     ONE_WORKER,
@@ -14,15 +17,15 @@ from bench.contenders import (
     TEXTBOOK,
     UNCOALESCED,
     WORKERS,
-    Contender,
 )
 from bench.database import READER, WRITER, fill, make_tables, task_id
 from bench.load import Load, LoadFailed, Pressure, Unavailable, h2load, pressure
 from bench.machine import cores
-from bench.measure import Figure, Run, Target, target
-from bench.results import Results
+from bench.measure import Run, Target, target, targets
+from bench.results import Figure, Results
 
 NAME = "methods"
+CONTENDERS = (EMPTY, ONE_WORKER, WORKERS, UNCOALESCED, TEXTBOOK, PGX, REPLACED)
 IN_FLIGHT = 64
 _STANDSTILL = 35  # s; more than the 30 s that SQLAlchemy's pool lets a thread wait
 _PROBED = (4, 8, 16)  # connections at which the server that keeps one thread a call may be at its best
@@ -37,54 +40,63 @@ VALUES ('{WRITER}', gen_random_uuid(), 'Task 1 of the benchmark',
 """
 
 
+@dataclass(frozen=True, slots=True)
+class _Way:
+    """A contender as it does one of the methods."""
+
+    name: str
+    load: Callable[[float], Figure]
+    """Measure it for so many seconds."""
+
+
 def measure(run: Run, results: Results) -> None:
-    best = best_connections(run, results)
-    for _ in range(run.rounds):
-        for contender in (EMPTY, ONE_WORKER, WORKERS, UNCOALESCED, TEXTBOOK, PGX):
-            _all_methods(run, results, contender)
-        if best:
-            _replaced(run, results, best)
-        _pgbench(run, results)
+    with targets(run, results, CONTENDERS) as found, run.postgres.fresh() as database:
+        best = best_connections(run, results, found)
+        make_tables(database)
+        fill(database, 0)
+        scripts = _scripts(run, results)
+        for call in CALLS:
+            ways = [_way(each, call, best) for each in found if call.method in each.contender.methods]
+            if call.method in scripts:
+                ways.append(_Way("pgbench", partial(_transactions, run, database, *scripts[call.method])))
+            _in_turns(run, results, call, ways)
     if best and not run.quick:
         _replaced_too_busy(run, results)
 
 
-def _all_methods(run: Run, results: Results, contender: Contender) -> None:
+def _in_turns(run: Run, results: Results, call: Call, ways: Sequence[_Way]) -> None:
     try:
-        with target(run, contender) as found:
-            for call in CALLS:
-                if call.method in contender.methods:
-                    try:
-                        results.add(NAME, contender.name, call.method, found.measure(call, pressure(IN_FLIGHT)))
-                    except Unavailable as missing:
-                        results.leave_out(f"{call.method}: {missing}")
+        for way in ways:
+            way.load(run.warm_up)
+        for way in run.turns(ways):
+            results.add(NAME, way.name, call.method, way.load(run.seconds))
     except Unavailable as missing:
-        results.leave_out(f"{contender.label}: {missing}")
+        results.leave_out(f"{call.method}: {missing}")
 
 
-def best_connections(run: Run, results: Results) -> int | None:
-    """At how many connections the server that Taskwell replaces answers most; None if it cannot be had."""
-    try:
-        with target(run, REPLACED) as found:
-            rates = {count: over_http(found, GET.method, count, run.warm_up).rate for count in _PROBED}
-    except Unavailable as missing:
-        results.leave_out(f"{REPLACED.label}: {missing}")
-        return None
+def _way(found: Target, call: Call, connections: int) -> _Way:
+    if found.contender is REPLACED:
+        return _Way(f"{REPLACED.name}-best", partial(figure_over_http, found, call.method, connections))
+    return _Way(found.contender.name, lambda seconds: found.load(call, pressure(IN_FLIGHT), seconds)[1])
+
+
+def best_connections(run: Run, results: Results, found: Sequence[Target]) -> int:
+    """At how many connections the server that Taskwell replaces answers most; 0 if it cannot be had."""
+    replaced = next((each for each in found if each.contender is REPLACED), None)
+    if not replaced:
+        return 0
+    rates = {count: over_http(replaced, GET.method, count, run.warm_up).rate for count in _PROBED}
     best = max(rates, key=lambda count: rates[count])
     results.numbers[NAME, f"connections at which {REPLACED.label} is at its best"] = best
     return best
 
 
-def _replaced(run: Run, results: Results, connections: int) -> None:
-    with target(run, REPLACED) as found:
-        for method in (GET.method, CREATE.method, LIST.method):
-            over_http(found, method, connections, run.warm_up)
-            with found.accounted() as used:
-                load = over_http(found, method, connections, run.seconds)
-            if load.failed:
-                results.leave_out(f"{REPLACED.label}, {method}: {load.failed} of {load.requests} calls failed")
-            else:
-                results.add(NAME, f"{REPLACED.name}-best", method, found.figure(load, used))
+def figure_over_http(found: Target, method: str, connections: int, seconds: float) -> Figure:
+    with found.accounted() as used:
+        load = over_http(found, method, connections, seconds)
+    if load.failed:
+        raise LoadFailed(f"{REPLACED.label}, {method}: {load.failed} of {load.requests} calls failed")
+    return found.figure(load, used)
 
 
 def _replaced_too_busy(run: Run, results: Results) -> None:
@@ -116,18 +128,18 @@ def over_http(found: Target, method: str, connections: int, seconds: float) -> L
     return h2load(tasks, under, seconds, *options, "-H", "content-type: application/json", body=body)
 
 
-def _pgbench(run: Run, results: Results) -> None:
+def _scripts(run: Run, results: Results) -> dict[str, tuple[Path, Path]]:
+    """pgbench and its script for each method that it can do; none if it cannot be had."""
     program = run.postgres.program("pgbench") or _installed_pgbench()
     if program is None:
         results.leave_out("pgbench: it is missing; install Debian's package postgresql-contrib")
-        return
-    with run.postgres.fresh() as database:
-        make_tables(database)
-        fill(database, 0)
-        for method, script in ((GET.method, _SELECT), (CREATE.method, _INSERT)):
-            path = run.folder / "pgbench.sql"
-            path.write_text(script)
-            results.add(NAME, "pgbench", method, _transactions(run, program, database, path))
+        return {}
+    scripts = {}
+    for method, script in ((GET.method, _SELECT), (CREATE.method, _INSERT)):
+        path = run.folder / f"{method}.sql"
+        path.write_text(script)
+        scripts[method] = program, path
+    return scripts
 
 
 def _installed_pgbench() -> Path | None:
@@ -136,9 +148,9 @@ def _installed_pgbench() -> Path | None:
     return found[-1] if found else Path(on_path) if on_path else None
 
 
-def _transactions(run: Run, program: Path, database: str, script: Path) -> Figure:
+def _transactions(run: Run, database: str, program: Path, script: Path, seconds: float) -> Figure:
     """The script over and over by 64 clients, prepared."""
-    seconds = max(1, round(run.seconds))
+    seconds = max(1, round(seconds))  # it takes whole ones
     clients = [f"-c{IN_FLIGHT}", f"-j{cores()}", "-Mprepared", "-n"]
     before = run.postgres.cpu_seconds()
     ran = subprocess.run(

@@ -6,10 +6,10 @@ from urllib.request import Request, urlopen
 from bench.calls import GET
 from bench.contenders import EVERY, ONE_WORKER, REPLACED, Contender, Running, taskwell
 from bench.database import READER, task_id
-from bench.load import LoadFailed, Pressure, Unavailable, h2load, pressure
-from bench.measure import Figure, Run, Target, target
-from bench.results import Results
-from bench.scenarios.methods import IN_FLIGHT, best_connections, over_http
+from bench.load import LoadFailed, Pressure, h2load, pressure
+from bench.measure import Run, Target, targets
+from bench.results import Figure, Results
+from bench.scenarios.methods import IN_FLIGHT, best_connections, figure_over_http
 
 NAME = "rest"
 DOOR = Contender(
@@ -24,31 +24,30 @@ _CALLER = ("-H", f"x-user-id: {READER}")
 
 
 def measure(run: Run, results: Results) -> None:
-    """Both doors at 64 in flight, the other server at its best number of connections, in turns."""
-    best = best_connections(run, results)
-    for _ in range(run.rounds):
-        try:
-            with target(run, DOOR, spends=False) as found:
-                results.add(NAME, DOOR.name, GET.method, _over_rest(found))
-            with target(run, ONE_WORKER, spends=False) as found:
-                results.add(NAME, ONE_WORKER.name, GET.method, found.measure(GET, pressure(IN_FLIGHT)))
-            if best:
-                with target(run, REPLACED) as found:
-                    over_http(found, GET.method, best, run.warm_up)
-                    with found.accounted() as used:
-                        load = over_http(found, GET.method, best, run.seconds)
-                    results.add(NAME, f"{REPLACED.name}-best", GET.method, found.figure(load, used))
-        except Unavailable as missing:
-            results.leave_out(f"{NAME}: {missing}")
+    """Both doors at 64 in flight, the other server at its best number of connections."""
+    with targets(run, results, (DOOR, ONE_WORKER, REPLACED), spends=False) as found:
+        best = best_connections(run, results, found)
+        for each in found:
+            _figure(each, best, run.warm_up)
+        for each in run.turns(found):
+            name = f"{REPLACED.name}-best" if each.contender is REPLACED else each.contender.name
+            results.add(NAME, name, GET.method, _figure(each, best, run.seconds))
 
 
-def _over_rest(found: Target) -> Figure:
+def _figure(found: Target, best: int, seconds: float) -> Figure:
+    if found.contender is DOOR:
+        return _over_rest(found, seconds)
+    if found.contender is REPLACED:
+        return figure_over_http(found, GET.method, best, seconds)
+    return found.load(GET, pressure(IN_FLIGHT), seconds)[1]
+
+
+def _over_rest(found: Target, seconds: float) -> Figure:
     """64 HTTP/1.1 connections, a request at a time on each. Raises LoadFailed if an answer was not the task."""
-    run, url, under = found.run, f"http://{found.server.address}{_PATH}", Pressure(IN_FLIGHT, 1)
+    url = f"http://{found.server.address}{_PATH}"
     size = _answer_size(found.server)
-    h2load(url, under, run.warm_up, "--h1", *_CALLER)
     with found.accounted() as used:
-        load = h2load(url, under, run.seconds, "--h1", *_CALLER)
+        load = h2load(url, Pressure(IN_FLIGHT, 1), seconds, "--h1", *_CALLER)
     if load.failed or load.bytes < load.requests * size:
         raise LoadFailed(f"{DOOR.label}: {load.failed} of {load.requests} failed, {load.bytes} bytes")
     return found.figure(load, used)

@@ -4,7 +4,7 @@ from bench.calls import CALLS, CREATE, GET, LIST, write_bodies
 from bench.contenders import EMPTY, ONE_WORKER
 from bench.database import READ
 from bench.load import LoadFailed, Pressure, Unavailable, generate, pressure
-from bench.measure import Run, target
+from bench.measure import Run, target, targets
 from bench.results import Results
 from bench.scenarios.methods import IN_FLIGHT
 
@@ -29,9 +29,10 @@ def latency(run: Run, results: Results) -> None:
     """Open loop: calls come at 70 % of what the server can do, at moments of their own."""
     under = pressure(IN_FLIGHT)
     with target(run, ONE_WORKER, spends=False) as found:
-        for _ in range(run.rounds):
-            for call in (GET, CREATE, LIST):
-                rate = _PART_OF_PEAK * found.measure(call, under, own=True).rate
+        for call in (GET, CREATE, LIST):
+            found.load(call, under, run.warm_up, own=True)
+            for _ in range(run.rounds):
+                rate = _PART_OF_PEAK * found.load(call, under, run.seconds, own=True)[0].rate
                 bodies, _ = found.bodies(call, run.seconds)
                 before = found.effect(call)
                 with found.accounted() as used:
@@ -66,14 +67,16 @@ def generators(run: Run, results: Results) -> None:
     under = pressure(IN_FLIGHT)
     many = run.folder / "many"
     write_bodies(GET, many, 0)
-    for _ in range(run.rounds):
-        for contender in (ONE_WORKER,) if run.quick else (EMPTY, ONE_WORKER):
-            with target(run, contender, spends=False) as found:
-                results.add("generators", contender.name, "GetTask, h2load", found.measure(GET, under))
-                own = found.measure(GET, under, own=True)
-                results.add("generators", contender.name, "GetTask, own generator", own)
-                with found.accounted() as used:
-                    load = generate(found.server.address, GET.path, GET.user, many, under, run.seconds)
-                found.check(GET, load, 0, under)
-                what = f"GetTask, own generator, {READ:,} tasks"
-                results.add("generators", contender.name, what, found.figure(load, used))
+    with targets(run, results, (ONE_WORKER,) if run.quick else (EMPTY, ONE_WORKER), spends=False) as found:
+        for each in found:
+            each.load(GET, under, run.warm_up, own=True)
+        for each in run.turns(found):
+            name = each.contender.name
+            results.add("generators", name, "GetTask, h2load", each.load(GET, under, run.seconds)[1])
+            own = each.load(GET, under, run.seconds, own=True)[1]
+            results.add("generators", name, "GetTask, own generator", own)
+            with each.accounted() as used:
+                load = generate(each.server.address, GET.path, GET.user, many, under, run.seconds)
+            each.check(GET, load, 0, under)
+            what = f"GetTask, own generator, {READ:,} tasks"
+            results.add("generators", name, what, each.figure(load, used))

@@ -2,49 +2,53 @@
 
 import sqlite3
 import time
-from pathlib import Path
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
 
 from bench.calls import CREATE, write_bodies
 from bench.contenders import ONE_WORKER, UNCOALESCED, Contender, running
-from bench.load import LoadFailed, Unavailable, generate, pressure
+from bench.load import LoadFailed, generate, pressure
 from bench.measure import Run, Target
-from bench.results import Results
+from bench.results import Figure, Results
 from bench.scenarios.methods import IN_FLIGHT
 
 NAME = "sqlite"
 
 
 def measure(run: Run, results: Results) -> None:
-    for _ in range(run.rounds):
-        for contender in (ONE_WORKER, UNCOALESCED):
-            try:
-                _creates(run, results, contender)
-            except Unavailable as missing:
-                results.leave_out(f"{contender.label}: {missing}")
-        results.numbers[NAME, "commits a second of one connection, without any server"] = _bare_commits(run)
-
-
-def _creates(run: Run, results: Results, contender: Contender) -> None:
-    path = run.folder / f"{contender.name}.db"
-    bodies = run.folder / "create"
-    write_bodies(CREATE, bodies, 0)
-    with running(contender, f"sqlite:///{path}") as server:
-        found = Target(run, contender, server, "", 0)
+    with ExitStack() as stack:
+        found = [stack.enter_context(_target(run, contender)) for contender in (ONE_WORKER, UNCOALESCED)]
         for in_flight in (1, IN_FLIGHT):
-            under = pressure(in_flight)
-            generate(server.address, CREATE.path, CREATE.user, bodies, under, run.warm_up)
-            before = _rows(path)
-            with found.accounted() as used:
-                load = generate(server.address, CREATE.path, CREATE.user, bodies, under, run.seconds)
-            made = _rows(path) - before
-            if load.failed or made != load.requests:
-                raise LoadFailed(f"SQLite: {load.requests} answers, {made} rows, {load.statuses} {load.cause}")
-            results.add(NAME, contender.name, f"{CREATE.method} {in_flight}", found.figure(load, used))
+            for each in found:
+                _creates(each, in_flight, run.warm_up)
+            for each in run.turns(found):
+                figure = _creates(each, in_flight, run.seconds)
+                results.add(NAME, each.contender.name, f"{CREATE.method} {in_flight}", figure)
+    results.numbers[NAME, "commits a second of one connection, without any server"] = _bare_commits(run)
+
+
+@contextmanager
+def _target(run: Run, contender: Contender) -> Iterator[Target]:
+    path = run.folder / f"{contender.name}.db"
+    with running(contender, f"sqlite:///{path}") as server:
+        yield Target(run, contender, server, str(path), 0)
     for each in run.folder.glob(f"{path.name}*"):
         each.unlink()
 
 
-def _rows(path: Path) -> int:
+def _creates(found: Target, in_flight: int, seconds: float) -> Figure:
+    bodies = found.run.folder / "create"
+    write_bodies(CREATE, bodies, 0)
+    before = _rows(found.database)
+    with found.accounted() as used:
+        load = generate(found.server.address, CREATE.path, CREATE.user, bodies, pressure(in_flight), seconds)
+    made = _rows(found.database) - before
+    if load.failed or made != load.requests:
+        raise LoadFailed(f"SQLite: {load.requests} answers, {made} rows, {load.statuses} {load.cause}")
+    return found.figure(load, used)
+
+
+def _rows(path: str) -> int:
     with sqlite3.connect(path) as connection:
         return int(connection.execute("SELECT count(*) FROM tasks").fetchone()[0])
 

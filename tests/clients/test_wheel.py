@@ -82,11 +82,16 @@ def test_the_wheel_holds_all_that_is_needed_and_nothing_else(wheel: Path) -> Non
         str(path.relative_to(folder))
         for folder, package in ((ROOT, "service"), (ROOT, "migrations"), (ROOT / "generated" / "python", "taskwell"))
         for path in (folder / package).rglob("*")
-        if path.suffix in {".py", ".pyi", ".typed", ".protoset", ".mako"}
+        if path.is_file() and "__pycache__" not in path.parts
     }
     assert needed == names
     assert {f"taskwell/v1/{name}" for name in ("py.typed", "tasks_pb2.pyi", "taskwell.protoset")} < names
     assert any(name.startswith("migrations/versions/") for name in names)
+
+
+def test_the_wheel_holds_the_openapi_document_itself(wheel: Path) -> None:
+    document = (ROOT / "generated" / "openapi" / "taskwell.v1.json").read_bytes()
+    assert ZipFile(wheel).read("service/rest/assets/openapi.json") == document
 
 
 def test_an_installed_wheel_does_not_look_into_the_checkout(installed: Path, tmp_path: Path) -> None:

@@ -1,4 +1,4 @@
-"""Compares the REST door with Envoy's gRPC-JSON transcoder, which reads the same annotations, in front of one gRPC server.
+"""Compares the REST door with Envoy's gRPC-JSON transcoder, which reads the same annotations, before one gRPC server.
 
     make compare-envoy
 
@@ -11,6 +11,7 @@ import http.client
 import json
 import re
 import subprocess
+import sys
 import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -21,7 +22,9 @@ from google.protobuf import any_pb2, descriptor_pb2, duration_pb2
 from google.rpc import error_details_pb2, status_pb2
 from taskwell.v1 import tasks_pb2
 
-from tests.oracle.exchanges import EXCHANGES, Exchange
+from service.log import configure_log
+from tests.oracle.exchanges import EXCHANGES, WORDS, Exchange
+from tests.running import new_user, running_doors, settings_for
 from tests.waiting import until
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -43,14 +46,16 @@ class Answer(NamedTuple):
 class Door:
     """One of the two, as one user sees it."""
 
-    def __init__(self, host: str, port: int) -> None:
-        self._connection = http.client.HTTPConnection(host, port, timeout=30)
+    def __init__(self, address: str) -> None:
+        self._connection = http.client.HTTPConnection(address, timeout=30)
+        self._user = new_user()
         self._kept: dict[str, str] = {}
         self._seen: dict[str, str] = {}
 
     def answer(self, exchange: Exchange) -> Answer:
         """Send a request and read its answer."""
-        headers = {"x-user-id": "alice", "content-type": "application/json", **exchange.headers}
+        user = f"{self._user}-apart" if exchange.apart else self._user
+        headers = {"x-user-id": user, "content-type": "application/json", **exchange.headers}
         headers = {name: value for name, value in headers.items() if value}
         self._connection.request(exchange.verb, exchange.path.format(**self._kept), exchange.body, headers)
         response = self._connection.getresponse()
@@ -60,19 +65,23 @@ class Door:
             self._kept["token"] = body["nextPageToken"]
         elif exchange.keep:
             self._kept |= {exchange.keep: body["id"], f"{exchange.keep}_tail": body["id"][1:]}
-        return Answer(response.status, self._comparable(body))
+        # What only one of them may have seen must not be counted.
+        return Answer(response.status, _comparable(body, {**self._seen} if exchange.differs else self._seen))
 
-    def _comparable(self, value: Any) -> Any:
-        if isinstance(value, dict):
-            return {name: self._comparable(each) for name, each in value.items()}
-        if isinstance(value, list):
-            return [self._comparable(each) for each in value]
-        if isinstance(value, str):
-            return _MADE_UP.sub(lambda found: self._seen.setdefault(found[0], f"made up {len(self._seen)}"), value)
-        return value
+
+def _comparable(value: Any, seen: dict[str, str]) -> Any:
+    if isinstance(value, dict):
+        return {name: _comparable(each, seen) for name, each in value.items()}
+    if isinstance(value, list):
+        return [_comparable(each, seen) for each in value]
+    if isinstance(value, str):
+        return _MADE_UP.sub(lambda found: seen.setdefault(found[0], f"made up {len(seen)}"), value)
+    return value
 
 
 class Comparison(NamedTuple):
+    """What both doors answered to one request."""
+
     exchange: Exchange
     ours: Answer
     theirs: Answer
@@ -80,17 +89,19 @@ class Comparison(NamedTuple):
     @property
     def complaint(self) -> str:
         """What is wrong with this outcome, if anything is."""
-        differ = self.ours != self.theirs
-        if differ and not self.exchange.differs:
-            return f"differs, and names no difference:\n    ours:   {self.ours}\n    Envoy's: {self.theirs}"
-        if not differ and self.exchange.differs:
-            return f"names the difference {self.exchange.differs!r}, but the answers are equal"
+        equal, named = self.ours == self.theirs, self.exchange.differs
+        if equal and named:
+            return f"names the difference {named!r}, but the answers are equal"
+        if not equal and not named:
+            return f"differs\n    ours:    {self.ours}\n    Envoy's: {self.theirs}"
+        if named == WORDS and self.ours.status != self.theirs.status:
+            return f"differs in more than words: {self.ours.status} here, {self.theirs.status} there"
         return ""
 
 
-def compared(ours: Door, theirs: Door) -> Iterator[Comparison]:
-    for exchange in EXCHANGES:
-        yield Comparison(exchange, ours.answer(exchange), theirs.answer(exchange))
+def compared(ours: Door, theirs: Door) -> list[Comparison]:
+    """Every request of the list, sent to both."""
+    return [Comparison(exchange, ours.answer(exchange), theirs.answer(exchange)) for exchange in EXCHANGES]
 
 
 def reasons() -> set[str]:
@@ -101,7 +112,7 @@ def reasons() -> set[str]:
 
 
 @contextmanager
-def running_envoy(grpc_address: str) -> Iterator[tuple[str, int]]:
+def running_envoy(grpc_address: str) -> Iterator[str]:
     """The address of an Envoy whose transcoder is a client of this gRPC server, until the block is left."""
     with tempfile.TemporaryDirectory() as folder:
         descriptors, config, said = Path(folder, "descriptors"), Path(folder, "envoy.json"), Path(folder, "admin")
@@ -120,7 +131,7 @@ def running_envoy(grpc_address: str) -> Iterator[tuple[str, int]]:
                 process.wait()
 
 
-def _listener(said: Path) -> tuple[str, int] | None:
+def _listener(said: Path) -> str | None:
     """Where Envoy listens, as its administration says that it wrote into this file; None until it does."""
     if not said.exists():
         return None
@@ -131,7 +142,7 @@ def _listener(said: Path) -> tuple[str, int] | None:
     administration.close()
     for status in statuses:
         address = status["local_address"]["socket_address"]
-        return address["address"], address["port_value"]
+        return f"{address['address']}:{address['port_value']}"
     return None
 
 
@@ -200,3 +211,23 @@ def _config(grpc_address: str, descriptors: Path) -> dict[str, Any]:
 
 def _socket(host: str, port: int) -> dict[str, Any]:
     return {"socket_address": {"address": host, "port_value": port}}
+
+
+def main() -> int:
+    configure_log("error", "json")
+    with tempfile.TemporaryDirectory() as folder:
+        settings = settings_for(f"sqlite:///{folder}/taskwell.db", rest_address="127.0.0.1:0")
+        with running_doors(settings) as doors, running_envoy(doors.grpc) as envoy:
+            outcomes = compared(Door(doors.rest), Door(envoy))
+    complaints = [f"{each.exchange.name}: {each.complaint}" for each in outcomes if each.complaint]
+    named = {each.exchange.differs for each in outcomes} - {""}
+    complaints += [f"docs/rest.md gives no reason for the difference {name!r}" for name in sorted(named - reasons())]
+    complaints += [f"docs/rest.md has a reason for {name!r}, which is nowhere" for name in sorted(reasons() - named)]
+    print(*complaints, sep="\n", end="\n" if complaints else "")
+    equal = sum(each.ours == each.theirs for each in outcomes)
+    print(f"{len(outcomes)} requests: {equal} answered alike, {len(outcomes) - equal} not, for the reasons given")
+    return 1 if complaints else 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

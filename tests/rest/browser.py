@@ -55,6 +55,10 @@ class Page:
         self._chrome.execute_cdp_cmd("Input.insertText", {"text": text})  # as pasting does
         field.send_keys(Keys.TAB)  # a field that waits until nobody types any more is done when it is left
 
+    def scroll_to(self, selector: str) -> None:
+        """Have what matches at the top of the window."""
+        self._chrome.execute_script("arguments[0].scrollIntoView(true)", self.find(selector))
+
     def screenshot(self, path: str) -> None:
         assert self._chrome.save_screenshot(path)
 

@@ -8,8 +8,8 @@ import schemathesis
 from schemathesis import Case, CheckContext, HookContext, Response
 from schemathesis.core.parameters import ParameterLocation
 
-# An etag, or what stands in If-Match for one or for any.
-_PLAUSIBLE = re.compile(r'[0-9a-f]+|"[0-9a-f]+"|\*')
+_ETAG = re.compile("[0-9a-f]{1,3}")
+_CONDITION = re.compile(f'"{_ETAG.pattern}"|[*]')
 
 
 @schemathesis.hook
@@ -37,10 +37,11 @@ def _make_fit(case: Case[Any]) -> None:
     query.pop("pageToken", None)
     # Hardly a request would get past an etag that no task ever had.
     for place in (query, body):
-        if not _PLAUSIBLE.fullmatch(str(place.get("etag") or "")):
+        if not _ETAG.fullmatch(str(place.get("etag") or "")):
             place.pop("etag", None)
-    if not _PLAUSIBLE.fullmatch(case.headers.get("If-Match", "")):
-        case.headers.pop("If-Match", None)
+    for name in ("If-Match", "If-None-Match"):
+        if not _CONDITION.fullmatch(case.headers.get(name, "")):
+            case.headers.pop(name, None)
     if "If-Match" in case.headers:
         # Two conditions would have to be the same, and none can hold where nothing need be.
         body.pop("etag", None)
@@ -52,7 +53,6 @@ def _make_fit(case: Case[Any]) -> None:
 
 def _is_answered_by(body: Mapping[str, Any], mask: str) -> bool:
     """Whether the body has what the mask needs: a title and a status cannot be cleared."""
-    paths = mask.split(",")
-    return not ({"title", "*"} & {*paths} and not body.get("title")) and not (
-        "status" in paths and not body.get("status")
-    )
+    paths = {*mask.split(",")}
+    has_status = body.get("status") not in {None, 0, "TASK_STATUS_UNSPECIFIED"}
+    return (bool(body.get("title")) or not paths & {"title", "*"}) and (has_status or "status" not in paths)

@@ -34,7 +34,7 @@ def fuzz(database_url: str, examples: int, *phases: str, seed: int | None = None
 
     `examples` is how many each phase makes of each operation, at most; no `phases` are all, no `seed` is chance.
     """
-    settings = settings_for(database_url, rest_address="127.0.0.1:0", **_TOKENS)
+    settings = settings_for(database_url, rest_address="127.0.0.1:0", migrate=True, **_TOKENS)
     with running_doors(settings) as doors, tempfile.TemporaryDirectory() as folder:
         users = [
             {"name": name, "fixedHeaders": [{"name": "Authorization", "value": f"Bearer {token}"}]}

@@ -67,6 +67,18 @@ def start(calls: Coalescer[Request, str], *requests: Request) -> list[asyncio.Ta
     return [asyncio.ensure_future(calls.submit(request)) for request in requests]
 
 
+async def together(operation: Operation, *requests: Request) -> list[str | BaseException]:
+    """The outcomes of requests that are sent in one set, behind a set of one."""
+    calls = coalescer(operation)
+    first = start(calls, ("first", "first"))
+    await operation.called(1)
+    others = start(calls, *requests)
+    await settle()
+    operation.let_go()
+    await asyncio.gather(*first)
+    return await asyncio.gather(*others, return_exceptions=True)
+
+
 async def test_what_arrives_while_a_set_is_under_way_goes_together_in_the_next() -> None:
     operation = Operation()
     calls = coalescer(operation, look_around=0.0)
@@ -109,20 +121,19 @@ async def test_an_outcome_that_is_an_exception_is_raised_to_its_caller_alone() -
 
 
 async def test_a_poisoned_call_harms_itself_alone() -> None:
-    operation = Operation(holds=False)
+    operation = Operation()
     operation.poison = {2}
-    calls = coalescer(operation)
-    outcomes = await asyncio.gather(*start(calls, ("a", 1), ("b", 2), ("c", 3)), return_exceptions=True)
+    outcomes = await together(operation, ("a", 1), ("b", 2), ("c", 3))
     assert [str(outcome) for outcome in outcomes] == ["done 1", "poisoned", "done 3"]
-    assert operation.sets == [[("a", 1), ("b", 2), ("c", 3)], [("a", 1)], [("b", 2)], [("c", 3)]]
+    assert operation.sets[1:] == [[("a", 1), ("b", 2), ("c", 3)], [("a", 1)], [("b", 2)], [("c", 3)]]
 
 
 async def test_without_a_database_a_set_is_not_run_again_call_by_call() -> None:
-    operation = Operation(holds=False)
+    operation = Operation()
     operation.poison, operation.failure = {1}, DatabaseUnavailable()
-    outcomes = await asyncio.gather(*start(coalescer(operation), ("a", 1), ("b", 2)), return_exceptions=True)
+    outcomes = await together(operation, ("a", 1), ("b", 2))
     assert [type(outcome) for outcome in outcomes] == [DatabaseUnavailable] * 2
-    assert len(operation.sets) == 1
+    assert len(operation.sets) == 2
 
 
 async def test_calls_with_one_key_run_one_after_the_other_in_the_order_of_their_arrival() -> None:
@@ -243,6 +254,20 @@ async def test_a_set_that_takes_long_holds_up_nobody_but_its_own_callers() -> No
     assert await asyncio.gather(*locked, same, other) == ["done 1", "done 1", "done 2"]
 
 
+async def test_a_call_that_takes_long_and_was_alone_is_still_in_the_way_of_its_own_key() -> None:
+    operation = Operation()
+    calls = coalescer(operation, keyed=True, patience=0.0)
+    asked = start(calls, ("a", 1))
+    await operation.called(1)
+    while calls._under_way:
+        await settle()
+    asked += start(calls, ("a", 1))
+    await settle()
+    assert operation.sets == [[("a", 1)]]
+    operation.let_go()
+    await asyncio.gather(*asked)
+
+
 async def test_drain_returns_when_everything_that_was_asked_is_answered() -> None:
     operation = Operation()
     calls = coalescer(operation)
@@ -255,6 +280,32 @@ async def test_drain_returns_when_everything_that_was_asked_is_answered() -> Non
     operation.let_go()
     await drained
     assert all(call.done() for call in asked)
+
+
+async def test_drain_waits_for_a_call_that_is_alone() -> None:
+    operation = Operation()
+    calls = coalescer(operation)
+    [asked] = start(calls, ("a", 1))
+    await operation.called(1)
+    drained = asyncio.ensure_future(calls.drain())
+    await settle()
+    assert not drained.done()
+    operation.let_go()
+    await drained
+    assert asked.done()
+
+
+async def test_a_call_that_is_alone_costs_no_task() -> None:
+    tasks: list[asyncio.Task[object] | None] = []
+
+    async def operation(requests: Sequence[Request]) -> list[str]:
+        tasks.append(asyncio.current_task())
+        return ["done" for _ in requests]
+
+    calls = Coalescer(operation, owner=lambda request: request[0])
+    for _ in range(2):
+        assert await calls.submit(("a", 1)) == "done"
+    assert tasks == [asyncio.current_task()] * 2
 
 
 async def test_next_to_nothing_is_not_gathered() -> None:
@@ -280,16 +331,16 @@ async def crowd(operation: Operation, calls: Coalescer[Request, str], size: int)
     assert [1, size] == [len(each) for each in operation.sets]
 
 
-async def test_half_of_the_crowd_makes_a_set() -> None:
+async def test_nearly_all_of_the_crowd_make_a_set() -> None:
     operation = Operation()
     calls = coalescer(operation, window=1000, look_around=1000)
     await crowd(operation, calls, 8)
-    waiting = start(calls, ("a", 1), ("a", 2), ("a", 3))
+    waiting = start(calls, *(("a", number) for number in range(6)))
     await settle()
     assert len(operation.sets) == 2
-    waiting += start(calls, ("a", 4))
+    waiting += start(calls, ("a", 6))
     await asyncio.gather(*waiting)
-    assert operation.sets[2:] == [[("a", 1), ("a", 2), ("a", 3), ("a", 4)]]
+    assert operation.sets[2:] == [[("a", number) for number in range(7)]]
 
 
 async def test_what_waits_is_sent_when_nobody_new_comes() -> None:
@@ -345,11 +396,11 @@ def test_a_crowd_of_long_ago_is_not_expected_at_all() -> None:
     assert crowd.size == 1
 
 
-async def test_once_in_a_window_the_crowd_is_counted_and_half_of_it_not_enough() -> None:
+async def test_once_in_a_window_the_crowd_is_counted_and_not_taken_for_granted() -> None:
     operation = Operation()
     calls = coalescer(operation, window=0.0, look_around=1000)
     await crowd(operation, calls, 8)
-    waiting = start(calls, *(("a", number) for number in range(6)))
+    waiting = start(calls, *(("a", number) for number in range(7)))
     await settle()
     assert len(operation.sets) == 2
     for call in waiting:

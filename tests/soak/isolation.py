@@ -236,7 +236,7 @@ def main() -> None:
     configure_log("warning", "auto")
     operations = int(sys.argv[1]) if len(sys.argv) > 1 else 1_000_000
     for name, url in urls():
-        with running_service(settings_for(url)) as address:
+        with running_service(settings_for(url, migrate=True)) as address:
             same, told = is_as_alone(address, operations)
         print(f"{name}: {told}", flush=True)
         if not same:

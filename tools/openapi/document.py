@@ -12,7 +12,9 @@ from tools.openapi.responses import shared
 from tools.openapi.schemas import components, reference
 
 _TYPE_PREFIX = "type.googleapis.com/google.rpc."
-
+# `*`, or entity tags (RFC 9110, 8.8.3).
+_TAG = r'(W/)?"[!#-~]*"'
+_TAGS = rf"^(\*|{_TAG}([ \t]*,[ \t]*{_TAG})*)$"
 
 _ABOUT = """
 Taskwell keeps tasks per user. This is its REST door: every call here is a call of the gRPC service
@@ -117,6 +119,7 @@ def _error_schemas() -> Schema:
                         "properties": {
                             "field": {"type": "string", "description": "The path of the field in the request message."},
                             "description": {"type": "string", "description": "What to change."},
+                            "reason": {"type": "string", "description": "Not used: empty."},
                         },
                         "required": ["field", "description"],
                     },
@@ -144,33 +147,23 @@ def _detail(name: str, description: str, properties: Schema, required: list[str]
 
 
 def _parameters() -> Schema:
-    """The headers that a request may have."""
+    """The headers that a request may have. No examples: the page would fill its forms with them."""
     headers = {
-        "If-Match": (
-            "Do it only if the task still has this ETag, or one of these, each in its quotes. Else the answer is 412.",
-            {"type": "string"},
-            '"1"',
-        ),
-        "If-None-Match": (
-            "Answer 304, without a body, if the task still has this ETag, or one of these, each in its quotes.",
-            {"type": "string"},
-            '"1"',
-        ),
-        "Grpc-Timeout": (
-            "The deadline, from now: at most 8 digits and a unit, `H`, `M`, `S`, `m` (ms), `u` (µs) or `n` (ns).",
-            {"type": "string", "pattern": "^[0-9]{1,8}[HMSmun]$"},
-            "5S",
-        ),
-        "X-Request-Id": ("A name for this request in the log.", {"type": "string"}, "8f14e45f-ceea-467f"),
-        "Traceparent": (
-            "The trace that this request is part of (W3C Trace Context).",
-            {"type": "string"},
-            "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01",
-        ),
+        "If-Match": "Do it only if the task still has this ETag, or one of these, each in quotes; else answer 412.",
+        "If-None-Match": "Answer 304, without a body, if the task has this ETag, or one of these, each in quotes.",
+        "Grpc-Timeout": "The deadline, from now: up to 8 digits and a unit, `H`, `M`, `S`, `m` (ms), `u` or `n`.",
+        "X-Request-Id": "A name for this request in the log.",
+        "Traceparent": "The trace that this request is part of (W3C Trace Context).",
     }
+    patterns = {"If-Match": _TAGS, "If-None-Match": _TAGS, "Grpc-Timeout": "^[0-9]{1,8}[HMSmun]$"}
     return {
-        name: {"name": name, "in": "header", "description": description, "schema": schema, "example": example}
-        for name, (description, schema, example) in headers.items()
+        name: {
+            "name": name,
+            "in": "header",
+            "description": description,
+            "schema": {"type": "string", **({"pattern": patterns[name]} if name in patterns else {})},
+        }
+        for name, description in headers.items()
     }
 
 

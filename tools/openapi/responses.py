@@ -36,7 +36,6 @@ _MEANINGS: Mapping[int, tuple[str, str]] = {
 
 # Typical ones for each status, their blanks filled in.
 _EXAMPLES: Mapping[int, Sequence[RequestError]] = {
-    400: [InvalidArgument(*rules.title("task.title", ""))],
     401: [errors.CallerMissing(), errors.TokenMissing()],
     403: [errors.CallerUnknown(), errors.ScopeMissing(scope="tasks.write")],
     404: [errors.TaskNotFound()],
@@ -58,7 +57,8 @@ def responses(binding: Binding) -> Schema:
     if binding.verb == "get" and etag:
         answers["304"] = {"description": _MEANINGS[304][1], **headers}
     for status, reasons in refusals(binding).items():
-        answers[str(status)] = _refusal(status, reasons)
+        examples = _invalid(binding) if status == HTTPStatus.BAD_REQUEST else _EXAMPLES.get(status, ())
+        answers[str(status)] = _refusal(status, reasons, examples)
     return answers
 
 
@@ -116,10 +116,19 @@ def _success(binding: Binding) -> Schema:
     return {"description": COMMENTS.get(message.full_name, "Done."), "content": {"application/json": content}}
 
 
-def _refusal(status: int, reasons: Mapping[str, str]) -> Schema:
+def _invalid(binding: Binding) -> Sequence[RequestError]:
+    """A request that this operation would refuse for what is in it."""
+    if binding.body == "task":
+        return [InvalidArgument(*rules.title("task.title", ""))]
+    if binding.path_fields:
+        return [InvalidArgument(*rules.task_id(path, "milk")) for path in binding.path_fields.values()]
+    return [InvalidArgument(*rules.page_size("page_size", -1))] if binding.method.name == "ListTasks" else []
+
+
+def _refusal(status: int, reasons: Mapping[str, str], typical: Sequence[RequestError] = ()) -> Schema:
     listed = "\n".join(f"- `{reason}`: {text}" for reason, text in reasons.items())
     content: Schema = {"schema": reference("Status")}
-    examples = [error for error in _EXAMPLES.get(status, ()) if error.reason in reasons]
+    examples = [error for error in typical if error.reason in reasons]
     if examples:
         content["examples"] = {error.reason: {"value": as_json(status_of(error))} for error in examples}
     headers = []
