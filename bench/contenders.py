@@ -35,6 +35,8 @@ class Contender:
     methods: tuple[str, ...] = BASIC
     stores: bool = True
     """Whether its calls leave something in the service's tables."""
+    listening: str = "gRPC|HTTP"
+    """What it says to be listening, where it is measured."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -109,20 +111,20 @@ def running(contender: Contender, database: str) -> Iterator[Running]:
         with log.open("wb") as errors:
             process = subprocess.Popen(command, cwd=folder, env=environment, stdout=subprocess.PIPE, stderr=errors)
         try:
-            yield Running(_listening(process, log), process.pid, log)
+            yield Running(_listening(process, contender.listening, log), process.pid, log)
         finally:
             _stop(process)
 
 
-def _listening(process: subprocess.Popen[bytes], log: Path) -> str:
+def _listening(process: subprocess.Popen[bytes], what: str, log: Path) -> str:
     """The address from the line that says where it listens."""
     assert process.stdout
     impatience = threading.Timer(_PATIENCE, process.kill)
     impatience.start()
     try:
         for line in process.stdout:
-            if found := re.search(rb"(?:gRPC|HTTP) listening on (\S+)", line):
-                return found[1].decode()
+            if found := re.search(rf"^(?:{what}) listening on (\S+)", line.decode()):
+                return found[1]
     finally:
         impatience.cancel()
     process.wait(_PATIENCE)

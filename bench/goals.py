@@ -6,7 +6,7 @@ from typing import Any
 
 from bench.contenders import EMPTY, EVERY, ONE_WORKER, PGX, REPLACED, TEXTBOOK, UNCOALESCED, WORKERS
 from bench.results import Results
-from bench.scenarios import client, curve, growth, identity, methods, sqlite
+from bench.scenarios import client, curve, growth, identity, methods, rest, sqlite
 
 GET, CREATE, LIST, UPDATE, COMPLETE, DELETE = EVERY
 
@@ -54,6 +54,11 @@ def _goals() -> Iterator[Goal]:
     yield Goal(
         f"{GET} with a warm token, CPU to metadata's", False, 1.1, lambda run: run.ratio(tokens, metadata, "cpu")
     )
+    door = (rest.NAME, rest.DOOR.name, GET)
+    replaced, grpc = (rest.NAME, f"{REPLACED.name}-best", GET), (rest.NAME, ONE_WORKER.name, GET)
+    text = f"GET over REST at 64 to {REPLACED.label} at its best"
+    yield Goal(text, True, 2, lambda run: run.ratio(door, replaced))
+    yield Goal(f"GET over REST, CPU to {GET}'s over gRPC", False, 1.25, lambda run: run.ratio(door, grpc, "cpu"))
     yield Goal("p99 of a caller beside a flood to alone, calls limited", False, 2, _flooded)
     yield Goal("the Python client's time of a call (p50) to the bare stub's, the worse kind", False, 1.05, _client)
     yield Goal("SQLite: creates at 64 in flight to uncoalesced", True, 10, _sqlite)

@@ -51,7 +51,7 @@ class _Way:
 
 def measure(run: Run, results: Results) -> None:
     with targets(run, results, CONTENDERS) as found, run.postgres.fresh() as database:
-        best = _best_connections(run, results, found)
+        best = best_connections(run, results, found)
         make_tables(database)
         fill(database, 0)
         scripts = _scripts(run, results)
@@ -76,24 +76,24 @@ def _in_turns(run: Run, results: Results, call: Call, ways: Sequence[_Way]) -> N
 
 def _way(found: Target, call: Call, connections: int) -> _Way:
     if found.contender is REPLACED:
-        return _Way(f"{REPLACED.name}-best", partial(_figure_over_http, found, call.method, connections))
+        return _Way(f"{REPLACED.name}-best", partial(figure_over_http, found, call.method, connections))
     return _Way(found.contender.name, lambda seconds: found.load(call, pressure(IN_FLIGHT), seconds)[1])
 
 
-def _best_connections(run: Run, results: Results, found: Sequence[Target]) -> int:
+def best_connections(run: Run, results: Results, found: Sequence[Target]) -> int:
     """At how many connections the server that Taskwell replaces answers most; 0 if it cannot be had."""
     replaced = next((each for each in found if each.contender is REPLACED), None)
     if not replaced:
         return 0
-    rates = {count: _over_http(replaced, GET.method, count, run.warm_up).rate for count in _PROBED}
+    rates = {count: over_http(replaced, GET.method, count, run.warm_up).rate for count in _PROBED}
     best = max(rates, key=lambda count: rates[count])
     results.numbers[NAME, f"connections at which {REPLACED.label} is at its best"] = best
     return best
 
 
-def _figure_over_http(found: Target, method: str, connections: int, seconds: float) -> Figure:
+def figure_over_http(found: Target, method: str, connections: int, seconds: float) -> Figure:
     with found.accounted() as used:
-        load = _over_http(found, method, connections, seconds)
+        load = over_http(found, method, connections, seconds)
     if load.failed:
         raise LoadFailed(f"{REPLACED.label}, {method}: {load.failed} of {load.requests} calls failed")
     return found.figure(load, used)
@@ -105,12 +105,12 @@ def _replaced_too_busy(run: Run, results: Results) -> None:
     for method in (GET.method, CREATE.method):
         with target(run, REPLACED) as found:
             with found.accounted() as used:
-                load = _over_http(found, method, IN_FLIGHT, max(run.seconds, _STANDSTILL))
+                load = over_http(found, method, IN_FLIGHT, max(run.seconds, _STANDSTILL))
             results.add(NAME, name, method, found.figure(load, used))
             results.numbers[NAME, f"{name} {method}: HTTP errors"] = load.failed
 
 
-def _over_http(found: Target, method: str, connections: int, seconds: float) -> Load:
+def over_http(found: Target, method: str, connections: int, seconds: float) -> Load:
     """The method in its JSON form, one call at a time on each connection."""
     tasks = f"http://{found.server.address}/api/tasks"
     under = Pressure(connections, 1)
