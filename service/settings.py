@@ -127,8 +127,8 @@ class Settings(BaseSettings):
     )
     reflection: Literal["open", "caller", "off"] = Field(
         "open",
-        description="Server reflection: for everybody (and REST's /docs and /openapi.json with it), for calls that name a "
-        "user, or not at all",
+        description="Server reflection: for everybody (and REST's /docs and /openapi.json with it), for calls that "
+        "name a user, or not at all",
     )
     log_level: Literal["debug", "info", "warning", "error"] = Field(
         "info", description="The least severe log lines to write; debug has a line for every successful call"
