@@ -225,18 +225,32 @@ def test_an_upgrade_that_is_not_to_be_had_is_answered_in_plain_http(client: Clie
     assert (answer.status, answer.headers["connection"]) == (200, "close")
 
 
-def test_a_call_ends_when_its_client_is_gone(sqlite_url: str) -> None:
-    rows = Rows(sqlite_url)
-    with serving(sqlite_url, max_in_flight=1) as client:
+def test_a_call_ends_when_its_client_is_gone(postgresql_url: str) -> None:
+    rows = Rows(postgresql_url)
+    with serving(postgresql_url, max_in_flight=1, max_call_seconds=600) as client:
         api = RestApi(client)
         task = api.create()
-        raw = request("POST", f"/v1/tasks/{task.id}:complete", f"x-user-id: {api.user}")
 
         def is_busy() -> bool:
             return api.send("GET", "/v1/tasks").status == 429
 
         with rows.locked():
             with client.socket() as connection:
-                connection.sendall(raw)
+                connection.sendall(kept_alive(api.user, f"/v1/tasks/{task.id}:complete").replace(b"GET", b"POST", 1))
                 until(is_busy)
             until(lambda: not is_busy())
+
+
+def test_a_connection_with_a_call_is_not_idle(postgresql_url: str) -> None:
+    rows = Rows(postgresql_url)
+    with serving(postgresql_url, max_connection_idle=SHORT) as client, client.socket() as connection:
+        api = RestApi(client)
+        task = api.create()
+        connection.sendall(kept_alive(api.user))
+        while b"nextPageToken" not in connection.recv(65536):
+            pass
+        with rows.locked():
+            connection.sendall(request("POST", f"/v1/tasks/{task.id}:complete", f"x-user-id: {api.user}"))
+            for _ in range(2):
+                client.exchange(kept_alive(api.user))  # comes back when a connection has been idle for too long
+        assert b"TASK_STATUS_COMPLETE" in told(connection)
