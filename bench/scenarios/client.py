@@ -12,8 +12,8 @@ from taskwell_client import connect, connect_async
 
 from bench.contenders import ONE_WORKER
 from bench.database import READER, task_id
-from bench.measure import Figure, Run, target
-from bench.results import Results
+from bench.measure import Run, target
+from bench.results import Figure, Results
 
 NAME = "client"
 STUB, WRAPPED = "bare stub", "taskwell-client"
