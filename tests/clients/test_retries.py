@@ -5,7 +5,6 @@ from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 from uuid import UUID
 
-import grpc
 import pytest
 from grpc import StatusCode
 from taskwell.v1 import tasks_pb2
@@ -79,17 +78,6 @@ def test_no_other_failure_is_asked_about_twice(server: Scripted, code: StatusCod
     with connect_sync(server.address, user="alice") as client, pytest.raises(TaskwellError) as caught:
         client.get("1")
     assert (code, "as the script says") == (caught.value.code, caught.value.message)
-    assert len(server.attempts) == 1
-
-
-def test_what_has_begun_to_be_answered_is_not_sent_again(connect: Connect, server: Scripted) -> None:
-    def begin(context: grpc.ServicerContext) -> bytes:
-        context.send_initial_metadata(())
-        context.abort(StatusCode.UNAVAILABLE, "in the middle")
-
-    server.answers(begin, b"")
-    with pytest.raises(Unavailable, match="in the middle"):
-        connect(server.address, user="alice").get("1")
     assert len(server.attempts) == 1
 
 

@@ -22,7 +22,7 @@ def is_local(target: str) -> bool:
     if colon and scheme == "dns":
         # Behind the authority, which is the resolver's own address: dns://resolver/host:port
         return _is_loopback(_host(rest.rpartition("/")[2]))
-    return "/" not in target and _is_loopback(_host(target))
+    return _is_loopback(_host(target))
 
 
 def _host(address: str) -> str:
