@@ -87,10 +87,10 @@ def test_a_database_that_is_not_there_is_named_and_its_password_is_not(tmp_path:
         assert "Traceback" not in answer.stderr
 
 
-def test_health_exits_with_0_while_a_server_serves_and_with_1_otherwise(tmp_path: Path) -> None:
-    with serving(tmp_path) as server:
-        answer = run("health", "--grpc-address", server.address, folder=tmp_path)
+def test_health_exits_with_0_while_a_server_serves_and_with_1_otherwise(folder: Path) -> None:
+    with serving(folder) as server:
+        answer = run("health", "--grpc-address", server.address, folder=folder)
         assert (answer.returncode, answer.stdout) == (0, "SERVING\n")
         server.end()
-        answer = run("health", "--grpc-address", server.address, folder=tmp_path)
+        answer = run("health", "--grpc-address", server.address, folder=folder)
         assert (answer.returncode, answer.stdout) == (1, "UNAVAILABLE\n")

@@ -20,22 +20,22 @@ def environment() -> dict[str, Any]:
     return {**ISSUER, "TASKWELL_JWT_SECRET": secrets.token_hex(16)}
 
 
-def test_a_token_that_was_made_for_a_user_is_taken(tmp_path: Path, environment: dict[str, Any]) -> None:
-    answer = run("token", "--user", "alice", folder=tmp_path, **environment)
+def test_a_token_that_was_made_for_a_user_is_taken(folder: Path, environment: dict[str, Any]) -> None:
+    answer = run("token", "--user", "alice", folder=folder, **environment)
     assert (answer.returncode, answer.stderr) == (0, "")
-    with serving(tmp_path, **environment) as server, grpc.insecure_channel(server.address) as channel:
+    with serving(folder, **environment) as server, grpc.insecure_channel(server.address) as channel:
         api = Api(channel, token=answer.stdout.strip())
         assert [api.create()] == list(api.list().tasks)
         assert '-H "authorization: Bearer $(taskwell token --user alice)"' in server.hint
 
 
-def test_a_token_has_the_scopes_and_the_time_that_were_asked_for(tmp_path: Path, environment: dict[str, Any]) -> None:
+def test_a_token_has_the_scopes_and_the_time_that_were_asked_for(folder: Path, environment: dict[str, Any]) -> None:
     environment["TASKWELL_JWT_SCOPE_CLAIM"] = "scope"
 
     def made(*arguments: str) -> str:
-        return run("token", "--user=alice", *arguments, folder=tmp_path, **environment).stdout.strip()
+        return run("token", "--user=alice", *arguments, folder=folder, **environment).stdout.strip()
 
-    with serving(tmp_path, **environment) as server, grpc.insecure_channel(server.address) as channel:
+    with serving(folder, **environment) as server, grpc.insecure_channel(server.address) as channel:
         Api(channel, token=made()).create()
         reading = Api(channel, token=made("--scope", "tasks.read"))
         assert len(reading.list().tasks) == 1
@@ -57,17 +57,17 @@ def test_a_token_has_the_scopes_and_the_time_that_were_asked_for(tmp_path: Path,
     ],
 )
 def test_a_token_that_cannot_be_made_is_refused(
-    tmp_path: Path, settings: dict[str, str], arguments: list[str], sentence: str
+    folder: Path, settings: dict[str, str], arguments: list[str], sentence: str
 ) -> None:
-    answer = run("token", *arguments, folder=tmp_path, **settings)
+    answer = run("token", *arguments, folder=folder, **settings)
     assert answer.returncode != 0
     assert answer.stdout == ""
     assert sentence in answer.stderr
     assert "Traceback" not in answer.stderr
 
 
-def test_a_file_of_keys_that_is_not_there_stops_the_start_with_a_sentence(tmp_path: Path) -> None:
-    answer = run("serve", folder=tmp_path, **ISSUER, TASKWELL_JWT_JWKS="missing.json")
+def test_a_file_of_keys_that_is_not_there_stops_the_start_with_a_sentence(folder: Path) -> None:
+    answer = run("serve", folder=folder, **ISSUER, TASKWELL_JWT_JWKS="missing.json")
     assert answer.returncode == 1
     assert "taskwell: TASKWELL_JWT_JWKS: missing.json: the file cannot be read: No such file" in answer.stderr
     assert "Traceback" not in answer.stderr
@@ -96,18 +96,18 @@ def answers(channel: grpc.Channel, token: str) -> str:
 
 
 def test_nothing_that_is_written_or_answered_holds_a_token_or_the_secret(
-    tmp_path: Path, environment: dict[str, Any]
+    folder: Path, environment: dict[str, Any]
 ) -> None:
     secret = environment["TASKWELL_JWT_SECRET"]
     strange = {**environment, "TASKWELL_JWT_SECRET": "x" * 32}
-    good, other = (run("token", "--user", user, folder=tmp_path, **environment).stdout.strip() for user in "ab")
-    foreign = run("token", "--user", "eve", folder=tmp_path, **strange).stdout.strip()
-    with serving(tmp_path, ["--log-level", "debug"], **environment) as server:
+    good, other = (run("token", "--user", user, folder=folder, **environment).stdout.strip() for user in "ab")
+    foreign = run("token", "--user", "eve", folder=folder, **strange).stdout.strip()
+    with serving(folder, ["--log-level", "debug"], **environment) as server:
         with grpc.insecure_channel(server.address) as channel:
             told = "".join(answers(channel, token) for token in (good, other, foreign))
         server.process.terminate()
         written = "".join(server.process.communicate())
-    shown = run("config", folder=tmp_path, **environment).stdout
+    shown = run("config", folder=folder, **environment).stdout
     assert "TOKEN_SIGNATURE" in told
     assert "TOKEN_SIGNATURE" in written
     assert '"user":"a"' in written.replace(" ", ""), "debug tells of calls that went well"

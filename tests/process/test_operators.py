@@ -118,7 +118,7 @@ def test_a_reader_that_has_seen_enough_is_told_no_more(tmp_path: Path) -> None:
     assert process.stderr == b""
 
 
-def test_a_probe_takes_no_way_around_by_a_proxy(tmp_path: Path) -> None:
-    with serving(tmp_path) as server:
-        answer = run("health", "--grpc-address", server.address, folder=tmp_path, http_proxy="http://127.0.0.1:9")
+def test_a_probe_takes_no_way_around_by_a_proxy(folder: Path) -> None:
+    with serving(folder) as server:
+        answer = run("health", "--grpc-address", server.address, folder=folder, http_proxy="http://127.0.0.1:9")
     assert answer.stdout == "SERVING\n"

@@ -60,8 +60,8 @@ def count(request: pytest.FixtureRequest) -> int:
     return number
 
 
-def test_calls_are_counted_by_method_and_code_whichever_worker_answered(tmp_path: Path, count: int) -> None:
-    with scraped(tmp_path, count=count) as running:
+def test_calls_are_counted_by_method_and_code_whichever_worker_answered(folder: Path, count: int) -> None:
+    with scraped(folder, count=count) as running:
         for _ in range(20):
             with running.api() as api:
                 task = api.create()
@@ -87,11 +87,11 @@ def test_calls_are_counted_by_method_and_code_whichever_worker_answered(tmp_path
         assert 0 < running.value("grpc_server_handling_seconds_sum", **labels) < 60
         assert "user-" not in running.scrape()
         assert running.server.end() == 0
-    assert list((tmp_path / "tmp").iterdir()) == []
+    assert list((folder / "tmp").iterdir()) == []
 
 
-def test_calls_that_were_given_up_are_counted_as_such(tmp_path: Path, count: int) -> None:
-    with scraped(tmp_path, count=count) as running, held_call(running, tmp_path) as (held, let_go):
+def test_calls_that_were_given_up_are_counted_as_such(folder: Path, count: int) -> None:
+    with scraped(folder, count=count) as running, held_call(running, folder) as (held, let_go):
         until(lambda: running.value("taskwell_calls_in_flight") == 1)
         held.cancel()
         until(lambda: running.handled("CompleteTask", "Canceled") == 1)
@@ -99,18 +99,18 @@ def test_calls_that_were_given_up_are_counted_as_such(tmp_path: Path, count: int
         let_go()
 
 
-def test_calls_that_took_too_long_are_counted_as_such(tmp_path: Path, count: int) -> None:
-    with scraped(tmp_path, "--max-call-seconds", "0.5", count=count) as running:
-        with held_call(running, tmp_path) as (held, _):
+def test_calls_that_took_too_long_are_counted_as_such(folder: Path, count: int) -> None:
+    with scraped(folder, "--max-call-seconds", "0.5", count=count) as running:
+        with held_call(running, folder) as (held, _):
             assert held.code() == StatusCode.DEADLINE_EXCEEDED
         until(lambda: running.handled("CompleteTask", "DeadlineExceeded") == 1)
 
 
-def test_calls_that_were_too_many_are_counted(tmp_path: Path, count: int) -> None:
+def test_calls_that_were_too_many_are_counted(folder: Path, count: int) -> None:
     with (
-        scraped(tmp_path, "--max-in-flight", "1", "--max-message-bytes", "1024", count=count) as running,
+        scraped(folder, "--max-in-flight", "1", "--max-message-bytes", "1024", count=count) as running,
         running.api() as api,
-        closing(sqlite3.connect(tmp_path / "taskwell.db", isolation_level=None)) as other,
+        closing(sqlite3.connect(folder / "taskwell.db", isolation_level=None)) as other,
     ):
         other.execute("BEGIN IMMEDIATE")
         request = tasks_pb2.CreateTaskRequest(task=tasks_pb2.Task(title="Buy milk"))
@@ -124,9 +124,9 @@ def test_calls_that_were_too_many_are_counted(tmp_path: Path, count: int) -> Non
         assert running.value("taskwell_overloaded_total") == 1
 
 
-def test_counts_stay_when_a_worker_dies_and_its_calls_under_way_do_not(tmp_path: Path) -> None:
-    with scraped(tmp_path, "--max-call-seconds", "600") as running:
-        with held_call(running, tmp_path):
+def test_counts_stay_when_a_worker_dies_and_its_calls_under_way_do_not(folder: Path) -> None:
+    with scraped(folder, "--max-call-seconds", "600") as running:
+        with held_call(running, folder):
             until(lambda: running.value("taskwell_calls_in_flight") == 1)
             before = running.handled("ListTasks", "OK")
             holder = running.lines("rpc")[-1]["worker"]
@@ -138,17 +138,11 @@ def test_counts_stay_when_a_worker_dies_and_its_calls_under_way_do_not(tmp_path:
         call_until(lambda: running.handled("ListTasks", "OK") > before, running)
 
 
-def test_metrics_are_off_unless_they_are_asked_for(tmp_path: Path) -> None:
-    with workers(tmp_path) as running:
-        assert running.server.end() == 0
-        assert running.server.rest() == ""
-
-
-def test_an_address_that_is_taken_is_refused(tmp_path: Path, count: int) -> None:
-    with scraped(tmp_path, count=count) as running:
+def test_an_address_that_is_taken_is_refused(folder: Path, count: int) -> None:
+    with scraped(folder, count=count) as running:
         arguments = ("--grpc-address", "127.0.0.1:0", "--metrics-address", running.metrics_address)
         for second in ("1", "2"):
-            answer = run("serve", *arguments, "--workers", second, folder=tmp_path)
+            answer = run("serve", *arguments, "--workers", second, folder=folder)
             assert (answer.returncode, answer.stdout) == (1, "")
             assert answer.stderr.startswith(f"taskwell: cannot listen on {running.metrics_address}")
             assert "TASKWELL_METRICS_ADDRESS" in answer.stderr

@@ -15,7 +15,7 @@ from grpc import StatusCode
 from grpc_health.v1 import health_pb2, health_pb2_grpc
 from taskwell.v1 import tasks_pb2
 
-from tests.process.starting import accepts, run, serving
+from tests.process.starting import accepts, serving
 from tests.running import new_user
 from tests.waiting import until
 
@@ -28,21 +28,21 @@ def test_serve_says_where_it_listens_and_how_to_call_it(tmp_path: Path) -> None:
     assert (tmp_path / "taskwell.db").exists()
 
 
-def test_tasks_are_still_there_after_a_restart(tmp_path: Path) -> None:
+def test_tasks_are_still_there_after_a_restart(folder: Path) -> None:
     user = new_user()
-    with serving(tmp_path) as server, server.api(user) as api:
+    with serving(folder) as server, server.api(user) as api:
         task = api.create()
         assert server.end() == 0
-    with serving(tmp_path) as server, server.api(user) as api:
+    with serving(folder) as server, server.api(user) as api:
         assert task == api.get(task.id)
 
 
 def test_an_acknowledged_write_survives_a_kill(
-    tmp_path: Path, database_kind: str, request: pytest.FixtureRequest
+    folder: Path, database_kind: str, request: pytest.FixtureRequest
 ) -> None:
     url = "sqlite:///taskwell.db" if database_kind == "sqlite" else request.getfixturevalue("postgresql_url")
     user, acknowledged = new_user(), []
-    with serving(tmp_path, ["--database-url", url, "--workers", "1"]) as server, server.api(user) as api:
+    with serving(folder, ["--database-url", url, "--workers", "1"]) as server, server.api(user) as api:
         enough = threading.Event()
 
         def write() -> None:
@@ -61,15 +61,15 @@ def test_an_acknowledged_write_survives_a_kill(
         server.process.kill()
         for writer in writers:
             writer.join()
-    with serving(tmp_path, ["--database-url", url]) as server, server.api(user) as api:
+    with serving(folder, ["--database-url", url]) as server, server.api(user) as api:
         assert set(acknowledged) <= {task.id for task in api.walk(page_size=1000)}
 
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
-def test_a_signal_lets_calls_end_refuses_new_ones_and_exits_with_0(tmp_path: Path, number: signal.Signals) -> None:
-    with serving(tmp_path) as server, server.api() as api:
+def test_a_signal_lets_calls_end_refuses_new_ones_and_exits_with_0(folder: Path, number: signal.Signals) -> None:
+    with serving(folder) as server, server.api() as api:
         task = api.create()
-        with closing(sqlite3.connect(tmp_path / "taskwell.db", isolation_level=None)) as other:
+        with closing(sqlite3.connect(folder / "taskwell.db", isolation_level=None)) as other:
             other.execute("BEGIN IMMEDIATE")
             held = api.start("CompleteTask", tasks_pb2.CompleteTaskRequest(id=task.id))
             api.list()  # answered after `held` has arrived: they share a connection
@@ -88,10 +88,10 @@ def test_a_signal_lets_calls_end_refuses_new_ones_and_exits_with_0(tmp_path: Pat
         assert ended.value.code() == StatusCode.UNAVAILABLE
 
 
-def test_calls_that_do_not_end_are_cut_off_after_the_grace(tmp_path: Path) -> None:
-    with serving(tmp_path, ["--shutdown-grace", "0.2"]) as server, server.api() as api:
+def test_calls_that_do_not_end_are_cut_off_after_the_grace(folder: Path) -> None:
+    with serving(folder, ["--shutdown-grace", "0.2"]) as server, server.api() as api:
         task = api.create()
-        with closing(sqlite3.connect(tmp_path / "taskwell.db", isolation_level=None)) as other:
+        with closing(sqlite3.connect(folder / "taskwell.db", isolation_level=None)) as other:
             other.execute("BEGIN IMMEDIATE")
             held = api.start("CompleteTask", tasks_pb2.CompleteTaskRequest(id=task.id))
             api.list()
@@ -99,10 +99,10 @@ def test_calls_that_do_not_end_are_cut_off_after_the_grace(tmp_path: Path) -> No
             assert held.code() in (StatusCode.UNAVAILABLE, StatusCode.CANCELLED)
 
 
-def test_a_second_signal_exits_at_once(tmp_path: Path) -> None:
-    with serving(tmp_path, ["--shutdown-grace", "600"]) as server, server.api() as api:
+def test_a_second_signal_exits_at_once(folder: Path) -> None:
+    with serving(folder, ["--shutdown-grace", "600"]) as server, server.api() as api:
         task = api.create()
-        with closing(sqlite3.connect(tmp_path / "taskwell.db", isolation_level=None)) as other:
+        with closing(sqlite3.connect(folder / "taskwell.db", isolation_level=None)) as other:
             other.execute("BEGIN IMMEDIATE")
             held = api.start("CompleteTask", tasks_pb2.CompleteTaskRequest(id=task.id))
             api.list()
@@ -113,11 +113,11 @@ def test_a_second_signal_exits_at_once(tmp_path: Path) -> None:
 
 
 def test_calls_that_are_given_up_in_a_hurry_leave_nothing_behind(
-    tmp_path: Path, database_kind: str, request: pytest.FixtureRequest
+    folder: Path, database_kind: str, request: pytest.FixtureRequest
 ) -> None:
     url = "sqlite:///taskwell.db" if database_kind == "sqlite" else request.getfixturevalue("postgresql_url")
     pool = ["--database-pool-size", "1", "--database-max-overflow", "1"]
-    with serving(tmp_path, ["--database-url", url, *pool]) as server, server.api() as api:
+    with serving(folder, ["--database-url", url, *pool]) as server, server.api() as api:
         task = api.create()
         metadata = (("x-user-id", api.user),)
         for deadline in (0.001, 0.003, 0.01, 0.03):
@@ -133,17 +133,8 @@ def test_calls_that_are_given_up_in_a_hurry_leave_nothing_behind(
     assert [line for line in err.splitlines() if not line.startswith("{")] == []
 
 
-def test_a_port_that_is_taken_stops_the_start_with_a_sentence(tmp_path: Path) -> None:
-    with serving(tmp_path) as server:
-        second = run("serve", "--grpc-address", server.address, folder=tmp_path)
-    assert second.returncode == 1
-    assert "cannot listen on " + server.address in second.stderr
-    assert "--grpc-address" in second.stderr
-    assert "Traceback" not in second.stderr
-
-
-def test_log_lines_go_to_standard_error_as_json(tmp_path: Path) -> None:
-    with serving(tmp_path, ["--log-level", "debug"]) as server, server.api() as api:
+def test_log_lines_go_to_standard_error_as_json(folder: Path) -> None:
+    with serving(folder, ["--log-level", "debug"]) as server, server.api() as api:
         task = api.create()
         with pytest.raises(grpc.RpcError):
             api.as_user().get(task.id)

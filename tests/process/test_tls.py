@@ -23,61 +23,61 @@ def environment_of(files: Files, **more: object) -> dict[str, Any]:
     return {f"TASKWELL_{name.upper()}": str(value) for name, value in values.items()}
 
 
-def test_a_bad_file_stops_serve_and_check_with_a_sentence(tmp_path: Path, authority: Authority) -> None:
-    files = Files(tmp_path, authority.issue(*HOSTS))
+def test_a_bad_file_stops_serve_and_check_with_a_sentence(folder: Path, authority: Authority) -> None:
+    files = Files(folder, authority.issue(*HOSTS))
     files.cert.write_bytes(authority.issue(*HOSTS).chain)
     for command in ("serve", "check"):
-        answer = run(command, folder=tmp_path, **environment_of(files))
+        answer = run(command, folder=folder, **environment_of(files))
         assert (answer.returncode, answer.stdout) == (1, "")
         assert answer.stderr.splitlines()[-1] == (
             "taskwell: TASKWELL_TLS_KEY: it is not the key of the first certificate in TASKWELL_TLS_CERT"
         )
 
 
-def test_serve_says_how_to_call_it(tmp_path: Path, authority: Authority) -> None:
+def test_serve_says_how_to_call_it(folder: Path, authority: Authority) -> None:
     for client_ca, flags in ((None, "-cacert CA.pem"), (authority.pem, "-cacert CA.pem -cert CERT.pem -key KEY.pem")):
-        files = Files(tmp_path, authority.issue(*HOSTS), client_ca)
-        with serving(tmp_path, **environment_of(files)) as server:
+        files = Files(folder, authority.issue(*HOSTS), client_ca)
+        with serving(folder, **environment_of(files)) as server:
             assert f"grpcurl {flags} -H 'x-user-id: alice'" in server.hint
 
 
 @pytest.mark.parametrize("mutual", [False, True], ids=["tls", "mutual tls"])
 @pytest.mark.parametrize("name", ["127.0.0.1", "tasks.example"])
 def test_health_asks_a_tls_server_with_its_own_settings(
-    tmp_path: Path, authority: Authority, mutual: bool, name: str
+    folder: Path, authority: Authority, mutual: bool, name: str
 ) -> None:
-    files = Files(tmp_path, authority.issue(name), authority.pem if mutual else None)
+    files = Files(folder, authority.issue(name), authority.pem if mutual else None)
     environment = environment_of(files)
-    with serving(tmp_path, **environment) as server:
-        answer = run("health", "--grpc-address", server.address, folder=tmp_path, **environment)
+    with serving(folder, **environment) as server:
+        answer = run("health", "--grpc-address", server.address, folder=folder, **environment)
         assert (answer.returncode, answer.stdout) == (0, "SERVING\n"), answer.stderr
-        assert run("health", "--grpc-address", server.address, folder=tmp_path).returncode == 1, "it speaks TLS"
+        assert run("health", "--grpc-address", server.address, folder=folder).returncode == 1, "it speaks TLS"
 
 
-def test_health_can_be_given_a_ca_and_a_certificate(tmp_path: Path, authority: Authority) -> None:
+def test_health_can_be_given_a_ca_and_a_certificate(folder: Path, authority: Authority) -> None:
     clients = Authority()
-    client, ca = clients.issue("probe.example"), tmp_path / "ca.pem"
-    files = Files(tmp_path, authority.issue("tasks.example"), clients.pem)
+    client, ca = clients.issue("probe.example"), folder / "ca.pem"
+    files = Files(folder, authority.issue("tasks.example"), clients.pem)
     ca.write_bytes(authority.pem)
-    cert, key = tmp_path / "probe.pem", tmp_path / "probe-key.pem"
+    cert, key = folder / "probe.pem", folder / "probe-key.pem"
     cert.write_bytes(client.chain)
     key.write_bytes(client.key)
     environment = environment_of(files)
-    with serving(tmp_path, **environment) as server:
+    with serving(folder, **environment) as server:
         address = ("--grpc-address", server.address)
-        assert run("health", *address, folder=tmp_path, **environment).stdout == "UNAVAILABLE\n", "of another CA"
+        assert run("health", *address, folder=folder, **environment).stdout == "UNAVAILABLE\n", "of another CA"
         shown = environment_of(files, health_ca=ca, health_cert=cert, health_key=key)
-        assert run("health", *address, folder=tmp_path, **shown).stdout == "SERVING\n"
+        assert run("health", *address, folder=folder, **shown).stdout == "SERVING\n"
         ca.write_bytes(clients.pem)
-        assert run("health", *address, folder=tmp_path, **shown).stdout == "UNAVAILABLE\n", "verified by another CA"
+        assert run("health", *address, folder=folder, **shown).stdout == "UNAVAILABLE\n", "verified by another CA"
 
 
-def test_nothing_that_is_written_or_answered_holds_a_key(tmp_path: Path, authority: Authority) -> None:
+def test_nothing_that_is_written_or_answered_holds_a_key(folder: Path, authority: Authority) -> None:
     issued, broken = authority.issue(*HOSTS), authority.issue(*HOSTS)
-    files = Files(tmp_path, issued, authority.pem)
+    files = Files(folder, issued, authority.pem)
     environment = environment_of(files, log_level="debug")
     gateway = authority.issue(GATEWAY)
-    with serving(tmp_path, **environment) as server:
+    with serving(folder, **environment) as server:
         told = ""
         for key, client in ((issued.key, gateway), (broken.key, gateway), (broken.key[:-40], authority.issue("x"))):
             files.key.write_bytes(key)
@@ -90,7 +90,7 @@ def test_nothing_that_is_written_or_answered_holds_a_key(tmp_path: Path, authori
         server.process.terminate()
         written = "".join(server.process.communicate())
     for command in ("config", "check", "serve"):
-        answer = run(command, folder=tmp_path, **environment)
+        answer = run(command, folder=folder, **environment)
         written += answer.stdout + answer.stderr
     assert "PEER_NOT_ALLOWED" in told
     assert written.count("certificate not read") == 2

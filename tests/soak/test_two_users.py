@@ -6,7 +6,7 @@ import pytest
 from tests.running import Api, running_service, settings_for
 from tests.soak.isolation import Victim, alone, is_as_alone
 
-OPERATIONS = 2_000
+OPERATIONS = 1_500
 ATTACKS = {
     *(f"{method} NOT_FOUND" for method in ("GetTask", "UpdateTask", "CompleteTask", "DeleteTask")),
     *("ListTasks OK", "CreateTask OK"),
