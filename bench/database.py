@@ -99,8 +99,8 @@ class Postgres:
 
 @contextmanager
 def postgres() -> Iterator[Postgres]:
-    """The server for a run: the one that the tests use, with room for the pools of all contenders at once."""
-    with running_postgres(max_connections=400) as url:
+    """The server for a run: the one that the tests use, but one that waits for the disk."""
+    with running_postgres() as url:
         wanted = ("server_version", "fsync", "synchronous_commit", "shared_buffers", "data_directory")
         settings = {name: str(query(url, "SELECT current_setting(%s)", [name])[0]) for name in wanted}
         folder = Path(settings.pop("data_directory"))

@@ -6,7 +6,7 @@ from typing import Any
 
 from bench.contenders import EMPTY, EVERY, ONE_WORKER, PGX, REPLACED, TEXTBOOK, UNCOALESCED, WORKERS
 from bench.results import Results
-from bench.scenarios import curve, growth, identity, methods, rest, sqlite
+from bench.scenarios import client, curve, growth, identity, methods, rest, sqlite
 
 GET, CREATE, LIST, UPDATE, COMPLETE, DELETE = EVERY
 
@@ -60,6 +60,7 @@ def _goals() -> Iterator[Goal]:
     yield Goal(text, True, 2, lambda run: run.ratio(door, replaced))
     yield Goal(f"GET over REST, CPU to {GET}'s over gRPC", False, 1.25, lambda run: run.ratio(door, grpc, "cpu"))
     yield Goal("p99 of a caller beside a flood to alone, calls limited", False, 2, _flooded)
+    yield Goal("the Python client's time of a call (p50) to the bare stub's, the worse kind", False, 1.05, _client)
     yield Goal("SQLite: creates at 64 in flight to uncoalesced", True, 10, _sqlite)
     yield Goal("largest worker, 256 calls in flight at most", False, 160, _memory(crowded=False), " MiB")
     yield Goal("largest worker, 2,000 calls in flight", False, 160, _memory(crowded=True), " MiB")
@@ -137,6 +138,14 @@ def _flooded(results: Results) -> float | None:
         if scenario == identity.FLOOD and name.startswith(identity.LIMITED.label)
     ]
     return max(found, default=None)
+
+
+def _client(results: Results) -> float | None:
+    calls = [f"GetTask, {kind}" for kind in client.KINDS]
+    found = [
+        results.ratio((client.NAME, client.WRAPPED, call), (client.NAME, client.STUB, call), "p50") for call in calls
+    ]
+    return max((each for each in found if each is not None), default=None)
 
 
 def _sqlite(results: Results) -> float | None:

@@ -21,7 +21,7 @@ from bench.load import LoadFailed, Unavailable
 from bench.machine import BUILD, description
 from bench.measure import Run
 from bench.results import Results
-from bench.scenarios import curve, growth, identity, methods, rest, single, sqlite
+from bench.scenarios import client, curve, growth, identity, methods, rest, single, sqlite
 from bench.table import table
 
 SCENARIOS: dict[str, Callable[[Run, Results], None]] = {
@@ -35,6 +35,7 @@ SCENARIOS: dict[str, Callable[[Run, Results], None]] = {
     "generators": single.generators,
     "identity": identity.tokens,
     "flood": identity.flood,
+    "client": client.measure,
     "rest": rest.measure,
 }
 

@@ -1,20 +1,26 @@
-"""The wiring of who is calling: what the settings say, made into one way to authenticate."""
+"""The wiring of who is calling: what the settings say, made into one way to authenticate.
+
+Cryptography is loaded only where tokens or certificates are to be verified.
+"""
 
 import asyncio
 import time
 from collections.abc import Awaitable, Iterable
+from typing import TYPE_CHECKING
 
-from service.auth.certificates import Certificates
 from service.auth.claims import Expected
 from service.auth.evidence import User
-from service.auth.keys import IssuerKeys, Keys, SecretKey
 from service.auth.metadata import caller_from_metadata
 from service.auth.peers import Peers
 from service.auth.source import JwksFile, KeysError
-from service.auth.tokens import TokenAuthentication
 from service.model import Caller
 from service.rpc.policy import Access
 from service.settings import PREFIX, Settings
+
+if TYPE_CHECKING:
+    from service.auth.certificates import Certificates
+    from service.auth.keys import Keys
+    from service.auth.tokens import TokenAuthentication
 
 
 class Identity:
@@ -23,7 +29,7 @@ class Identity:
     def __init__(self, settings: Settings) -> None:
         self._source = settings.jwks
         self._keys = _keys(settings) if settings.evidence.user is User.TOKEN else None
-        self._tokens = TokenAuthentication(self._keys, expected_of(settings), time.time) if self._keys else None
+        self._tokens = _tokens(self._keys, settings) if self._keys else None
         self._keeping: asyncio.Task[None] | None = None
         self._files = settings.tls
         self.peers = Peers(settings.client_names) if settings.client_names else None
@@ -39,6 +45,10 @@ class Identity:
         An issuer that cannot be reached yet is no reason not to start: calls are UNAVAILABLE until it can be. Raises
         KeysError for a file without keys, which will not mend itself.
         """
+        if self._keys is None:
+            return
+        from service.auth.keys import IssuerKeys
+
         if not isinstance(self._keys, IssuerKeys):
             return
         try:
@@ -48,9 +58,13 @@ class Identity:
             raise KeysError(f"{PREFIX}JWT_JWKS: {self._source}: {error}") from error
         self._keeping = asyncio.create_task(self._keys.keep_fresh())
 
-    def certificates(self) -> Certificates | None:
+    def certificates(self) -> "Certificates | None":
         """What to serve TLS with, if it is to be served. Raises CertificateError."""
-        return Certificates(self._files) if self._files else None
+        if self._files is None:
+            return None
+        from service.auth.certificates import Certificates
+
+        return Certificates(self._files)
 
     def stop(self) -> None:
         """Ask the issuer no more."""
@@ -65,8 +79,16 @@ def expected_of(settings: Settings) -> Expected:
     return Expected(settings.jwt_issuer, settings.jwt_audience, settings.jwt_scope_claim)
 
 
-def _keys(settings: Settings) -> Keys:
+def _keys(settings: Settings) -> "Keys":
+    from service.auth.keys import IssuerKeys, SecretKey
+
     if settings.jwks:
         return IssuerKeys(settings.jwks, time.monotonic)
     assert settings.jwt_secret
     return SecretKey(settings.jwt_secret.get_secret_value())
+
+
+def _tokens(keys: "Keys", settings: Settings) -> "TokenAuthentication":
+    from service.auth.tokens import TokenAuthentication
+
+    return TokenAuthentication(keys, expected_of(settings), time.time)

@@ -126,7 +126,9 @@ class Settings(BaseSettings):
         description="any makes a user with their first task; known refuses users without a row in the users table",
     )
     reflection: Literal["open", "caller", "off"] = Field(
-        "open", description="Server reflection: for everybody, for calls that name a user, or not at all"
+        "open",
+        description="Server reflection: for everybody (and REST's /docs and /openapi.json with it), for calls that "
+        "name a user, or not at all",
     )
     log_level: Literal["debug", "info", "warning", "error"] = Field(
         "info", description="The least severe log lines to write; debug has a line for every successful call"

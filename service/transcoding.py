@@ -47,9 +47,9 @@ class Rest:
             max_body_bytes=settings.max_message_bytes,
             hosts=Hosts(settings.hosts),
         )
-        app: ASGIApp = Door(
-            Routes(*tasks_pb2.DESCRIPTOR.services_by_name.values()), call, terms, [*probes(call), *routes()]
-        )
+        # The document says what reflection does, to whoever asks.
+        pages = [*probes(call), *(routes() if settings.reflection == "open" else ())]
+        app: ASGIApp = Door(Routes(*tasks_pb2.DESCRIPTOR.services_by_name.values()), call, terms, pages)
         if settings.cors_origins:
             app = CORSMiddleware(
                 app,

@@ -2,6 +2,7 @@
 
 import os
 from collections.abc import Iterator
+from contextlib import ExitStack
 from pathlib import Path
 
 import grpc
@@ -27,15 +28,25 @@ hypothesis_settings.register_profile(
     deadline=None,  # a slow moment of the machine is no failure
     suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow],
 )
+# With pytest's --hypothesis-profile=long, as `make soak-requests` does.
+hypothesis_settings.register_profile("long", hypothesis_settings.get_profile("taskwell"), max_examples=1000)
 hypothesis_settings.load_profile("taskwell")
 
 DATABASES = ("sqlite", "postgresql")
 
 
+def pytest_configure(config: pytest.Config) -> None:
+    """One PostgreSQL for all processes of xdist: they find it where they would find one of somebody else's."""
+    if config.getoption("numprocesses", None) and URL_VARIABLE not in os.environ:
+        running = ExitStack()
+        os.environ[URL_VARIABLE] = running.enter_context(running_postgres(hasty=True))
+        config.add_cleanup(running.close)
+
+
 @pytest.fixture(scope="session")
 def postgres() -> Iterator[str]:
     """The URL of a PostgreSQL in which databases may be made."""
-    with running_postgres() as url:
+    with running_postgres(hasty=True) as url:
         yield url
 
 

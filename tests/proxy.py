@@ -1,4 +1,4 @@
-"""A TCP proxy in front of a database, that can refuse, cut, hold back and swallow."""
+"""A TCP proxy in front of a database or a service, that can refuse, cut, hold back and swallow."""
 
 import contextlib
 import socket
@@ -22,10 +22,14 @@ class Proxy:
         self._refusing = False
         self._swallowing = False
         self.swallowed = threading.Event()
-        """Set when an answer of the database was swallowed."""
+        """Set when an answer was swallowed."""
         self._listener = socket.create_server(("127.0.0.1", 0))
+        port = self._listener.getsockname()[1]
+        self.conninfo = make_conninfo(conninfo, host="127.0.0.1", port=port)
+        self.address = f"127.0.0.1:{port}"
+        self.connections = 0
+        """How many were accepted so far."""
         threading.Thread(target=self._accept, daemon=True).start()
-        self.conninfo = make_conninfo(conninfo, host="127.0.0.1", port=self._listener.getsockname()[1])
 
     def refuse(self) -> None:
         """Be away: cut every connection and close new ones at once."""
@@ -50,7 +54,7 @@ class Proxy:
         self._flowing.set()
 
     def swallow_answers(self) -> None:
-        """Cut the connection at the database's next answer: what was asked has been done, and nobody learns of it."""
+        """Cut the connection at the next answer: what was asked has been done, and nobody learns of it."""
         self._swallowing = True
 
     def close(self) -> None:
@@ -67,8 +71,12 @@ class Proxy:
             if self._refusing:
                 near.close()
                 continue
+            self.connections += 1
             far = socket.socket(socket.AF_UNIX if isinstance(self._target, str) else socket.AF_INET)
             far.connect(self._target)
+            for end in (near, far):
+                if end.family == socket.AF_INET:
+                    end.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
             self._pairs.append((near, far))
             for source, sink, answers in ((near, far, False), (far, near, True)):
                 threading.Thread(target=self._forward, args=(source, sink, answers), daemon=True).start()
@@ -95,3 +103,9 @@ def proxied(conninfo: str) -> Iterator[Proxy]:
         yield proxy
     finally:
         proxy.close()
+
+
+def in_front_of(address: str) -> contextlib.AbstractContextManager[Proxy]:
+    """A proxy in front of a service at host:port."""
+    host, _, port = address.rpartition(":")
+    return proxied(make_conninfo(host=host, port=port))

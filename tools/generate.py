@@ -20,11 +20,13 @@ from pathlib import Path
 import grpc_tools
 from google.api import annotations_pb2
 from google.protobuf import descriptor_pb2
+from grpc_health.v1 import health_pb2
 from grpc_tools import protoc
 
 ROOT = Path(__file__).resolve().parent.parent
 PROTO = "taskwell/v1/tasks.proto"
-GO_MODULE = "example.com/taskwell"
+ERRORS = ("google/rpc/error_details.proto", "google/rpc/status.proto")
+GO_PACKAGE = "example.com/taskwell/taskwell/v1"
 GO_PLUGINS = (
     "google.golang.org/protobuf/cmd/protoc-gen-go@v1.36.11",
     "google.golang.org/grpc/cmd/protoc-gen-go-grpc@v1.6.1",
@@ -32,7 +34,7 @@ GO_PLUGINS = (
 
 
 def run_protoc(*arguments: str) -> None:
-    """Run protoc on the proto; the google/api protos come from googleapis-common-protos."""
+    """Run protoc on the proto; Google's own protos come from googleapis-common-protos."""
     google_api = Path(annotations_pb2.__file__).parents[2]
     well_known = Path(grpc_tools.__file__).parent / "_proto"
     flags = [f"--proto_path={path}" for path in (ROOT / "proto", google_api, well_known)]
@@ -40,18 +42,22 @@ def run_protoc(*arguments: str) -> None:
         sys.exit("generate: protoc failed, see above")
 
 
-def write_image(path: Path) -> None:
-    """Write the proto with all its imports and comments as one descriptor set."""
-    run_protoc("--include_imports", "--include_source_info", f"--descriptor_set_out={path}")
+def write_image(path: Path, *more: str) -> None:
+    """Write the proto, and more beside it, with all their imports and comments as one descriptor set."""
+    run_protoc("--include_imports", "--include_source_info", f"--descriptor_set_out={path}", *more)
 
 
 def write_protoset(path: Path) -> None:
-    """Write the descriptor set for reflection and `grpcurl -protoset`: our comments kept, those of imports dropped."""
-    write_image(path)
+    """Write the descriptor set for reflection, and for tools that may not ask the server.
+
+    With the contract come what errors carry and the health service. Of comments only ours are kept.
+    """
+    write_image(path, *ERRORS)
     descriptors = descriptor_pb2.FileDescriptorSet.FromString(path.read_bytes())
     for file in descriptors.file:
         if file.name != PROTO:
             file.ClearField("source_code_info")
+    health_pb2.DESCRIPTOR.CopyToProto(descriptors.file.add())
     path.write_bytes(descriptors.SerializeToString(deterministic=True))
 
 
@@ -75,7 +81,7 @@ def write_python(out: Path) -> None:
 
 
 def write_go(out: Path) -> None:
-    """Write the Go module's messages and grpc stubs; the plugins are built into .tools by the Go toolchain."""
+    """Write the Go messages and grpc stubs; the plugins are built into .tools by the Go toolchain."""
     tools = ROOT / ".tools"
     tools.mkdir(exist_ok=True)
     for plugin in GO_PLUGINS:
@@ -89,9 +95,9 @@ def write_go(out: Path) -> None:
         f"--plugin=protoc-gen-go={tools / 'protoc-gen-go'}",
         f"--plugin=protoc-gen-go-grpc={tools / 'protoc-gen-go-grpc'}",
         f"--go_out={out}",
-        f"--go_opt=module={GO_MODULE}",
+        f"--go_opt=module={GO_PACKAGE}",
         f"--go-grpc_out={out}",
-        f"--go-grpc_opt=module={GO_MODULE}",
+        f"--go-grpc_opt=module={GO_PACKAGE}",
     )
 
 
@@ -103,8 +109,6 @@ def differences(made: Path, kept: Path) -> list[str]:
         for path in folder.rglob("*")
         if path.is_file() and "__pycache__" not in path.parts
     }
-    # go.mod and go.sum lie beside the generated Go and are kept by hand with the go command.
-    names -= {Path("go.mod"), Path("go.sum")}
     return sorted(
         str(name)
         for name in names
@@ -132,9 +136,10 @@ def main() -> int:
         write_image(arguments.image)
         return 0
 
+    # By where it is kept; what else lies under generated/go is written by hand.
     languages = {"python": write_python}
     if shutil.which("go"):
-        languages["go"] = write_go
+        languages["go/taskwell/v1"] = write_go
     else:
         print("generate: there is no Go on this machine, so generated/go was left as it is")
     stale = []

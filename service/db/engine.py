@@ -10,10 +10,9 @@ from typing import Any
 
 import aiosqlite
 import psycopg
-from sqlalchemy import AsyncAdaptedQueuePool, Dialect, event
+from sqlalchemy import URL, AsyncAdaptedQueuePool, Dialect, Engine, create_engine, event
 from sqlalchemy.exc import DisconnectionError, InvalidatePoolError
 from sqlalchemy.exc import TimeoutError as PoolTimeoutError
-from sqlalchemy.ext.asyncio import AsyncEngine, create_async_engine
 from sqlalchemy.util import greenlet_spawn
 
 from service.db.compiled import CompiledStatement, Parameters, Row
@@ -113,7 +112,7 @@ class Database:
         """Let what is running end, for `grace` seconds at most, then close every connection."""
         if self._running:
             await asyncio.wait(self._running, timeout=grace)
-        await self._engine.dispose()
+        await greenlet_spawn(self._engine.dispose)
 
     async def _run_again_if_safe(
         self, statements: Sequence[CompiledStatement], parameters: Parameters, *, repeatable: bool, writes: bool = False
@@ -183,18 +182,23 @@ class Database:
         finally:
             await greenlet_spawn(lent.close)
 
-    def _postgres_engine(self, url: PostgresServer, pool: PoolSettings) -> AsyncEngine:
+    def _postgres_engine(self, url: PostgresServer, pool: PoolSettings) -> Engine:
         async def connect() -> psycopg.AsyncConnection[Any]:
             return await psycopg.AsyncConnection.connect(
                 url.conninfo, autocommit=True, prepare_threshold=5 if self._prepares else None
             )
 
-        return create_async_engine(
-            "postgresql+psycopg://",
-            async_creator=connect,
+        def creator() -> Any:  # noqa: ANN401 - what SQLAlchemy makes of a connection
+            assert engine.dialect.dbapi
+            return engine.dialect.dbapi.connect(async_creator_fn=connect)
+
+        engine = create_engine(
+            "postgresql+psycopg_async://",
+            creator=creator,
             use_native_hstore=False,  # else every connection begins with a look for the type
             **_engine_options(pool),
         )
+        return engine
 
     def _check_connections(self, ping_after: float) -> None:
         """Look at a connection when it is taken from the pool, at the price of one poll(2) and not of a round trip.
@@ -221,8 +225,8 @@ class Database:
             except psycopg.Error as error:
                 raise DisconnectionError from error
 
-        event.listen(self._engine.sync_engine, "checkin", checked_in)
-        event.listen(self._engine.sync_engine, "checkout", checked_out)
+        event.listen(self._engine, "checkin", checked_in)
+        event.listen(self._engine, "checkout", checked_out)
 
 
 async def _execute(connection: Connection, statements: Sequence[CompiledStatement], parameters: Parameters) -> Rows:
@@ -265,10 +269,11 @@ def _engine_options(pool: PoolSettings) -> dict[str, Any]:
     }
 
 
-def _sqlite_engine(url: SqliteFile, pool: PoolSettings) -> AsyncEngine:
+def _sqlite_engine(url: SqliteFile, pool: PoolSettings) -> Engine:
     url.path.parent.mkdir(parents=True, exist_ok=True)
-    engine = create_async_engine(f"sqlite+aiosqlite:///{url.path}", paramstyle="named", **_engine_options(pool))
-    event.listen(engine.sync_engine, "connect", set_sqlite_pragmas)
+    place = URL.create("sqlite+aiosqlite", database=str(url.path))
+    engine = create_engine(place, paramstyle="named", **_engine_options(pool))
+    event.listen(engine, "connect", set_sqlite_pragmas)
     return engine
 
 

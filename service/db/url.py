@@ -3,11 +3,9 @@
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
+from urllib.parse import unquote
 
-from psycopg import ProgrammingError
-from psycopg.conninfo import conninfo_to_dict, make_conninfo
-from sqlalchemy import make_url
-from sqlalchemy.exc import ArgumentError
+# Whoever only reads the settings, as a probe does every few seconds, loads neither SQLAlchemy nor libpq for a file.
 
 # What libpq is told unless the URL says otherwise. A connection whose other end vanished without a word is noticed
 # within these bounds and not after the system's two hours.
@@ -39,6 +37,8 @@ class PostgresServer:
     conninfo: str
 
     def __str__(self) -> str:
+        from psycopg.conninfo import conninfo_to_dict, make_conninfo
+
         known = conninfo_to_dict(self.conninfo)
         shown = {
             key: "***" if key in _SECRETS else value
@@ -58,7 +58,7 @@ def parse_database_url(text: str) -> DatabaseUrl:
     """
     scheme, separator, rest = text.partition("://")
     if scheme in {"sqlite", "sqlite+aiosqlite"}:
-        return _sqlite(text)
+        return _sqlite(rest)
     if scheme == "postgresql+psycopg":
         return _postgres(_from_sqlalchemy(text))
     if scheme == "postgres":
@@ -71,18 +71,22 @@ def parse_database_url(text: str) -> DatabaseUrl:
     )
 
 
-def _sqlite(text: str) -> SqliteFile:
-    url = make_url(text)
-    if url.host:
+def _sqlite(rest: str) -> SqliteFile:
+    host, _, place = rest.partition("/")
+    file, question_mark, _ = place.partition("?")
+    if host:
         raise ValueError("names a host: write sqlite:///relative.db or sqlite:////absolute/path.db")
-    if not url.database or url.database == ":memory:" or url.database.startswith("file:"):
+    if file in {"", ":memory:"} or file.startswith("file:"):
         raise ValueError("must name a file, sqlite:///taskwell.db for one: tasks in memory would be lost at the end")
-    if url.query:
+    if question_mark:
         raise ValueError("takes no parameters after '?' for SQLite")
-    return SqliteFile(Path(url.database))
+    return SqliteFile(Path(unquote(file)))
 
 
 def _from_sqlalchemy(text: str) -> dict[str, Any]:
+    from sqlalchemy import make_url
+    from sqlalchemy.exc import ArgumentError
+
     try:
         url = make_url(text)
         arguments = dict(url.get_dialect()().create_connect_args(url)[1])
@@ -92,6 +96,9 @@ def _from_sqlalchemy(text: str) -> dict[str, Any]:
 
 
 def _postgres(arguments: dict[str, Any]) -> PostgresServer:
+    from psycopg import ProgrammingError
+    from psycopg.conninfo import conninfo_to_dict, make_conninfo
+
     dsn = arguments.pop("dsn", "")
     try:
         known = conninfo_to_dict(dsn, **arguments)

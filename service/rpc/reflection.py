@@ -7,17 +7,15 @@ from collections.abc import Iterator
 from importlib.resources import files
 
 import grpc
-from google.protobuf import descriptor_pb2, descriptor_pool, duration_pb2, text_format
-from google.rpc import error_details_pb2
+from google.protobuf import descriptor_pb2, descriptor_pool, text_format
 from grpc.aio import Server
-from grpc_health.v1 import health_pb2
 from grpc_reflection.v1alpha import reflection, reflection_pb2
 
 from service.rpc.policy import REFLECTION
 
 
 class CommentedReflection(reflection.aio.ReflectionServicer):  # type: ignore[misc]
-    """Reflection over the services of this server, with the comments of taskwell.v1."""
+    """Reflection over the services of this server, with the comments of taskwell.v1, and over what errors carry."""
 
     def __init__(self, service_names: tuple[str, ...]) -> None:
         bundle = files("taskwell.v1").joinpath("taskwell.protoset").read_bytes()
@@ -46,16 +44,10 @@ class CommentedReflection(reflection.aio.ReflectionServicer):  # type: ignore[mi
 
 
 def _own_files() -> Iterator[descriptor_pb2.FileDescriptorProto]:
-    """Error details, for clients to decode; health; and both versions of reflection: v1 is v1alpha by another name."""
-    for descriptor in (
-        duration_pb2.DESCRIPTOR,
-        error_details_pb2.DESCRIPTOR,
-        health_pb2.DESCRIPTOR,
-        reflection_pb2.DESCRIPTOR,
-    ):
-        file = descriptor_pb2.FileDescriptorProto()
-        descriptor.CopyToProto(file)
-        yield file
+    """Both versions of reflection itself: v1 is v1alpha by another name."""
+    file = descriptor_pb2.FileDescriptorProto()
+    reflection_pb2.DESCRIPTOR.CopyToProto(file)
+    yield file
     text = text_format.MessageToString(file)
     yield text_format.Parse(text.replace("v1alpha", "v1"), descriptor_pb2.FileDescriptorProto())
 

@@ -1,71 +1,144 @@
-"""A Go program that is built on generated/go calls the real service: `go/main.go`, which checks every answer itself."""
+"""The Go module, generated/go, against the real service; programs that use it: the example and the one of the README.
 
+What the module does is tested in Go, beside it; here services are started for those tests.
+"""
+
+import fcntl
 import os
+import re
 import shutil
 import subprocess
+import time
 from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 
+import grpc
 import pytest
 
-from tests.running import new_user, running_service, settings_for
+from service.auth.claims import Expected
+from service.auth.minting import mint_token
+from tests.running import Api, new_user, running_service, settings_for
+from tests.tls.issuing import GATEWAY, HOSTS, Authority, Files
 
-CLIENT = Path(__file__).with_name("go")
-MODULES = (Path(__file__).parents[2] / "generated" / "go", CLIENT)
-SLOW = 600  # s; the first build downloads and compiles gRPC
-METHODS = ("CreateTask", "GetTask", "ListTasks", "UpdateTask", "CompleteTask", "DeleteTask")
+ROOT = Path(__file__).parents[2]
+MODULE = ROOT / "generated" / "go"
+EXAMPLE = ROOT / "examples" / "go"
+README = (ROOT / "README.md").read_text()
+SECRET = "what both of them know and nobody else"
 
-
-def run(*command: str | Path, cwd: Path | None = None) -> subprocess.CompletedProcess[str]:
-    environment = {**os.environ, "GOWORK": "off"}  # a workspace around this checkout has no say
-    return subprocess.run(command, cwd=cwd, env=environment, capture_output=True, text=True, check=False)
+pytestmark = pytest.mark.timeout(600)  # s; the first build downloads and compiles gRPC
 
 
 @pytest.fixture(scope="module")
 def go() -> str:
     found = shutil.which("go")
     if found is None:
-        pytest.skip("Go is not installed: the Go client was not tested")
+        pytest.skip("Go is not installed: the Go module and its example were not tested")
     return found
 
 
 @pytest.fixture(scope="module")
-def client(go: str, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The program, built."""
-    program = tmp_path_factory.mktemp("go") / "client"
-    built = run(go, "build", "-buildvcs=false", "-o", program, ".", cwd=CLIENT)
-    assert built.returncode == 0, built.stderr
-    return program
+def one_at_a_time(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A file to lock: builds side by side would each compile gRPC."""
+    return tmp_path_factory.getbasetemp().parent / "go.lock"
 
 
-@pytest.fixture
-def address(database_url: str) -> Iterator[str]:
-    with running_service(settings_for(database_url)) as address:
-        yield address
+def run(*command: str, cwd: Path, lock: Path, **environment: str) -> str:
+    """What the command printed; it must succeed."""
+    with lock.open("w") as held:
+        fcntl.flock(held, fcntl.LOCK_EX)
+        ran = subprocess.run(
+            command,
+            cwd=cwd,
+            env={**os.environ, "GOWORK": "off", **environment},  # a workspace around this checkout has no say
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            text=True,
+            check=False,
+        )
+    assert ran.returncode == 0, ran.stdout
+    return ran.stdout
 
 
-@pytest.mark.timeout(SLOW)
-def test_a_go_program_can_use_every_method(client: Path, address: str) -> None:
-    ran = run(client, address, new_user())
-    assert ran.returncode == 0, ran.stderr
-    assert list(METHODS) == [line.split()[0] for line in ran.stdout.splitlines()]
+@contextmanager
+def secure_service(database_url: str, folder: Path) -> Iterator[dict[str, str]]:
+    """A service that asks for a certificate and a token, and what the tests in Go need to be let in."""
+    authority = Authority()
+    files = Files(folder, authority.issue(*HOSTS), authority.pem)
+    gateway = authority.issue(GATEWAY)
+    shown = {"CA": authority.pem, "CERT": gateway.chain, "KEY": gateway.key}
+    for name, content in shown.items():
+        (folder / name).write_bytes(content)
+    expected = Expected("https://issuer.example", "taskwell")
+    token = mint_token(SECRET, expected, new_user(), "", int(time.time()), 600)
+    settings = settings_for(
+        database_url,
+        **files.settings,
+        tls_client_names=GATEWAY,
+        auth="jwt",
+        jwt_secret=SECRET,
+        jwt_issuer=expected.issuer,
+        jwt_audience=expected.audience,
+    )
+    with running_service(settings) as address:
+        yield {
+            "TASKWELL_TEST_SECURE_ADDRESS": address,
+            "TASKWELL_TEST_TOKEN": token,
+            **{f"TASKWELL_TEST_{name}": str(folder / name) for name in shown},
+        }
 
 
-@pytest.mark.timeout(SLOW)
-def test_the_go_client_stops_at_a_wrong_answer(client: Path, address: str) -> None:
-    ran = run(client, address, "not a user")
-    assert ran.returncode == 1
-    assert ran.stdout == ""
-    assert ran.stderr.startswith("client: CreateTask: rpc error: code = Unauthenticated")
+def test_the_go_module_passes_its_tests(
+    go: str, one_at_a_time: Path, sqlite_url: str, postgresql_url: str, tmp_path: Path
+) -> None:
+    with ExitStack() as services:
+        addresses = [
+            services.enter_context(running_service(settings_for(database_url)))
+            for database_url in (sqlite_url, postgresql_url)
+        ]
+        environment = services.enter_context(secure_service(sqlite_url, tmp_path))
+        environment["TASKWELL_TEST_ADDRESSES"] = ",".join(addresses)
+        # Most of them wait, so more of them than there are cores may do so at once.
+        tests = ("test", "-count=1", "-parallel=16", "-v", "./taskwell")
+        printed = run(go, *tests, cwd=MODULE, lock=one_at_a_time, **environment)
+    assert "--- SKIP" not in printed
+    ran = set(re.findall(r"--- PASS: TestTheServiceAndAWalk/(\S+)", printed))
+    assert ran == set(addresses)
+    assert "--- PASS: TestTheServiceThatAsksForACertificateAndAToken" in printed
 
 
-@pytest.mark.timeout(SLOW)
-@pytest.mark.parametrize("module", MODULES, ids=["generated", "client"])
-def test_go_vet_finds_nothing(go: str, module: Path) -> None:
-    vetted = run(go, "vet", "./...", cwd=module)
-    assert vetted.returncode == 0, vetted.stderr
+@pytest.mark.parametrize("module", [MODULE, EXAMPLE], ids=["module", "example"])
+def test_go_vet_and_gofmt_find_nothing(go: str, one_at_a_time: Path, module: Path) -> None:
+    assert run(go, "vet", "./...", cwd=module, lock=one_at_a_time) == ""
+    written = [str(path) for path in module.rglob("*.go") if not path.name.endswith(".pb.go")]
+    assert run(str(Path(go).with_name("gofmt")), "-l", *written, cwd=module, lock=one_at_a_time) == ""
 
 
-def test_the_go_client_is_formatted(go: str) -> None:
-    formatted = run(Path(go).with_name("gofmt"), "-l", CLIENT)
-    assert (formatted.returncode, formatted.stdout) == (0, ""), formatted.stderr
+def test_the_go_example_walks_all_tasks_of_a_user(go: str, one_at_a_time: Path, sqlite_url: str) -> None:
+    with running_service(settings_for(sqlite_url)) as address, grpc.insecure_channel(address) as channel:
+        api = Api(channel)
+        tasks = [api.create(f"Task {number}") for number in range(3)]
+        api.complete(tasks[0].id)
+        command = ("run", ".", "-target", address, "-user", api.user)
+        printed = run(go, *command, cwd=EXAMPLE, lock=one_at_a_time)
+    assert [
+        f"{tasks[2].id} incomplete Task 2",
+        f"{tasks[1].id} incomplete Task 1",
+        f"{tasks[0].id} complete Task 0",
+        "2 incomplete",
+        "1 complete",
+    ] == printed.splitlines()
+
+
+@pytest.mark.usefixtures("go")
+def test_the_program_of_the_readme_runs_in_an_empty_folder(
+    one_at_a_time: Path, sqlite_url: str, tmp_path: Path
+) -> None:
+    [program] = re.findall(r"^```go\n(.*?)^```", README, flags=re.DOTALL | re.MULTILINE)
+    [session] = re.findall(r"^```console\n(\$ go mod init .*?)^```", README, flags=re.DOTALL | re.MULTILINE)
+    commands = "\n".join(re.findall(r"^\$ (.*)", session, flags=re.MULTILINE)).replace("PATH/TO", str(ROOT))
+    with running_service(settings_for(sqlite_url)) as address:
+        (tmp_path / "main.go").write_text(program.replace("127.0.0.1:50051", address))
+        printed = run("bash", "-ec", commands, cwd=tmp_path, lock=one_at_a_time)
+    assert re.search(r"^\S{36} Call Bob$", printed, flags=re.MULTILINE), printed

@@ -1,4 +1,4 @@
-"""The generated Python works with the oldest grpcio and protobuf that it is promised to work with."""
+"""Clients that were generated earlier, and run on what was there then, keep working."""
 
 import json
 import subprocess
@@ -7,21 +7,39 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from packaging.requirements import Requirement
 
 from tests.running import new_user, running_service, settings_for
 
 ROOT = Path(__file__).parents[2]
 PYTHON = ROOT / ".venv-oldest" / "bin" / "python"
+GENERATOR = ROOT / ".venv-generate" / "bin" / "python"
 PROGRAM = Path(__file__).with_name("oldest.py")
+PROTO = "taskwell/v1/tasks.proto"
 
 
-def answers_in_the_oldest_environment(address: str) -> Any:
+@pytest.fixture(params=["today's", "released"])
+def stubs(request: pytest.FixtureRequest, tmp_path: Path) -> Path:
+    """Where the stubs are: those of today's contract, or those of the last release, made anew from its descriptors."""
+    if request.param == "today's":
+        return ROOT / "generated" / "python"
+    if not GENERATOR.exists():
+        pytest.fail("There is no environment that generates: run 'make test', which makes it.")
+    released = ROOT / "proto" / "released.binpb"
+    outputs = (f"--python_out={tmp_path}", f"--grpc_python_out={tmp_path}")
+    subprocess.run(
+        [GENERATOR, "-m", "grpc_tools.protoc", f"--descriptor_set_in={released}", *outputs, PROTO], check=True
+    )
+    return tmp_path
+
+
+def answers_in_the_oldest_environment(address: str, stubs: Path) -> Any:
     """What oldest.py printed; a warning in it is an error."""
     if not PYTHON.exists():
         pytest.fail("There is no environment of the oldest grpcio and protobuf: run 'make test', which makes it.")
     ran = subprocess.run(
         [PYTHON, "-W", "error", PROGRAM, address, new_user()],
-        env={"PYTHONPATH": str(ROOT / "generated" / "python")},
+        env={"PYTHONPATH": str(stubs)},
         capture_output=True,
         text=True,
         check=False,
@@ -30,12 +48,26 @@ def answers_in_the_oldest_environment(address: str) -> Any:
     return json.loads(ran.stdout)
 
 
-def test_the_generated_python_works_with_the_oldest_runtime_promised(sqlite_url: str) -> None:
+def test_the_service_serves_clients_of_the_oldest_runtime_promised(sqlite_url: str, stubs: Path) -> None:
     with running_service(settings_for(sqlite_url)) as address:
-        answers = answers_in_the_oldest_environment(address)
-    promised = tomllib.loads((ROOT / "pyproject.toml").read_text())["dependency-groups"]["oldest"]
-    assert set(promised) == {f"{name}=={version}" for name, version in answers["versions"].items()}
+        answers = answers_in_the_oldest_environment(address, stubs)
+    assert Path(answers["stubs"]).is_relative_to(stubs)
     assert answers["service"] is False
-    assert answers["created"]["title"] == "Buy milk"
-    assert answers["created"] == answers["read"]
-    assert [answers["created"]] == answers["listed"]
+    created = answers["created"]
+    assert (created["title"], created["description"]) == ("Buy milk", "Two litres")
+    assert [created] * 2 == [answers["again"], answers["read"]]
+    assert [created] == answers["listed"]
+    changed = {**created, "title": "Buy oat milk"}
+    for name, more in (("changed", {}), ("completed", {"status": "TASK_STATUS_COMPLETE"})):
+        answer = answers[name]
+        assert {**changed, **more}.items() <= {**answer, "updateTime": created["updateTime"], "etag": "1"}.items()
+    assert "completeTime" in answers["completed"]
+    assert answers["refused"] == ["NOT_FOUND", "TASK_NOT_FOUND"]
+    for name, version in answers["versions"].items():
+        [bound] = [str(each.specifier) for each in promised() if each.name == name]
+        assert f">={version}".startswith(bound.split(",")[-1].removesuffix(".0")), (name, version, bound)
+
+
+def promised() -> list[Requirement]:
+    client = tomllib.loads((ROOT / "client" / "pyproject.toml").read_text())
+    return [Requirement(each) for each in client["project"]["dependencies"]]

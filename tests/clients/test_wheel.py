@@ -1,11 +1,9 @@
-"""The wheel, without the checkout, is a whole service: it migrates, serves and stops."""
+"""The wheels, without the checkout, are a whole service: it migrates, serves and stops."""
 
 import json
-import os
 import signal
 import subprocess
-import sys
-import sysconfig
+import tomllib
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -14,45 +12,28 @@ from zipfile import ZipFile
 import grpc
 import pytest
 
+from tests.clients.installing import ENVIRONMENT, ROOT, built_wheel, installed_wheels, run
 from tests.running import Api
 
-ROOT = Path(__file__).parents[2]
-ENVIRONMENT = {"PATH": os.environ["PATH"]}  # no PYTHONPATH, which could lead back to the checkout
+CLIENT = ROOT / "client" / "src"
 ORIGINS = """
-import grpc, json, migrations, service, sys, taskwell.v1
-json.dump({module.__name__: module.__file__ for module in (grpc, migrations, service, taskwell.v1)}, sys.stdout)
+import grpc, json, migrations, service, sys, taskwell.v1, taskwell_cli, taskwell_client
+modules = (grpc, migrations, service, taskwell.v1, taskwell_cli, taskwell_client)
+json.dump({module.__name__: module.__file__ for module in modules}, sys.stdout)
 """
 
 
-def run(*command: str | Path, cwd: Path) -> str:
-    ran = subprocess.run(command, cwd=cwd, env=ENVIRONMENT, capture_output=True, text=True, check=False)
-    assert ran.returncode == 0, ran.stdout + ran.stderr
-    return ran.stdout
-
-
 @pytest.fixture(scope="module")
-def wheel(tmp_path_factory: pytest.TempPathFactory) -> Path:
+def wheels(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
+    """The wheels of the service and of the client, which the service needs."""
     dist = tmp_path_factory.mktemp("dist")
-    run(sys.executable, "-m", "build", "--wheel", "--no-isolation", "--outdir", dist, ROOT, cwd=dist)
-    [wheel] = dist.iterdir()
-    return wheel
+    return {"service": built_wheel(ROOT, dist / "service"), "client": built_wheel(ROOT / "client", dist / "client")}
 
 
 @pytest.fixture(scope="module")
-def installed(wheel: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The bin folder of an environment of its own with the wheel in it.
-
-    The wheel's dependencies are those of this environment, seen through a .pth file, so that nothing is downloaded. The
-    .pth file of the editable install is not read that way: the checkout stays out of sight.
-    """
-    venv = tmp_path_factory.mktemp("wheel") / "venv"
-    run(sys.executable, "-m", "venv", "--without-pip", venv, cwd=venv.parent)
-    python = venv / "bin" / "python"
-    pip = (sys.executable, "-m", "pip", "--disable-pip-version-check", "--python", python)
-    run(*pip, "install", "--no-deps", "--no-index", wheel, cwd=venv.parent)
-    own = Path(sysconfig.get_path("purelib", vars={"base": str(venv)}))
-    (own / "dependencies.pth").write_text(sysconfig.get_path("purelib") + "\n" + sysconfig.get_path("platlib") + "\n")
-    return venv / "bin"
+def installed(wheels: dict[str, Path], tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The bin folder of an environment of its own with the wheels in it, on this environment's dependencies."""
+    return installed_wheels(tmp_path_factory.mktemp("wheel"), *wheels.values())
 
 
 @contextmanager
@@ -76,22 +57,33 @@ def serving(installed: Path, folder: Path, *arguments: str) -> Iterator[str]:
     assert process.returncode == 0
 
 
-def test_the_wheel_holds_all_that_is_needed_and_nothing_else(wheel: Path) -> None:
-    names = {name for name in ZipFile(wheel).namelist() if ".dist-info/" not in name}
-    needed = {
-        str(path.relative_to(folder))
-        for folder, package in ((ROOT, "service"), (ROOT, "migrations"), (ROOT / "generated" / "python", "taskwell"))
-        for path in (folder / package).rglob("*")
-        if path.is_file() and "__pycache__" not in path.parts
+def test_the_wheels_hold_all_that_is_needed_and_nothing_else(wheels: dict[str, Path]) -> None:
+    packages = {
+        "service": [ROOT / "service", ROOT / "migrations"],
+        "client": [CLIENT / "taskwell_client", CLIENT / "taskwell_cli", ROOT / "generated" / "python" / "taskwell"],
     }
-    assert needed == names
-    assert {f"taskwell/v1/{name}" for name in ("py.typed", "tasks_pb2.pyi", "taskwell.protoset")} < names
-    assert any(name.startswith("migrations/versions/") for name in names)
+    for name, wheel in wheels.items():
+        held = {each for each in ZipFile(wheel).namelist() if ".dist-info/" not in each}
+        needed = {
+            str(path.relative_to(package.parent))
+            for package in packages[name]
+            for path in package.rglob("*")
+            if path.is_file() and "__pycache__" not in path.parts
+        }
+        assert needed == held
+        assert {"service": "migrations/env.py", "client": "taskwell/v1/taskwell.protoset"}[name] in held
 
 
-def test_the_wheel_holds_the_openapi_document_itself(wheel: Path) -> None:
+def test_both_wheels_are_of_one_version_and_the_service_asks_for_that_one() -> None:
+    service, client = (tomllib.loads((folder / "pyproject.toml").read_text()) for folder in (ROOT, ROOT / "client"))
+    version = service["project"]["version"]
+    assert version == client["project"]["version"]
+    assert f"taskwell-client[cli]=={version}" in service["project"]["dependencies"]
+
+
+def test_the_wheel_holds_the_openapi_document_itself(wheels: dict[str, Path]) -> None:
     document = (ROOT / "generated" / "openapi" / "taskwell.v1.json").read_bytes()
-    assert ZipFile(wheel).read("service/rest/assets/openapi.json") == document
+    assert ZipFile(wheels["service"]).read("service/rest/assets/openapi.json") == document
 
 
 def test_an_installed_wheel_does_not_look_into_the_checkout(installed: Path, tmp_path: Path) -> None:

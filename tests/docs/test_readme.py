@@ -1,6 +1,5 @@
 """The README stays true: its tables are the code's, its programs run, its commands exist."""
 
-import os
 import re
 import shutil
 import subprocess
@@ -12,15 +11,15 @@ import pytest
 from service.address import parse_address
 from service.examples import curl_example, grpcurl_example
 from service.settings import Settings
-from tests.running import running_doors, running_service, settings_for
+from tests.docs.sessions import ROOT, TOKENS, assert_goes_as_written, blocks, shape_of, with_certificates
+from tests.running import running_service, settings_for
 from tools.tables import DOCUMENTS, LIMITING, with_tables
 
-ROOT = Path(__file__).parents[2]
 README = (ROOT / "README.md").read_text()
 
 
-def blocks(language: str) -> list[str]:
-    return re.findall(rf"^```{language}\n(.*?)^```", README, flags=re.DOTALL | re.MULTILINE)
+CLIENT_README = (ROOT / "client" / "README.md").read_text()
+EXAMPLES_README = (ROOT / "examples" / "python" / "README.md").read_text()
 
 
 def test_the_tables_are_those_of_the_code() -> None:
@@ -35,7 +34,7 @@ def test_the_tables_are_those_of_the_code() -> None:
 
 
 def test_the_python_program_runs(sqlite_url: str) -> None:
-    [program] = blocks("python")
+    [program] = blocks(README, "python")
     assert len([line for line in program.splitlines() if line.strip()]) <= 12
     with running_service(settings_for(sqlite_url)) as address:
         done = subprocess.run(
@@ -70,13 +69,17 @@ def test_every_make_target_that_is_named_exists() -> None:
 
 
 def test_every_file_that_is_linked_exists() -> None:
-    for path in ("README.md", "CONTRIBUTING.md", "SECURITY.md"):
-        for target in re.findall(r"\]\((?!http)([^)#]+)\)", (ROOT / path).read_text()):
-            assert (ROOT / target).exists(), target
-
-
-SECRET = "what both of them know and nobody else"
-TOKENS = {"auth": "jwt", "jwt_secret": SECRET, "jwt_issuer": "https://issuer.example", "jwt_audience": "taskwell"}
+    for path in (
+        "README.md",
+        "CONTRIBUTING.md",
+        "SECURITY.md",
+        "docs/debugging.md",
+        "client/README.md",
+        "examples/python/README.md",
+    ):
+        document = ROOT / path
+        for target in re.findall(r"\]\((?!http)([^)#]+)\)", document.read_text()):
+            assert (document.parent / target).exists(), target
 
 
 @pytest.mark.parametrize("identity", [{}, TOKENS], ids=["metadata", "jwt"])
@@ -86,63 +89,30 @@ def test_the_grpcurl_sessions_go_as_they_are_written(tmp_path: Path, identity: d
 
 
 def test_the_session_with_certificates_goes_as_it_is_written(tmp_path: Path) -> None:
-    [making] = [block for block in blocks("console") if "openssl req" in block]
-    made = subprocess.run(
-        ["bash", "-ec", "\n".join(commands_of(making))], cwd=tmp_path, capture_output=True, check=False
-    )
-    assert made.returncode == 0, made.stderr
-    [settings] = re.findall(r"^\$ export (TASKWELL_TLS_CERT=.*)\n\$ export (.*)", README, flags=re.MULTILINE)
-    values = dict(pair.split("=") for line in settings for pair in line.split())
-    named = {name.removeprefix("TASKWELL_").lower(): value for name, value in values.items()}
-    files = {name: str(tmp_path / value) for name, value in named.items() if value.endswith(".pem")}
+    settings = with_certificates(README, tmp_path)
     session = "".join(each for each in sessions() if "-cacert" in each)
-    assert_goes_as_written(session, tmp_path, {**named, **files})
+    assert_goes_as_written(session, tmp_path, settings)
 
 
 def test_the_session_over_rest_goes_as_it_is_written(tmp_path: Path) -> None:
     if not shutil.which("curl"):
         pytest.skip("curl is not installed: the README's session over REST was not run")
-    session = "".join(block for block in blocks("console") if "127.0.0.1:8080/v1" in block)
+    session = "".join(block for block in blocks(README, "console") if "127.0.0.1:8080/v1" in block)
     assert session.count("$ curl") >= 6
+    assert_goes_as_written(session, tmp_path, {})
+
+
+@pytest.mark.parametrize("text", [README, CLIENT_README, EXAMPLES_README], ids=["readme", "client", "examples"])
+def test_the_sessions_on_the_command_line_go_as_they_are_written(tmp_path: Path, text: str) -> None:
+    (tmp_path / "events.py").symlink_to(ROOT / "examples" / "python" / "events.py")
+    [session] = [block for block in blocks(text, "console") if "taskwell task add" in block or "events.jsonl" in block]
     assert_goes_as_written(session, tmp_path, {})
 
 
 def sessions() -> list[str]:
     if not shutil.which("grpcurl"):
         pytest.skip("grpcurl is not installed: the README's grpcurl sessions were not run")
-    return [block.replace("\\\n", "") for block in blocks("console") if "grpcurl" in block]
-
-
-def commands_of(session: str) -> list[str]:
-    return re.findall(r"^\$ (.*)", session, flags=re.MULTILINE)
-
-
-def assert_goes_as_written(session: str, folder: Path, settings: dict[str, str]) -> None:
-    """Run the commands of a session against a server with these settings, and compare what they print."""
-    assert session
-    commands = "\n".join(commands_of(session)).replace(".venv/bin/taskwell", f"{sys.executable} -m service")
-    url = f"sqlite:///{folder / 'taskwell.db'}"
-    with running_doors(settings_for(url, rest_address="127.0.0.1:0", **settings)) as doors:
-        done = subprocess.run(
-            ["bash", "-c", commands.replace("127.0.0.1:50051", doors.grpc).replace("127.0.0.1:8080", doors.rest)],
-            cwd=folder,
-            env={**os.environ, **{f"TASKWELL_{name.upper()}": value for name, value in settings.items()}},
-            stdout=subprocess.PIPE,
-            stderr=subprocess.STDOUT,
-            text=True,
-            timeout=60,
-            check=False,
-        )
-    written = re.sub(r"^\$ .*\n", "", session, flags=re.MULTILINE)
-    # curl ends no line where the answer does not.
-    assert shape_of(written).replace("} ", "}") == shape_of(done.stdout).replace("} ", "}")
-
-
-def shape_of(text: str) -> str:
-    """The text without what differs from run to run: ids, times, and how tabs are drawn."""
-    text = re.sub(r"[0-9a-f-]{36}", "ID", text)
-    text = re.sub(r"\d{4}-\d\d-\d\dT[0-9:.]+Z", "TIME", text)
-    return re.sub(r"\s+", " ", text).strip()
+    return [block for block in blocks(README, "console") if "grpcurl" in block]
 
 
 def test_the_shapes_can_differ() -> None:

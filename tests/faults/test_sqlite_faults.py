@@ -4,6 +4,7 @@ import sqlite3
 from collections.abc import Iterator
 from contextlib import closing, contextmanager
 from pathlib import Path
+from urllib.parse import quote
 
 import grpc
 import pytest
@@ -33,6 +34,12 @@ def test_a_folder_that_is_missing_is_made(tmp_path: Path) -> None:
     with serving(path) as api:
         api.create()
     assert path.exists()
+
+
+@pytest.mark.parametrize("name", ["a b.db", "50%.db", "%41.db", "a?b#c.db", "ü.db"])
+def test_a_file_may_have_any_name(tmp_path: Path, name: str) -> None:
+    with running_service(settings_for(f"sqlite:///{tmp_path}/{quote(name)}")):
+        assert name in {path.name for path in tmp_path.iterdir()}
 
 
 def test_readers_read_while_another_program_writes(tmp_path: Path) -> None:

@@ -75,6 +75,14 @@ def test_there_is_nothing_else_below_the_page(client: Client, path: str) -> None
     assert ((answer := client.send("GET", path)).status, answer.reason) == (404, "ROUTE_UNKNOWN")
 
 
+@pytest.mark.parametrize("reflection", ["caller", "off"])
+def test_what_reflection_does_not_say_the_page_does_not_either(sqlite_url: str, reflection: str) -> None:
+    with running_doors(settings_for(sqlite_url, rest_address="127.0.0.1:0", reflection=reflection)) as doors:
+        client = Client(doors.rest)
+        assert [client.send("GET", path).status for path in ("/docs", "/openapi.json", "/healthz")] == [404, 404, 200]
+        client.close()
+
+
 def test_a_page_takes_no_other_method(client: Client) -> None:
     answer = client.send("POST", "/docs", body="{}")
     assert (answer.status, answer.headers["allow"]) == (405, "GET, HEAD, OPTIONS")

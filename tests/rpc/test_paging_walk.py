@@ -21,6 +21,8 @@ from taskwell.v1 import tasks_pb2
 from tests.rpc.given import Rows
 from tests.running import COMPLETE, INCOMPLETE, Api
 
+WALKS = settings().max_examples // 5
+"""From `make soak-requests` ten times as many."""
 ORDERS = st.sampled_from(["", "create_time"])
 STATUSES: SearchStrategy[int] = st.sampled_from([0, INCOMPLETE, COMPLETE])
 UUIDS = st.uuids()
@@ -31,7 +33,7 @@ def test_a_walk_meets_every_task_that_existed_throughout_exactly_once(api: Api, 
         def __init__(self) -> None:
             super().__init__(api.as_user(), rows)
 
-    run_state_machine_as_test(WalkHere, settings=settings(max_examples=40, stateful_step_count=25))
+    run_state_machine_as_test(WalkHere, settings=settings(max_examples=WALKS, stateful_step_count=25))
 
 
 class Walk(RuleBasedStateMachine):

@@ -1,6 +1,5 @@
 """Who is calling, as signed tokens say, seen by a client of a real server."""
 
-import asyncio
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -185,8 +184,8 @@ def test_calls_are_unavailable_until_the_issuer_could_be_reached(
             until(lambda: grpc.StatusCode.OK is api.start("ListTasks", tasks_pb2.ListTasksRequest()).code())
 
 
-def test_a_file_without_keys_stops_the_start(sqlite_url: str, tmp_path: Path) -> None:
+async def test_a_file_without_keys_stops_the_start(sqlite_url: str, tmp_path: Path) -> None:
     path = tmp_path / "jwks.json"
     path.write_text('{"keys": []}')
     with pytest.raises(StartError, match=r"TASKWELL_JWT_JWKS: .*not a JWKS"):
-        asyncio.run(Service(in_jwt_mode(sqlite_url, path)).start())
+        await Service(in_jwt_mode(sqlite_url, path)).start()

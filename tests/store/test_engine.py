@@ -2,12 +2,13 @@
 
 from collections.abc import AsyncIterator
 
+import psycopg
 import pytest
 import pytest_asyncio
 from sqlalchemy import text
 
 from service.db.compiled import CompiledStatement
-from service.db.engine import Database, PoolSettings
+from service.db.engine import Database, PoolSettings, fetch
 from service.db.store import SqlTaskStore
 from service.db.url import parse_database_url
 from service.errors import DatabaseUnavailable
@@ -34,8 +35,8 @@ async def prepared(database: Database) -> int:
 
 
 async def command(database: Database, words: str) -> None:
-    async with database._engine.connect() as connection:
-        await connection.exec_driver_sql(words)
+    async with database._connection() as connection:
+        await fetch(connection, words)
 
 
 async def test_statements_that_come_often_are_prepared(single: Database) -> None:
@@ -84,11 +85,10 @@ async def test_a_connection_that_lay_idle_for_long_is_asked_for_a_sign_of_life(p
 async def test_a_statement_that_stands_alone_is_its_own_transaction(single: Database) -> None:
     store, task = SqlTaskStore(single), new_task()
     await store.create([task])
-    async with single._engine.connect() as connection:
-        raw = (await connection.get_raw_connection()).driver_connection
-        assert raw is not None
-        assert raw.autocommit
-        assert raw.info.transaction_status.name == "IDLE"
+    async with single._connection() as connection:
+        assert isinstance(connection, psycopg.AsyncConnection)
+        assert connection.autocommit
+        assert connection.info.transaction_status.name == "IDLE"
 
 
 async def test_a_statement_that_takes_too_long_is_given_up_and_its_connection_is_not_lost(postgresql_url: str) -> None:

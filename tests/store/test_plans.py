@@ -66,8 +66,8 @@ async def fill(database_url: str) -> None:
         tasks = [new_task(user, created_at=later(number + each)) for each in range(TASKS_EACH)]
         await store.create(tasks)
         await store.update([TaskChange(*task.key, later(number), status=TaskStatus.COMPLETE) for task in tasks[::3]])
-    async with database._engine.connect() as connection:
-        await connection.exec_driver_sql("ANALYZE")
+    async with database._connection() as connection:
+        await fetch(connection, "ANALYZE")
     await database.close()
 
 

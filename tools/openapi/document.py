@@ -5,12 +5,14 @@ import inspect
 from taskwell.v1 import tasks_pb2
 
 from service.rpc.status import CODES, DOMAIN
+from service.settings import Settings
 from tools.openapi.contract import Schema, bindings
 from tools.openapi.operations import paths, tags
 from tools.openapi.refusals import DOOR, ELSEWHERE
 from tools.openapi.responses import shared
 from tools.openapi.schemas import components, reference
 
+_MOST_BYTES = Settings.model_fields["max_message_bytes"].default
 _TYPE_PREFIX = "type.googleapis.com/google.rpc."
 # `*`, or entity tags (RFC 9110, 8.8.3).
 _TAG = r'(W/)?"[!#-~]*"'
@@ -30,6 +32,8 @@ numbers are taken too), null as good as nothing. A member or query parameter tha
 **Errors** have the body of `Status`: a code of gRPC, a message that says what to change, and details for programs, of
 which `ErrorInfo.reason` never changes. Where a retry helps, `Retry-After` and `RetryInfo` say when.
 
+**A body** may be {max_message_bytes} bytes long, unless the server is set up otherwise.
+
 **GET answers HEAD too**, and OPTIONS what a path allows.
 """
 
@@ -44,7 +48,7 @@ def document() -> Schema:
             "title": "Taskwell",
             "version": tasks_pb2.DESCRIPTOR.package.rpartition(".")[2],
             "summary": "Tasks per user: create, list, get, update, delete and complete them.",
-            "description": inspect.cleandoc(_ABOUT),
+            "description": inspect.cleandoc(_ABOUT).format(max_message_bytes=_MOST_BYTES),
             "license": {"name": "MIT", "identifier": "MIT"},
         },
         "servers": [{"url": "/", "description": "The server that this document comes from"}],
@@ -181,7 +185,7 @@ def _headers() -> Schema:
             "example": "1",
         },
         "WWW-Authenticate": {
-            "description": "How to say who is calling.",
+            "description": "How to say who is calling: by a token, or, with X-User-Id, as a gateway.",
             "schema": {"type": "string"},
             "example": 'Bearer realm="taskwell"',
         },

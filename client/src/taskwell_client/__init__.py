@@ -1,0 +1,59 @@
+"""The Python client of Taskwell, the task-management microservice.
+
+    from taskwell_client import connect
+
+    with connect("127.0.0.1:50051", user="alice") as client:
+        task = client.create("Buy milk")
+        for each in client.list():
+            print(each.id, each.title)
+
+`connect_async` is the same for asyncio. Answers are the messages of the contract (`taskwell.v1.tasks_pb2`), errors are
+subclasses of TaskwellError.
+"""
+
+from taskwell.v1.tasks_pb2 import ListTasksResponse, Task
+
+from taskwell_client.channels import TLS
+from taskwell_client.client import AsyncClient, Client, connect, connect_async
+from taskwell_client.errors import (
+    Aborted,
+    AlreadyExists,
+    DeadlineExceeded,
+    Internal,
+    InvalidArgument,
+    NotFound,
+    PermissionDenied,
+    ResourceExhausted,
+    TaskwellError,
+    Unauthenticated,
+    Unavailable,
+    Unimplemented,
+    Violation,
+)
+from taskwell_client.tasks import ANY_STATUS, COMPLETE, INCOMPLETE
+
+__all__ = [
+    "ANY_STATUS",
+    "COMPLETE",
+    "INCOMPLETE",
+    "TLS",
+    "Aborted",
+    "AlreadyExists",
+    "AsyncClient",
+    "Client",
+    "DeadlineExceeded",
+    "Internal",
+    "InvalidArgument",
+    "ListTasksResponse",
+    "NotFound",
+    "PermissionDenied",
+    "ResourceExhausted",
+    "Task",
+    "TaskwellError",
+    "Unauthenticated",
+    "Unavailable",
+    "Unimplemented",
+    "Violation",
+    "connect",
+    "connect_async",
+]

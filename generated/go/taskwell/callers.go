@@ -1,0 +1,89 @@
+package taskwell
+
+import (
+	"context"
+	"errors"
+	"net"
+	"net/netip"
+	"strings"
+
+	"google.golang.org/grpc/metadata"
+)
+
+const userKey = "x-user-id"
+
+// AsUser answers a context whose calls are made on behalf of this user, whatever [WithUser] said: for a gateway, which
+// speaks for many. Only a server that takes the user from call metadata looks at it.
+func AsUser(ctx context.Context, user string) context.Context {
+	sent, _ := metadata.FromOutgoingContext(ctx) // a copy
+	if sent == nil {
+		sent = metadata.MD{}
+	}
+	sent.Set(userKey, user)
+	return metadata.NewOutgoingContext(ctx, sent)
+}
+
+// withUser is AsUser for a call that names no user yet.
+func withUser(ctx context.Context, user string) context.Context {
+	sent, _ := metadata.FromOutgoingContext(ctx)
+	if user == "" || len(sent.Get(userKey)) > 0 {
+		return ctx
+	}
+	return metadata.AppendToOutgoingContext(ctx, userKey, user)
+}
+
+// A TokenSource answers the JSON Web Token to send with a call, without "Bearer".
+type TokenSource func(context.Context) (string, error)
+
+// bearer are the credentials that gRPC asks before each attempt of a call.
+type bearer struct {
+	source   TokenSource
+	needsTLS bool
+}
+
+func (b bearer) GetRequestMetadata(ctx context.Context, _ ...string) (map[string]string, error) {
+	token, err := b.source(ctx)
+	if err == nil {
+		err = checkToken(token)
+	}
+	if err != nil {
+		return nil, err
+	}
+	return map[string]string{"authorization": "Bearer " + token}, nil
+}
+
+func (b bearer) RequireTransportSecurity() bool {
+	return b.needsTLS
+}
+
+func checkToken(token string) error {
+	switch {
+	case token == "":
+		return errors.New("the token is empty")
+	case !isPrintable(token): // which may well be a secret, and is not shown
+		return errors.New("the token has characters that no token has: give it without 'Bearer', spaces and line ends")
+	}
+	return nil
+}
+
+// isPrintable tells whether there is text, of printable ASCII characters without spaces.
+func isPrintable(text string) bool {
+	return text != "" && strings.IndexFunc(text, func(r rune) bool { return r <= ' ' || r > '~' }) < 0
+}
+
+// isLocal tells whether a target of gRPC is on this machine. Where it cannot tell, it is not.
+func isLocal(target string) bool {
+	scheme, rest, _ := strings.Cut(target, ":")
+	switch scheme {
+	case "unix", "unix-abstract":
+		return true
+	case "dns", "passthrough":
+		target = rest[strings.LastIndex(rest, "/")+1:] // after the authority: dns://8.8.8.8/localhost:50051
+	}
+	host, _, err := net.SplitHostPort(target)
+	if err != nil {
+		host = strings.Trim(target, "[]") // without a port
+	}
+	address, err := netip.ParseAddr(host)
+	return host == "localhost" || err == nil && address.IsLoopback()
+}

@@ -1,0 +1,98 @@
+package taskwell
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"sync/atomic"
+	"time"
+
+	"google.golang.org/grpc"
+	"google.golang.org/grpc/backoff"
+	"google.golang.org/grpc/credentials"
+	"google.golang.org/grpc/credentials/insecure"
+	"google.golang.org/grpc/keepalive"
+)
+
+// keepaliveParameters keep within what the service permits: a ping each 10 s, with and without calls under way. They also
+// bound how long what was sent may stay unacknowledged, so that a call on a dead connection can be sent again in time.
+var keepaliveParameters = keepalive.ClientParameters{
+	Time:                30 * time.Second,
+	Timeout:             5 * time.Second,
+	PermitWithoutStream: true,
+}
+
+// connectParameters find a service that comes back within seconds; gRPC would wait for up to two minutes.
+var connectParameters = grpc.ConnectParams{
+	Backoff:           backoff.Config{BaseDelay: 200 * time.Millisecond, Multiplier: 1.6, Jitter: 0.2, MaxDelay: 5 * time.Second},
+	MinConnectTimeout: 20 * time.Second,
+}
+
+// connect prepares the connections to a target.
+func (s *settings) connect(target string) (*inTurn, error) {
+	options, err := s.dialOptions(target)
+	if err != nil {
+		return nil, err
+	}
+	conns := &inTurn{}
+	for range s.connections {
+		conn, err := grpc.NewClient(target, options...)
+		if err != nil {
+			return nil, errors.Join(err, conns.close())
+		}
+		conns.all = append(conns.all, conn)
+	}
+	return conns, nil
+}
+
+func (s *settings) dialOptions(target string) ([]grpc.DialOption, error) {
+	transport := insecure.NewCredentials()
+	if s.tls != nil {
+		transport = credentials.NewTLS(s.tls)
+	}
+	options := []grpc.DialOption{
+		grpc.WithTransportCredentials(transport),
+		grpc.WithDefaultServiceConfig(serviceConfig),
+		grpc.WithDisableServiceConfig(), // one from DNS could send again what must not be
+		grpc.WithKeepaliveParams(keepaliveParameters),
+		grpc.WithConnectParams(connectParameters),
+		grpc.WithUserAgent("taskwell-go"),
+		grpc.WithChainUnaryInterceptor(s.intercept),
+	}
+	if s.token != nil {
+		if s.tls == nil && !s.plaintextToken && !isLocal(target) {
+			return nil, fmt.Errorf("a token on its way to %s could be read, and used, by others: use WithTLS or WithCA, "+
+				"or WithPlaintextToken if the way is safe by other means", target)
+		}
+		options = append(options, grpc.WithPerRPCCredentials(bearer{s.token, s.tls != nil}))
+	}
+	return append(options, s.dial...), nil
+}
+
+// inTurn are several connections that look like one: each call takes the next.
+type inTurn struct {
+	all  []*grpc.ClientConn
+	last atomic.Uint64
+}
+
+func (t *inTurn) next() *grpc.ClientConn {
+	return t.all[t.last.Add(1)%uint64(len(t.all))]
+}
+
+func (t *inTurn) Invoke(ctx context.Context, method string, request, reply any, opts ...grpc.CallOption) error {
+	return t.next().Invoke(ctx, method, request, reply, opts...)
+}
+
+func (t *inTurn) NewStream(
+	ctx context.Context, description *grpc.StreamDesc, method string, opts ...grpc.CallOption,
+) (grpc.ClientStream, error) {
+	return t.next().NewStream(ctx, description, method, opts...)
+}
+
+func (t *inTurn) close() error {
+	var failed error
+	for _, conn := range t.all {
+		failed = errors.Join(failed, conn.Close())
+	}
+	return failed
+}

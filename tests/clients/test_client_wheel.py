@@ -1,0 +1,136 @@
+"""The client's wheel, alone with the oldest of what it needs: it works, is typed, and serves nothing."""
+
+import re
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from tests.clients.installing import ENVIRONMENT, ROOT, built_wheel, installed_wheels, run
+from tests.running import new_user, running_service, settings_for
+
+OLDEST = ROOT / ".venv-oldest"
+README = (ROOT / "client" / "README.md").read_text()
+TARGET, USER = "127.0.0.1:50051", "alice"
+
+
+@pytest.fixture(scope="module")
+def installed(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The bin folder of an environment that has the client, and of its needs the oldest that are promised."""
+    if not OLDEST.exists():
+        pytest.fail("There is no environment of the oldest grpcio and protobuf: run 'make test', which makes it.")
+    folder = tmp_path_factory.mktemp("client")
+    return installed_wheels(folder, built_wheel(ROOT / "client", folder / "dist"), needs=OLDEST)
+
+
+@pytest.fixture(scope="module")
+def target(sqlite_url: str) -> Iterator[str]:
+    with running_service(settings_for(sqlite_url)) as address:
+        yield address
+
+
+def programs() -> list[str]:
+    return re.findall(r"^```python\n(.*?)^```", README, flags=re.DOTALL | re.MULTILINE)
+
+
+def test_ten_lines_create_a_task_and_list_it(installed: Path, target: str, tmp_path: Path) -> None:
+    program = programs()[0]
+    assert len(program.splitlines()) <= 10
+    user = new_user()
+    program = program.replace(TARGET, target).replace(USER, user)
+    said = run(installed / "python", "-W", "error", "-c", program, cwd=tmp_path)
+    [line] = said.splitlines()
+    assert re.fullmatch(r"[0-9a-f-]{36} Buy milk", line)
+    listed = run(installed / "taskwell", "task", "list", "--target", target, "--user", user, cwd=tmp_path)
+    assert line.split()[0] in listed
+
+
+@pytest.mark.parametrize("program", programs()[1:])
+def test_the_readmes_other_programs_run(installed: Path, target: str, tmp_path: Path, program: str) -> None:
+    run(installed / "python", "-W", "error", "-c", program.replace(TARGET, target), cwd=tmp_path)
+
+
+def test_without_the_service_there_are_no_commands_but_task(installed: Path, tmp_path: Path) -> None:
+    assert "task" in run(installed / "taskwell", "--help", cwd=tmp_path)
+    done = subprocess.run(
+        [installed / "taskwell", "serve"], env=ENVIRONMENT, capture_output=True, text=True, check=False
+    )
+    assert done.returncode == 2
+    assert "No such command 'serve'" in done.stderr
+
+
+def test_without_what_the_command_line_needs_it_says_what_to_install(installed: Path, tmp_path: Path) -> None:
+    for missing in ("click", "rich"):
+        program = f"import sys; sys.modules['{missing}'] = None; import taskwell_cli; taskwell_cli.main()"
+        done = subprocess.run(
+            [installed / "python", "-c", program, "task", "list", "--user", "alice"],
+            cwd=tmp_path,
+            env=ENVIRONMENT,
+            capture_output=True,
+            text=True,
+            check=False,
+        )
+        assert (done.returncode, done.stdout) == (1, "")
+        assert done.stderr == f"taskwell: {missing} is missing: pip install 'taskwell-client[cli]'\n"
+
+
+TYPED = """
+import asyncio
+from collections.abc import AsyncIterator, Iterator
+from typing import assert_type
+
+from taskwell_client import COMPLETE, TLS, Aborted, Client, ListTasksResponse, Task, Violation, connect, connect_async
+
+with connect("127.0.0.1:50051", user="alice", tls=TLS("ca.pem")) as client:
+    assert_type(client, Client)
+    assert_type(client.as_user("bob"), Client)
+    assert_type(client.create("Buy milk"), Task)
+    assert_type(client.update("1", status=COMPLETE), Task)
+    assert_type(client.list(), Iterator[Task])
+    assert_type(client.page(), ListTasksResponse)
+    assert_type([task.title for task in client.list(status=COMPLETE)], list[str])
+    client.delete("1")
+
+async def main() -> None:
+    async with connect_async("127.0.0.1:50051", token=lambda: asyncio.sleep(0, "token")) as client:
+        assert_type(await client.get("1"), Task)
+        assert_type([task.id async for task in client.list()], list[str])
+        both = await asyncio.gather(client.get("1"), client.get("2"))
+        assert_type(both, tuple[Task, Task])
+        asyncio.create_task(client.complete("1"))
+        try:
+            await client.delete("1", etag="1")
+        except Aborted as error:
+            assert_type(error.violations, tuple[Violation, ...])
+"""
+WRONG = """
+from taskwell_client import connect
+
+client = connect("127.0.0.1:50051", usr="alice")
+client.create(4711)
+client.list(status="complete")
+client.list()[0]
+"""
+
+
+def test_programs_that_use_it_are_checked_by_mypy(installed: Path, tmp_path: Path) -> None:
+    for name, program in (("typed.py", TYPED), ("wrong.py", WRONG)):
+        (tmp_path / name).write_text(program)
+    mypy = (sys.executable, "-m", "mypy", "--strict", "--no-error-summary", "--cache-dir", tmp_path / "cache")
+    done = subprocess.run(
+        [*mypy, "--python-executable", installed / "python", "typed.py", "wrong.py"],
+        cwd=tmp_path,
+        env=ENVIRONMENT,
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.stderr == ""
+    assert re.findall(r"^(\S+?):(\d+): error", done.stdout, re.MULTILINE) == [
+        ("wrong.py", "4"),
+        ("wrong.py", "5"),
+        ("wrong.py", "6"),
+        ("wrong.py", "7"),
+    ], done.stdout

@@ -1,0 +1,129 @@
+"""What the Python client sends again, and what it does not, seen by a real server that plays a script."""
+
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from typing import Any
+from uuid import UUID
+
+import grpc
+import pytest
+from grpc import StatusCode
+from taskwell.v1 import tasks_pb2
+from taskwell_client import COMPLETE, TaskwellError, Unavailable
+from taskwell_client import connect as connect_sync
+
+from tests.clients.clients import Connect
+from tests.clients.scripted import Scripted, scripted_server
+from tests.waiting import until
+
+SAFE: dict[str, Callable[[Any], Any]] = {
+    "create": lambda client: client.create("Buy milk"),
+    "get": lambda client: client.get("1"),
+    "list": lambda client: list(client.list()),
+    "page": lambda client: client.page(),
+    "update": lambda client: client.update("1", status=COMPLETE),
+    "complete": lambda client: client.complete("1"),
+    "delete what may be missing": lambda client: client.delete("1", allow_missing=True),
+}
+UNSAFE: dict[str, Callable[[Any], Any]] = {
+    "update with an etag": lambda client: client.update("1", title="Buy milk", etag="1"),
+    "complete with an etag": lambda client: client.complete("1", etag="1"),
+    "delete": lambda client: client.delete("1"),
+    "delete with an etag what may be missing": lambda client: client.delete("1", etag="1", allow_missing=True),
+}
+FINAL = sorted(set(StatusCode) - {StatusCode.OK, StatusCode.UNAVAILABLE}, key=lambda code: code.value[0])
+
+
+@pytest.fixture
+def server() -> Iterator[Scripted]:
+    with scripted_server() as server:
+        yield server
+
+
+@pytest.mark.parametrize("name", SAFE)
+def test_what_is_safe_to_send_again_is_sent_again(connect: Connect, server: Scripted, name: str) -> None:
+    server.answers(StatusCode.UNAVAILABLE, StatusCode.UNAVAILABLE, b"")
+    SAFE[name](connect(server.address, user="alice"))
+    assert len(server.attempts) == 3
+    assert len(set(server.attempts)) == 1  # word for word
+
+
+def test_a_create_is_sent_again_under_the_same_request_id(connect: Connect, server: Scripted) -> None:
+    server.answers(StatusCode.UNAVAILABLE, b"")
+    client = connect(server.address, user="alice")
+    client.create("Buy milk")
+    client.create("Buy milk")
+    ids = [tasks_pb2.CreateTaskRequest.FromString(request).request_id for _, request in server.attempts]
+    assert ids[0] == ids[1] != ids[2]
+    assert [UUID(each).version for each in ids[1:]] == [4, 4]
+
+
+@pytest.mark.parametrize("name", UNSAFE)
+def test_what_might_be_done_twice_is_not_sent_again(connect: Connect, server: Scripted, name: str) -> None:
+    server.answers(StatusCode.UNAVAILABLE, b"")
+    with pytest.raises(Unavailable):
+        UNSAFE[name](connect(server.address, user="alice"))
+    assert len(server.attempts) == 1
+
+
+def test_nothing_is_sent_more_than_four_times(connect: Connect, server: Scripted) -> None:
+    server.answers(StatusCode.UNAVAILABLE)
+    with pytest.raises(Unavailable, match="as the script says"):
+        connect(server.address, user="alice").get("1")
+    assert len(server.attempts) == 4
+
+
+@pytest.mark.parametrize("code", FINAL, ids=lambda code: code.name)
+def test_no_other_failure_is_asked_about_twice(server: Scripted, code: StatusCode) -> None:
+    server.answers(code, b"")
+    with connect_sync(server.address, user="alice") as client, pytest.raises(TaskwellError) as caught:
+        client.get("1")
+    assert (code, "as the script says") == (caught.value.code, caught.value.message)
+    assert len(server.attempts) == 1
+
+
+def test_what_has_begun_to_be_answered_is_not_sent_again(connect: Connect, server: Scripted) -> None:
+    def begin(context: grpc.ServicerContext) -> bytes:
+        context.send_initial_metadata(())
+        context.abort(StatusCode.UNAVAILABLE, "in the middle")
+
+    server.answers(begin, b"")
+    with pytest.raises(Unavailable, match="in the middle"):
+        connect(server.address, user="alice").get("1")
+    assert len(server.attempts) == 1
+
+
+def test_a_service_that_is_down_is_not_asked_four_times_by_everybody(server: Scripted) -> None:
+    calls = 120
+
+    def fail(client: Any) -> None:
+        with pytest.raises(Unavailable):
+            client.get("1")
+
+    server.answers(StatusCode.UNAVAILABLE)
+    with connect_sync(server.address, user="alice") as client, ThreadPoolExecutor(calls) as pool:
+        list(pool.map(fail, [client] * calls))
+    assert calls <= len(server.attempts) < 2 * calls
+
+
+def test_a_call_has_ten_seconds_or_what_it_is_given(connect: Connect, server: Scripted) -> None:
+    connect(server.address, user="alice").get("1")
+    connect(server.address, user="alice", timeout=100).get("1")
+    connect(server.address, user="alice").get("1", timeout=1000)
+    for timeout, remaining in zip((10, 100, 1000), server.remaining, strict=True):
+        assert timeout / 2 < remaining < timeout * 1.1  # gRPC sends it in two or three digits, rounded up
+
+
+def test_calls_go_to_all_addresses_in_turn_and_around_one_that_fails(connect: Connect) -> None:
+    with scripted_server() as one, scripted_server() as other:
+        client = connect(f"ipv4:{one.address},{other.address}", user="alice")
+        until(lambda: client.get("1") is not None and bool(one.attempts and other.attempts))
+        one.answers(b"")
+        other.answers(b"")
+        for _ in range(10):
+            client.get("1")
+        assert [len(one.attempts), len(other.attempts)] == [5, 5]
+        other.answers(StatusCode.UNAVAILABLE)
+        for _ in range(4):
+            client.get("1")
+        assert other.attempts

@@ -1,0 +1,265 @@
+"""`taskwell task ...` as a process, on a real service."""
+
+import json
+import os
+import re
+import subprocess
+import sys
+import time
+from pathlib import Path
+from typing import Any
+
+import pytest
+from click.testing import CliRunner, Result
+from grpc import StatusCode
+from taskwell_cli.commands import taskwell
+from taskwell_client import connect
+
+from service.auth.minting import mint_token
+from service.identity import expected_of
+from tests.clients.scripted import scripted_server
+from tests.running import new_user, running_service, settings_for
+from tests.tls.issuing import HOSTS, Authority, Files
+
+COMMAND = Path(sys.executable).with_name("taskwell")
+
+
+class Person:
+    """Somebody who types. Not every command is a process of its own, which would take most of the time."""
+
+    def __init__(self, **environment: str) -> None:
+        self.environment = {f"TASKWELL_CLIENT_{name.upper()}": value for name, value in environment.items()}
+
+    def types(self, *arguments: str) -> Result:
+        return CliRunner(env=self.environment).invoke(taskwell, ["task", *arguments], prog_name="taskwell")
+
+    def starts(self, *command: str | Path, **environment: str) -> subprocess.CompletedProcess[str]:
+        """Run a process to its end."""
+        return subprocess.run(
+            command,
+            env={"PATH": os.environ["PATH"], **self.environment, **environment},
+            capture_output=True,
+            text=True,
+            timeout=30,
+            check=False,
+        )
+
+    def sees(self, *arguments: str) -> str:
+        """What is printed by a command that goes well."""
+        done = self.types(*arguments)
+        assert (done.exit_code, done.stderr) == (0, ""), done.stderr
+        return done.stdout
+
+    def gets(self, *arguments: str) -> list[Any]:
+        """What a program reads."""
+        return [json.loads(line) for line in self.sees(*arguments, "--json").splitlines()]
+
+    def is_told(self, *arguments: str, status: int) -> str:
+        """The one line that a command says that fails."""
+        done = self.types(*arguments)
+        assert (done.exit_code, done.stdout) == (status, ""), done.stderr
+        [line] = done.stderr.splitlines()
+        assert line.startswith("taskwell: ")
+        return line.removeprefix("taskwell: ")
+
+
+@pytest.fixture
+def person(address: str) -> Person:
+    return Person(target=address, user=new_user())
+
+
+def test_a_task_through_its_life(person: Person) -> None:
+    [task] = person.gets("add", "Buy milk", "--description", "Two\nlitres")
+    assert task["title"] == "Buy milk"
+    assert task["description"] == "Two\nlitres"
+    assert [task] == person.gets("show", task["id"])
+    [task] = person.gets("edit", task["id"], "--title", "Buy oat milk", "--description", "")
+    assert (task["title"], task["description"], task["status"]) == ("Buy oat milk", "", "TASK_STATUS_INCOMPLETE")
+    [task] = person.gets("done", task["id"], "--etag", task["etag"])
+    assert task["status"] == "TASK_STATUS_COMPLETE"
+    [task] = person.gets("reopen", task["id"])
+    assert task["status"] == "TASK_STATUS_INCOMPLETE"
+    assert person.sees("rm", task["id"], "--etag", task["etag"]) == ""
+    assert person.gets("list") == []
+
+
+def test_people_see_tables(person: Person) -> None:
+    shown = person.sees("add", "Buy milk", "--description", "Two\nlitres")
+    rows = dict(re.findall(r"^(\w+) +(.*?) *$", shown, re.MULTILINE))
+    assert rows["Title"] == "Buy milk"
+    assert rows["Status"] == "incomplete"
+    assert re.fullmatch(r"\d{4}-\d\d-\d\d \d\d:\d\d", rows["Created"])
+    assert "Completed" not in rows
+    assert "Two" in shown
+    assert "\n             litres" in shown
+    assert "Completed" in person.sees("done", rows["ID"])
+    head, row = person.sees("list").splitlines()
+    assert head.split() == ["ID", "STATUS", "CREATED", "TITLE"]
+    assert row.split() == [rows["ID"], "complete", *rows["Created"].split(), "Buy", "milk"]
+
+
+def test_nothing_is_cut_or_folded_where_no_terminal_is_too_narrow(person: Person) -> None:
+    title = "x" * 255
+    person.sees("add", title)
+    assert title in person.sees("list")
+
+
+def test_what_would_command_the_terminal_is_not_sent_to_it(person: Person) -> None:
+    hostile = "[red]a[/red] \x1b[31mb \x9b31mc \u202ed \r\x08"
+    [task] = person.gets("add", hostile)
+    assert task["title"] == hostile
+    for shown in (person.sees("list"), person.sees("show", task["id"])):
+        assert "[red]a[/red] \ufffd[31mb \ufffd31mc \ufffdd" in shown
+        assert not set("\x1b\x9b\u202e\r\x08") & set(shown)
+
+
+def test_a_list_has_fifty_unless_all_are_wanted(person: Person) -> None:
+    with connect(person.environment["TASKWELL_CLIENT_TARGET"], user=person.environment["TASKWELL_CLIENT_USER"]) as user:
+        made = [user.create(f"Task {number}").id for number in range(51)]
+        user.complete(made[7])
+    newest = person.types("list", "--json")
+    assert (newest.exit_code, newest.stderr) == (0, "taskwell: there are more; --all lists them\n")
+    assert made[:0:-1] == [json.loads(line)["id"] for line in newest.stdout.splitlines()]
+    assert made[::-1] == [task["id"] for task in person.gets("list", "--all")]
+    assert made == [task["id"] for task in person.gets("list", "--all", "--oldest-first")]
+    assert made[7:8] == [task["id"] for task in person.gets("list", "--status", "complete")]
+    assert len(person.gets("list", "--all", "--status", "incomplete")) == 50
+
+
+def test_a_create_with_a_request_id_makes_one_task(person: Person) -> None:
+    request_id = "4b0f4d5e-3f1c-4f0e-9a55-0d9f3a8f7c11"
+    assert person.gets("add", "Buy milk", "--request-id", request_id) == person.gets(
+        "add", "Buy milk", "--request-id", request_id
+    )
+    assert "This request_id was used before" in person.is_told("add", "Other", "--request-id", request_id, status=4)
+
+
+def test_failures_are_one_line_and_a_status_for_each_kind(person: Person, address: str) -> None:
+    [task] = person.gets("add", "Buy milk")
+    missing = task["id"][:-1] + ("0" if task["id"][-1] != "0" else "1")
+    assert "'taskwell task list'" in person.is_told("show", missing, status=3)
+    assert "must be a UUID" in person.is_told("show", "1", status=2)
+    assert "task.title" in person.is_told("add", " ", status=2)
+    assert "get the task again" in person.is_told("done", task["id"], "--etag", "7", status=4)
+    assert "--title" in person.is_told("edit", task["id"], status=2)
+    assert "not both" in person.is_told("list", "--token", "x", status=2)
+    assert "printable ASCII" in person.is_told("list", "--user", "a b", status=2)
+    stranger = Person(target=address)
+    assert "--user" in stranger.is_told("list", status=5)
+    assert "use TLS" in stranger.is_told("list", "--target", "tasks.example:1", "--token", "x", status=2)
+
+
+def test_where_no_taskwell_is_it_says_what_to_do(person: Person) -> None:
+    told = person.is_told("list", "--target", "127.0.0.1:1", status=6)
+    assert "cannot reach a Taskwell at 127.0.0.1:1" in told
+    assert "--target" in told
+    assert "refused" in told
+    with scripted_server() as server:
+        server.answers(StatusCode.UNIMPLEMENTED)
+        assert "is not a Taskwell" in person.is_told("list", "--target", server.address, status=1)
+        server.answers(StatusCode.DEADLINE_EXCEEDED)
+        assert "within 3 s" in person.is_told("list", "--target", server.address, "--timeout", "3", status=6)
+        server.answers(StatusCode.DATA_LOSS)
+        assert "as the script says (DATA_LOSS)" in person.is_told("list", "--target", server.address, status=1)
+
+
+def test_tls_and_a_token_by_flags_and_by_the_environment(tmp_path: Path, sqlite_url: str, authority: Authority) -> None:
+    files = Files(tmp_path, authority.issue(*HOSTS))
+    ca = tmp_path / "ca.pem"
+    ca.write_bytes(authority.pem)
+    secret = "what both of them know and nobody else"
+    tokens = {"auth": "jwt", "jwt_secret": secret, "jwt_issuer": "https://issuer.example", "jwt_audience": "taskwell"}
+    settings = settings_for(sqlite_url, **files.settings, **tokens)
+    token = mint_token(secret, expected_of(settings), new_user(), "", int(time.time()), 600)
+    with running_service(settings) as address:
+        task = Person(target=address, token=token, tls_ca=str(ca)).gets("add", "Buy milk")
+        assert task == Person().gets("list", "--target", address, "--token", token, "--tls-ca", str(ca))
+        assert "--token" in Person(target=address, tls_ca=str(ca)).is_told("list", status=5)
+        assert "--tls" in Person(target=address, token=token).is_told("list", status=6)
+
+
+def test_wrong_words_are_refused_with_those_that_are_right(person: Person) -> None:
+    done = person.types("lits")
+    assert done.exit_code == 2
+    assert "No such command 'lits'" in done.stderr
+    done = person.types("list", "--status", "open")
+    assert done.exit_code == 2
+    assert "incomplete" in done.stderr
+
+
+def test_help_names_every_command_and_every_exit_status(person: Person) -> None:
+    shown = " ".join(person.sees("--help").split())
+    for command in ("add", "list", "show", "edit", "done", "reopen", "rm"):
+        assert f" {command} " in shown
+    assert "0 done, 1 failed, 2 wrong call or value, 3 no such task, 4 somebody else was faster" in shown
+    assert "TASKWELL_CLIENT_TOKEN" in person.sees("list", "--help")
+
+
+LOADED = """
+import sys
+sys.argv = ["taskwell", "task", *sys.argv[1:]]
+from taskwell_cli import main
+try:
+    main()
+except SystemExit:
+    print(*sys.modules, file=sys.stderr)
+"""
+
+
+def test_it_loads_nothing_of_the_service_and_for_help_not_even_grpc(person: Person) -> None:
+    def loaded(*arguments: str) -> set[str]:
+        return set(person.starts(sys.executable, "-c", LOADED, *arguments).stderr.split())
+
+    modules = loaded("list")
+    assert {"grpc", "rich.table"} <= modules
+    assert not {"service", "sqlalchemy", "pydantic", "uvloop", "grpc.aio.none"} & modules
+    assert "rich.table" not in loaded("list", "--json")
+    assert not {"grpc", "google.protobuf", "rich"} & loaded("list", "--help")
+
+
+def completions(person: Person, line: str) -> list[str]:
+    """What a shell gets to complete a half typed line with."""
+    words = {"COMP_WORDS": line, "COMP_CWORD": line.split(" ")[-1]}
+    done = person.starts(COMMAND, _TASKWELL_COMPLETE="fish_complete", **words)
+    assert done.stderr == ""
+    return [entry.removeprefix("plain,") for entry in done.stdout.splitlines() if entry]
+
+
+def test_shells_complete_commands_options_and_ids(person: Person) -> None:
+    commands = [each.partition("\t")[0] for each in completions(person, "taskwell ")]
+    assert commands == ["check", "config", "health", "migrate", "serve", "task", "token"]
+    assert completions(person, "taskwell task re") == ["reopen\tSet a task incomplete again."]
+    [status] = completions(person, "taskwell task list --s")
+    assert status.startswith("--status\t")
+    [task] = person.gets("add", "Buy\nmilk\x1b")
+    assert [f"{task['id']}\tBuy milk\ufffd"] == completions(person, "taskwell task show ")
+    assert [f"{task['id']}\tBuy milk\ufffd"] == completions(person, f"taskwell task done {task['id'][:-1]}")
+    assert completions(person, "taskwell task done x") == []
+
+
+def test_where_the_service_is_not_there_shells_complete_no_ids() -> None:
+    assert completions(Person(target="127.0.0.1:1"), "taskwell task show ") == []
+    assert completions(Person(user="a b"), "taskwell task show ") == []
+
+
+@pytest.mark.parametrize("shell", ["bash", "zsh", "fish"])
+def test_there_is_completion_for(person: Person, shell: str) -> None:
+    done = person.starts(COMMAND, _TASKWELL_COMPLETE=f"{shell}_source")
+    assert (done.returncode, done.stderr) == (0, "")
+    assert f"_TASKWELL_COMPLETE={shell}_complete" in done.stdout
+
+
+def test_both_command_lines_have_the_command(person: Person) -> None:
+    [task] = person.gets("add", "Buy milk")
+    for command in ([COMMAND], [sys.executable, "-m", "service"]):
+        listed = person.starts(*command, "task", "list", "--json")
+        assert (listed.returncode, listed.stderr) == (0, "")
+        assert task == json.loads(listed.stdout)
+
+
+def test_the_clients_variables_do_not_keep_a_service_from_starting(person: Person) -> None:
+    shown = "".join(person.sees(command, "--help") for command in ("list", "add"))
+    variables = set(re.findall(r"TASKWELL_CLIENT_[A-Z_]+", shown))
+    assert len(variables) == 9
+    done = person.starts(COMMAND, "config", **dict.fromkeys(variables, "1"))
+    assert (done.returncode, done.stderr) == (0, "")

@@ -1,0 +1,35 @@
+"""Nobody waits for a library that they do not need, least of all a probe that runs every few seconds."""
+
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+ALL = {
+    "alembic",
+    "cryptography",
+    "grpc",
+    "jwt",
+    "prometheus_client",
+    "psycopg",
+    "sqlalchemy",
+    "sqlalchemy.orm",
+    "uvloop",
+}
+
+
+@pytest.mark.parametrize(
+    ("modules", "needed"),
+    [
+        ("service.__main__, service.supervisor", set()),
+        ("service.loading", set()),
+        ("service.loading, service.rpc.probe", {"grpc"}),
+        ("service.loading, service.preparing, service.app", {"grpc", "psycopg", "sqlalchemy"}),
+    ],
+    ids=["supervisor", "config", "health", "serve"],
+)
+def test_nothing_is_loaded_that_is_not_needed(tmp_path: Path, modules: str, needed: set[str]) -> None:
+    program = f"import sys, {modules}; print(*sys.modules)"
+    loaded = subprocess.run([sys.executable, "-c", program], cwd=tmp_path, capture_output=True, text=True, check=True)
+    assert needed == ALL & set(loaded.stdout.split())

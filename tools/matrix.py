@@ -1,0 +1,116 @@
+"""Tries the client on every Python that it promises and this machine has, with the oldest and the newest of its needs.
+
+    python tools/matrix.py
+
+Each environment begins empty, gets the locked needs (requirements-oldest.txt, requirements-newest.txt) and the wheel,
+and makes calls to one service: by the program of client/README.md, by asyncio, and on the command line. The exit status
+is 1 if any of them failed. A Python that is not on this machine is said to be missing, and is no failure.
+"""
+
+import os
+import re
+import shutil
+import subprocess
+import sys
+import tempfile
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+
+ROOT = Path(__file__).resolve().parent.parent
+BIN = Path(sys.executable).parent
+PYTHONS = tuple(f"3.{minor}" for minor in range(10, 15))
+LOCKS = ("oldest", "newest")
+TARGET = "127.0.0.1:50051"  # of the program in client/README.md
+
+# One call by the client of asyncio, and what it ran on.
+ASYNCIO = f"""
+import asyncio
+from importlib.metadata import version
+from taskwell_client import connect_async
+
+async def main():
+    async with connect_async("{TARGET}", user="alice") as client:
+        assert [task.title async for task in client.list()] == ["Buy milk"]
+
+asyncio.run(main())
+print("grpcio", version("grpcio") + ", protobuf", version("protobuf"))
+"""
+
+
+def interpreter(python: str) -> Path | None:
+    """Where a Python of this version is: on the PATH, or one of pyenv's."""
+    pyenv = Path(os.environ.get("PYENV_ROOT", Path.home() / ".pyenv"))
+    candidates = [*pyenv.glob(f"versions/{python}.*/bin/python")]
+    if on_path := shutil.which(f"python{python}"):
+        candidates.insert(0, Path(on_path))
+    for candidate in candidates:
+        ran = subprocess.run([candidate, "-c", "import sys; print(sys.executable)"], capture_output=True, check=False)
+        if ran.returncode == 0:  # one of pyenv's shims is there also for what it does not run
+            return candidate
+    return None
+
+
+@contextmanager
+def service(folder: Path) -> Iterator[str]:
+    """The address of a service of this checkout."""
+    command = [str(BIN / "taskwell"), "serve", "--grpc-address", "127.0.0.1:0", "--log-level", "error"]
+    with subprocess.Popen(command, cwd=folder, stdout=subprocess.PIPE, text=True) as process:
+        try:
+            assert process.stdout
+            yield process.stdout.readline().split()[-1]
+        finally:
+            process.terminate()
+
+
+def run(*command: str | Path) -> str:
+    """What a command printed. Raises CalledProcessError."""
+    ran = subprocess.run(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, check=True)
+    return ran.stdout.strip()
+
+
+def tried(python: Path, lock: str, wheel: Path, folder: Path, address: str) -> str:
+    """What an environment ran on in which all went well. Raises CalledProcessError."""
+    uv, venv = BIN / "uv", folder / "venv"
+    shutil.rmtree(venv, ignore_errors=True)
+    run(uv, "venv", "--quiet", "--no-python-downloads", "--python", python, venv)
+    install: Sequence[str | Path] = (uv, "pip", "install", "--quiet", "--python", venv)
+    run(*install, "--require-hashes", "-r", ROOT / f"requirements-{lock}.txt")
+    run(*install, "--no-deps", "--no-index", wheel)
+    run(uv, "pip", "check", "--python", venv)
+    user = f"{lock}-{python.parent.parent.name}"
+
+    def of_this_user(program: str) -> str:
+        return program.replace(TARGET, address).replace('"alice"', f'"{user}"')
+
+    readme = (ROOT / "client" / "README.md").read_text()
+    example = re.search(r"^```python\n(.*?)^```", readme, re.DOTALL | re.MULTILINE)
+    assert example
+    for program in (example[1], ASYNCIO):
+        said = run(venv / "bin" / "python", "-W", "error", "-c", of_this_user(program))
+    run(venv / "bin" / "taskwell", "task", "list", "--target", address, "--user", user)
+    return said
+
+
+def main() -> int:
+    failed = 0
+    with tempfile.TemporaryDirectory(prefix="taskwell-matrix-") as temporary, service(Path(temporary)) as address:
+        folder = Path(temporary)
+        run(BIN / "python", "-m", "build", "--wheel", "--no-isolation", "--outdir", folder, ROOT / "client")
+        [wheel] = folder.glob("*.whl")
+        for python in PYTHONS:
+            found = interpreter(python)
+            if found is None:
+                print(f"Python {python}: not on this machine")
+                continue
+            for lock in LOCKS:
+                try:
+                    print(f"Python {python}, {lock}: {tried(found, lock, wheel, folder, address)}", flush=True)
+                except subprocess.CalledProcessError as error:
+                    failed += 1
+                    print(f"Python {python}, {lock}: FAILED: {error.cmd}\n{error.stdout}", flush=True)
+    return int(failed > 0)
+
+
+if __name__ == "__main__":
+    sys.exit(main())
