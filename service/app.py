@@ -113,9 +113,9 @@ class Service:
             options=[*server_options(settings), ("grpc.so_reuseport", int(worker is not None))],
         )
         # REST is a client of the same methods behind the same interceptor, and has no way around it.
-        in_process = InProcess(calls)
+        in_process, servicer = InProcess(calls), TaskServicer(self._tasks)
         for server in (self._server, in_process):
-            tasks_pb2_grpc.add_TaskServiceServicer_to_server(TaskServicer(self._tasks), cast("grpc.aio.Server", server))
+            tasks_pb2_grpc.add_TaskServiceServicer_to_server(servicer, cast("grpc.aio.Server", server))
             health_pb2_grpc.add_HealthServicer_to_server(self._health, cast("grpc.aio.Server", server))
         self._rest = _rest(settings, settings.rest, in_process) if settings.rest else None
         if settings.reflection != "off":

@@ -163,16 +163,17 @@ class Connection(HttpToolsProtocol):
 
     def _require_sound(self) -> None:
         """Raise Refusal for a head that leaves open what is asked for, or where the request ends."""
-        version, said = self.parser.get_http_version(), dict(self.headers)
+        version = self.parser.get_http_version()
         hosts = sum(name == b"host" for name, _ in self.headers)
+        codings = [value.lower() for name, value in self.headers if name == b"transfer-encoding"]
         if version not in {"1.1", "1.0"}:
             raise Refusal("This server speaks HTTP/1.1, and 1.0.", _MALFORMED)
         if hosts > 1 or (hosts == 0 and version == "1.1"):  # RFC 9112, 3.2
             raise Refusal("The request must have exactly one header host.", _MALFORMED)
-        if (coding := said.get(b"transfer-encoding")) and (coding.lower() != b"chunked" or version == "1.0"):
+        if codings not in ([], [b"chunked"]) or (codings and version == "1.0"):
             raise Refusal("The header transfer-encoding may only be chunked, and only in HTTP/1.1.", _MALFORMED)
-        length = int(said.get(b"content-length", 0))
-        if self.parser.should_upgrade() and (coding or length):  # it would be taken for the other protocol's
+        length = int(dict(self.headers).get(b"content-length", 0))
+        if self.parser.should_upgrade() and (codings or length):  # it would be taken for the other protocol's
             raise Refusal("A request with a body must not ask for another protocol (upgrade).", _MALFORMED)
         if length > self._limits.body_bytes:
             raise too_long(self._limits.body_bytes)

@@ -153,6 +153,7 @@ AS_ANOTHER = {
     "chunked after a tab": framed("transfer-encoding:\t chunked,identity", body=b"0\r\n\r\n"),
     "chunked twice": framed(CHUNKED, CHUNKED, body=b"0\r\n\r\n"),
     "compressed chunks": framed("transfer-encoding: gzip, chunked", body=b"0\r\n\r\n"),
+    "compressed chunks on two lines": framed("transfer-encoding: gzip", CHUNKED, body=b"0\r\n\r\n"),
     "chunks in HTTP/1.0": framed(CHUNKED, body=b"0\r\n\r\n", version="1.0"),
     "a chunk of no size": framed(CHUNKED, body=b"zz\r\n{}\r\n0\r\n\r\n"),
     "a chunk without an end": framed(CHUNKED, body=b"2\r\n{}xx0\r\n\r\n"),
