@@ -4,7 +4,6 @@ import json
 import re
 import time
 from pathlib import Path
-from typing import Any
 
 import pytest
 
@@ -14,7 +13,7 @@ from service.rest.pages import ASSETS
 from tests.rest.browser import browsing, missing
 from tests.rest.client import Client
 from tests.rest.try_it_out import Docs
-from tests.running import new_user, running_doors, settings_for
+from tests.running import Doors, new_user, running_doors, settings_for
 from tools.assets import ASSETS as SWAGGER_UI
 from tools.assets import FILES, checksums
 
@@ -23,23 +22,33 @@ SECRET = "what both of them know and nobody else"
 TOKENS = {"auth": "jwt", "jwt_secret": SECRET, "jwt_issuer": "https://issuer.example", "jwt_audience": "taskwell"}
 
 
-@pytest.mark.parametrize("identity", [{}, TOKENS], ids=["user", "token"])
-@pytest.mark.skipif(bool(missing()), reason=f"{missing()} not installed: the documentation page was not tried")
-def test_a_person_creates_a_task_on_the_page_and_reads_it_back(sqlite_url: str, identity: dict[str, Any]) -> None:
-    settings = settings_for(sqlite_url, rest_address="127.0.0.1:0", **identity)
-    with running_doors(settings) as doors, browsing() as page:
+needs_browser = pytest.mark.skipif(bool(missing()), reason=f"{missing()} not installed: the page was not tried")
+
+
+@needs_browser
+def test_a_person_creates_a_task_on_the_page_and_reads_it_back(doors: Doors) -> None:
+    with browsing() as page:
         docs = Docs(page, f"http://{doors.rest}")
-        if identity:
-            docs.authorize(token=mint_token(SECRET, expected_of(settings), new_user(), "", int(time.time()), 300))
-        else:
-            docs.authorize(user=new_user())
+        docs.authorize(user=new_user())
         status, made = docs.call("CreateTask", body='{"title": "Buy milk", "description": "Käse too"}')
         assert (status, made["title"], made["description"]) == (200, "Buy milk", "Käse too")
-        assert (200, made) == docs.call("GetTask", id=made["id"])
+        assert docs.call("GetTask", id=made["id"]) == (200, made)
         assert docs.call("ListTasks", status="TASK_STATUS_COMPLETE") == (200, {"tasks": [], "nextPageToken": ""})
         assert page.said() == []
-        elsewhere = [url for url in page.asked_for() if not url.startswith(f"http://{doors.rest}/")]
-        assert elsewhere == []
+        asked_for = page.asked_for()
+    assert f"http://{doors.rest}/v1/tasks/{made['id']}" in asked_for
+    assert [url for url in asked_for if not url.startswith(f"http://{doors.rest}/")] == []
+
+
+@needs_browser
+def test_a_person_may_have_a_token(sqlite_url: str) -> None:
+    settings = settings_for(sqlite_url, rest_address="127.0.0.1:0", **TOKENS)
+    token = mint_token(SECRET, expected_of(settings), new_user(), "", int(time.time()), 300)
+    with running_doors(settings) as doors, browsing() as page:
+        docs = Docs(page, f"http://{doors.rest}")
+        docs.authorize(token=token)
+        status, made = docs.call("CreateTask", body='{"title": "Buy milk"}')
+        assert (status, made["title"], page.said()) == (200, "Buy milk", [])
 
 
 def test_the_document_is_served_and_kept_until_it_changes(client: Client) -> None:
