@@ -123,7 +123,7 @@ def test_a_page_size_fits_the_document_exactly_if_it_is_taken(number: int) -> No
     assert fits == is_valid(parameter_schema("ListTasks", "pageSize"), number)
 
 
-@pytest.mark.parametrize("order", ["create_time", "create_time desc", "create_time asc", "title", "createTime"])
+@pytest.mark.parametrize("order", ["", "create_time", "create_time desc", "create_time asc", "title", "createTime"])
 def test_an_order_fits_the_document_exactly_if_it_is_taken(order: str) -> None:
     assert (not [*rules.order_by("", order)]) == is_valid(parameter_schema("ListTasks", "orderBy"), order)
 

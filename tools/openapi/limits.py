@@ -48,13 +48,13 @@ LIMITS: Mapping[str, Schema] = {
     "taskwell.v1.Task.id": UUID,
     "taskwell.v1.Task.title": _TITLE,
     "taskwell.v1.Task.description": {"maxLength": DESCRIPTION_MAX, "pattern": "^[^\\u0000]*$"},
-    # As in every query, nothing behind the name is as good as no name.
+    # For a string in a query, nothing behind the name is as good as no name.
     "taskwell.v1.CreateTaskRequest.request_id": {
         "anyOf": [{"format": "uuid", "not": {"const": rules.NIL_UUID}}, {"const": ""}]
     },
     "taskwell.v1.ListTasksRequest.page_size": {"minimum": 0, "maximum": MOST_INT32, "default": PAGE_SIZE_DEFAULT},
     "taskwell.v1.ListTasksRequest.order_by": {
-        "enum": ["create_time desc", "create_time"],
+        "enum": ["", "create_time desc", "create_time"],
         "default": "create_time desc",
     },
     "taskwell.v1.UpdateTaskRequest.update_mask": {"pattern": rf"^(({_PATH})(,({_PATH}))*)?$"},
