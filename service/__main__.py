@@ -155,7 +155,7 @@ def check(arguments: list[str]) -> int:
 
 def config(arguments: list[str]) -> int:
     settings = _settings("config", arguments)
-    from service.settings import PREFIX
+    from service.forms import PREFIX
 
     for name in type(settings).model_fields:
         value = settings.database if name == "database_url" else getattr(settings, name)

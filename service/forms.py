@@ -8,6 +8,9 @@ from pydantic import AfterValidator, Field
 from service.address import parse_address
 from service.auth.source import parse_jwks_source
 
+PREFIX = "TASKWELL_"
+"""What the name of every setting's environment variable begins with."""
+
 
 def _is_address(text: str) -> str:
     parse_address(text)

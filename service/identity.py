@@ -13,9 +13,10 @@ from service.auth.evidence import User
 from service.auth.metadata import caller_from_metadata
 from service.auth.peers import Peers
 from service.auth.source import JwksFile, KeysError
+from service.forms import PREFIX
 from service.model import Caller
 from service.rpc.policy import Access
-from service.settings import PREFIX, Settings
+from service.settings import Settings
 
 if TYPE_CHECKING:
     from service.auth.certificates import Certificates

@@ -6,7 +6,8 @@ from typing import Any
 
 from pydantic import ValidationError
 
-from service.settings import PREFIX, Settings
+from service.forms import PREFIX
+from service.settings import Settings
 
 
 def load_settings(program: str, arguments: list[str]) -> Settings:

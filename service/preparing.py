@@ -9,8 +9,9 @@ from service.address import Address
 from service.db.schema import Schema, SchemaUnknown
 from service.db.url import SqliteFile
 from service.errors import DatabaseUnavailable
+from service.forms import PREFIX
 from service.ports import reserve
-from service.settings import PREFIX, Settings
+from service.settings import Settings
 
 _log = structlog.get_logger("app")
 

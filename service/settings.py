@@ -1,39 +1,27 @@
-"""Settings: every one of them, what it may be, and which do not go together. Read once, then frozen."""
+"""Settings: every one of them, and what it may be. Read once, then frozen; which go together, consistency.py knows."""
 
-import math
-import os
 import sys
-from collections.abc import Iterator, Mapping
-from pathlib import Path
+from collections.abc import Mapping
 from typing import Annotated, Literal, Self
 
 from pydantic import Field, SecretStr, field_validator, model_validator
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
 from service.address import Address, parse_address
-from service.auth.evidence import RULES, Certificate, Rule
+from service.auth.evidence import RULES, Rule
 from service.auth.files import CertificateFiles
 from service.auth.source import JwksSource, parse_jwks_source
+from service.consistency import contradictions
+from service.cores import usable_cores
 from service.db.url import DatabaseUrl, PostgresServer, parse_database_url
-from service.forms import AddressText, Count, HostsText, JwksText, Name, OriginsText, Seconds, listed
+from service.forms import PREFIX, AddressText, Count, HostsText, JwksText, Name, OriginsText, Seconds, listed
 
-PREFIX = "TASKWELL_"
-
-# What is of no use without the other.
-_TOGETHER = (
-    *(("tls_cert", "tls_key"), ("tls_key", "tls_cert"), ("tls_client_ca", "tls_cert")),
-    *(("health_cert", "health_key"), ("health_key", "health_cert")),
-    *(("health_cert", "tls_cert"), ("health_ca", "tls_cert")),
-    ("rate_burst", "rate_limit"),
-    *(("rest_hosts", "rest_address"), ("rest_cors_origins", "rest_address")),
-)
 # As long as what HS256 makes of it (RFC 7518, 3.2), in bytes.
 _SHORTEST_SECRET = 32
 
 _MOST_WORKERS = 256
 # Elsewhere SO_REUSEPORT lets several sockets listen on one port, and one of them gets all connections.
 _SPREADS_CONNECTIONS = sys.platform == "linux"
-_CGROUP_CPU = Path("/sys/fs/cgroup/cpu.max")
 
 
 class Settings(BaseSettings):
@@ -232,22 +220,8 @@ class Settings(BaseSettings):
 
     @model_validator(mode="after")
     def _is_consistent(self) -> Self:
-        if wrong := "\n".join([*_contradictions(self), *_incomplete(self), *_contradictions_of_tls(self)]):
+        if wrong := "\n".join(contradictions(self)):
             raise ValueError(wrong)
-        return self
-
-    @model_validator(mode="after")
-    def _refuses_to_trust_strangers(self) -> Self:
-        trusts = self.trust_network or self.evidence.certificate is Certificate.LISTED
-        if self.auth != "metadata" or trusts:
-            return self
-        for name, address in (("GRPC_ADDRESS", self.grpc), ("REST_ADDRESS", self.rest)):
-            if address and not address.is_loopback:
-                raise ValueError(
-                    f"{PREFIX}{name}: other machines can reach {address}, and could claim to be any user. Listen on "
-                    f"127.0.0.1, set {PREFIX}TLS_CLIENT_CA and {PREFIX}TLS_CLIENT_NAMES for mutual TLS, or "
-                    f"{PREFIX}TRUST_NETWORK=true if only a trusted gateway or mesh can reach it"
-                )
         return self
 
     @property
@@ -284,7 +258,7 @@ class Settings(BaseSettings):
         """How many processes serve."""
         if self.workers != "auto":
             return self.workers
-        return _cores() if isinstance(self.database, PostgresServer) and _SPREADS_CONNECTIONS else 1
+        return usable_cores() if isinstance(self.database, PostgresServer) and _SPREADS_CONNECTIONS else 1
 
     @property
     def evidence(self) -> Rule:
@@ -320,56 +294,6 @@ class Settings(BaseSettings):
         return environment
 
 
-def _cores() -> int:
-    """The cores that this process may use: those it may run on, or fewer if its container is given less (cgroup v2)."""
-    cores = len(os.sched_getaffinity(0))
-    try:
-        quota, period = _CGROUP_CPU.read_text().split()
-        return min(cores, math.ceil(int(quota) / int(period)))
-    except (OSError, ValueError):  # no cgroup, or no limit: "max 100000"
-        return cores
-
-
 def inherited_settings() -> Settings:
     """The settings of the process that started this one, as `Settings.as_environment` handed them down."""
     return Settings(_env_file=None)  # type: ignore[call-arg]  # of pydantic-settings, not of the class
-
-
-def _contradictions(settings: Settings) -> Iterator[str]:
-    """What is wrong with the settings of tokens, taken together: a sentence for each thing."""
-    if settings.auth == "metadata":
-        if "*" in settings.cors_origins:
-            yield f"{PREFIX}REST_CORS_ORIGINS: * would let every page in a browser be any user: name the origins"
-        for name in sorted(settings.model_fields_set):
-            if name.startswith("jwt_"):
-                yield f"{PREFIX}{name.upper()}: means nothing unless {PREFIX}AUTH=jwt; set that, or do not set this"
-        return
-    if settings.jwt_jwks and settings.jwt_secret:
-        yield f"{PREFIX}JWT_SECRET: set either this or {PREFIX}JWT_JWKS: a token has one kind of key"
-    if not (settings.jwt_jwks or settings.jwt_secret):
-        yield f"{PREFIX}JWT_JWKS: jwt needs keys: set this to where the issuer publishes them, or {PREFIX}JWT_SECRET"
-    if not settings.jwt_issuer:
-        yield f"{PREFIX}JWT_ISSUER: jwt needs it: tokens of other issuers must be refused"
-    if not settings.jwt_audience:
-        yield f"{PREFIX}JWT_AUDIENCE: jwt needs it: tokens that were issued for other services must be refused"
-    if not settings.jwt_scope_claim and settings.model_fields_set & {"jwt_read_scope", "jwt_write_scope"}:
-        yield f"{PREFIX}JWT_SCOPE_CLAIM: set it as well: without it no token is asked for a scope"
-
-
-def _incomplete(settings: Settings) -> Iterator[str]:
-    for one, other in _TOGETHER:
-        if getattr(settings, one) and not getattr(settings, other):
-            yield f"{PREFIX}{other.upper()}: {PREFIX}{one.upper()} needs it"
-
-
-def _contradictions_of_tls(settings: Settings) -> Iterator[str]:
-    """The same for TLS."""
-    if settings.tls_client_names and not settings.client_names:
-        yield f"{PREFIX}TLS_CLIENT_NAMES: has no name in it"
-    if settings.tls_client_names and not settings.tls_client_ca:
-        yield f"{PREFIX}TLS_CLIENT_CA: {PREFIX}TLS_CLIENT_NAMES needs it: without it no client shows a certificate"
-    if settings.evidence.certificate is Certificate.LISTED and not settings.client_names:
-        yield (
-            f"{PREFIX}TLS_CLIENT_NAMES: mutual TLS with {PREFIX}AUTH=metadata needs it: whoever else has a certificate "
-            "of that CA could claim to be any user"
-        )

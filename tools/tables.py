@@ -10,11 +10,12 @@ from service import rules
 from service.auth import files, keys, source, tokens
 from service.auth.evidence import RULES
 from service.errors import RateLimited, RequestError
+from service.forms import PREFIX
 from service.metrics import ALL_SERIES
 from service.rest import conditions, queries
 from service.rpc import rates
 from service.rpc.status import CODES, RETRY_DELAYS
-from service.settings import PREFIX, Settings
+from service.settings import Settings
 
 ROOT = Path(__file__).resolve().parent.parent
 DOCUMENTS = (ROOT / "README.md", ROOT / "SECURITY.md")

@@ -164,7 +164,7 @@ def test_other_addresses_are_served_on_a_trusted_network() -> None:
 def test_a_worker_for_each_core_serves_from_postgresql(
     monkeypatch: pytest.MonkeyPatch, flags: list[str], expected: int
 ) -> None:
-    monkeypatch.setattr("service.settings._cores", lambda: 2)
+    monkeypatch.setattr("service.settings.usable_cores", lambda: 2)
     assert load_settings("taskwell serve", flags).worker_count == expected
 
 
@@ -175,7 +175,7 @@ def test_the_cores_are_those_of_the_container(
     folder: Path, monkeypatch: pytest.MonkeyPatch, limit: str | None, cores: int
 ) -> None:
     monkeypatch.setattr("os.sched_getaffinity", lambda _: set(range(8)), raising=False)
-    monkeypatch.setattr("service.settings._CGROUP_CPU", folder / "cpu.max")
+    monkeypatch.setattr("service.cores._CGROUP_CPU", folder / "cpu.max")
     if limit:
         (folder / "cpu.max").write_text(f"{limit}\n")
     assert load_settings("taskwell serve", ["--database-url", "postgresql://db/tasks"]).worker_count == cores
