@@ -15,7 +15,6 @@ from typing import TYPE_CHECKING, NoReturn
 # Each command loads what it needs: a supervisor stays in memory and needs next to nothing.
 if TYPE_CHECKING:
     from service.db.schema import Schema
-    from service.rpc.probe import Trust
     from service.settings import Settings
 
 USAGE = """\
@@ -165,18 +164,13 @@ def config(arguments: list[str]) -> int:
 
 def health(arguments: list[str]) -> int:
     settings = _settings("health", arguments)
-    from service.address import Address
     from service.auth.files import CertificateError
-    from service.rpc.probe import probe
+    from service.probing import probe_itself
 
-    address = settings.grpc
     try:
-        trust = _trust(settings)
+        answer = probe_itself(settings)
     except CertificateError as error:
         return _fail(str(error))
-    # A server that listens on every address is asked on this machine's own.
-    host = {"0.0.0.0": "127.0.0.1", "::": "::1"}.get(address.host, address.host)  # noqa: S104 - compared, not bound
-    answer = probe(str(Address(host, address.port)), trust)
     print(answer)
     return 0 if answer == "SERVING" else 1
 
@@ -281,22 +275,6 @@ def _about_schema(settings: "Settings", action: Callable[["Schema"], str]) -> in
         cause = getattr(error.__cause__, "orig", error.__cause__)
         return _fail(f"cannot reach the database ({settings.database}): {str(cause).strip()}")
     return 0
-
-
-def _trust(settings: "Settings") -> "Trust | None":
-    """How the probe and a TLS server know each other. Raises CertificateError."""
-    if settings.tls is None:
-        return None
-    from service.auth.certificates import dns_names
-    from service.auth.files import read_pem
-    from service.rpc.probe import Trust
-
-    chain, key, _ = settings.tls.read()
-    ca = read_pem("HEALTH_CA", settings.health_ca) if settings.health_ca else chain
-    name = next(iter(dns_names(chain)), None)
-    if settings.health_cert and settings.health_key:
-        chain, key = read_pem("HEALTH_CERT", settings.health_cert), read_pem("HEALTH_KEY", settings.health_key)
-    return Trust(ca, name, key, chain)
 
 
 def _shown(value: object) -> object:

@@ -25,12 +25,14 @@ from service.db.engine import Database, PoolSettings
 from service.db.store import SqlTaskStore
 from service.examples import curl_example, grpcurl_example
 from service.identity import Identity
+from service.options import server_options
 from service.ports import refuse_taken
 from service.preparing import StartError, cannot_listen
 from service.rpc.health import Health
 from service.rpc.inprocess import InProcess
-from service.rpc.interceptors import UNOBSERVED, Calls, Guard, current_caller
+from service.rpc.interceptors import Calls, Guard, current_caller
 from service.rpc.limits import Limits
+from service.rpc.observer import UNOBSERVED
 from service.rpc.policy import HEALTH, POLICY, TASK_SERVICE, Access, policy_with_reflection
 from service.rpc.rates import Rates
 from service.rpc.reflection import add_reflection
@@ -211,38 +213,6 @@ def _rest(settings: Settings, address: Address, in_process: InProcess) -> "Rest"
     from service.transcoding import Rest
 
     return Rest(settings, address, in_process.call)
-
-
-def server_options(settings: Settings) -> list[tuple[str, int]]:
-    """The limits that gRPC itself keeps, as channel arguments (grpc/impl/channel_arg_names.h)."""
-
-    def ms(seconds: float) -> int:
-        return round(seconds * 1000)
-
-    return [
-        # A message somewhat over the limit is read and refused with details, by Calls; gRPC cuts off the really large.
-        ("grpc.max_receive_message_length", 4 * settings.max_message_bytes),
-        ("grpc.max_metadata_size", settings.max_metadata_bytes),
-        ("grpc.absolute_max_metadata_size", settings.max_metadata_bytes),
-        ("grpc.max_concurrent_streams", settings.max_concurrent_streams),
-        # Beyond these the core answers CANCELLED by chance; our own limit answers RESOURCE_EXHAUSTED with details.
-        ("grpc.server.max_pending_requests", 16 * settings.max_in_flight),
-        ("grpc.server.max_pending_requests_hard_limit", 32 * settings.max_in_flight),
-        ("grpc.max_allowed_incoming_connections", settings.max_connections),
-        ("grpc.server_handshake_timeout_ms", ms(settings.handshake_timeout)),
-        # gRPC holds a client to the limit of metadata from when it has acknowledged it; before, it takes 16 MiB.
-        ("grpc.http2.settings_timeout", ms(settings.handshake_timeout)),
-        ("grpc.keepalive_time_ms", ms(settings.keepalive_time)),
-        ("grpc.keepalive_timeout_ms", ms(settings.keepalive_timeout)),
-        # Without this one a ping may stay unanswered for a minute, whatever the keepalive timeout says.
-        ("grpc.http2.ping_timeout_ms", ms(settings.keepalive_timeout)),
-        ("grpc.keepalive_permit_without_calls", 1),
-        ("grpc.http2.min_ping_interval_without_data_ms", ms(settings.keepalive_min_interval)),
-        ("grpc.http2.min_recv_ping_interval_without_data_ms", ms(settings.keepalive_min_interval)),
-        ("grpc.max_connection_idle_ms", ms(settings.max_connection_idle)),
-        ("grpc.max_connection_age_ms", ms(settings.max_connection_age)),
-        ("grpc.max_connection_age_grace_ms", ms(settings.max_connection_age_grace)),
-    ]
 
 
 async def serve(settings: Settings, worker: int | None = None) -> None:

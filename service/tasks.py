@@ -8,7 +8,8 @@ from functools import partial
 from typing import Protocol, TypeVar
 
 from service import rules
-from service.coalescer import Coalescer, Direct, Gathering
+from service.coalescer import Coalescer, Direct
+from service.crowd import Gathering
 from service.errors import CallerUnknown, InvalidArgument, RequestError, TaskNotFound, Violation
 from service.model import (
     Caller,

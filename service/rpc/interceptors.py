@@ -8,7 +8,7 @@ import time
 import uuid
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
 from contextvars import ContextVar
-from typing import Any, Protocol, TypeAlias
+from typing import Any, TypeAlias
 
 import structlog
 from google.protobuf.message import DecodeError
@@ -38,6 +38,7 @@ from service.rpc.handlers import (
     with_behaviour,
 )
 from service.rpc.limits import Limits
+from service.rpc.observer import UNOBSERVED, Observer
 from service.rpc.policy import TASK_SERVICE, Access, require_scope
 from service.rpc.status import CODES, status_of
 from service.rpc.streams import Streams
@@ -61,33 +62,6 @@ _MOST_HELD_BACK = 2000
 
 Decoder: TypeAlias = Callable[[Any], Any]
 Guard: TypeAlias = Callable[[Context], None]
-
-
-class Observer(Protocol):
-    """Is told what becomes of calls."""
-
-    def on_call(self, method: str, code: str, seconds: float) -> None:
-        """A call has ended: its full name, the name of its status code, how long it took (s)."""
-
-    def on_overload(self) -> None:
-        """A call was refused because there are too many."""
-
-    def on_set(self, operation: str, size: int) -> None:
-        """A set of calls goes to the database together."""
-
-
-class _Unobserved:
-    def on_call(self, method: str, code: str, seconds: float) -> None:
-        pass
-
-    def on_overload(self) -> None:
-        pass
-
-    def on_set(self, operation: str, size: int) -> None:
-        pass
-
-
-UNOBSERVED: Observer = _Unobserved()
 
 
 def current_caller() -> Caller:

@@ -5,7 +5,8 @@ from collections.abc import Sequence
 
 import pytest
 
-from service.coalescer import Coalescer, Gathering, _Crowd
+from service.coalescer import Coalescer
+from service.crowd import Crowd, Gathering
 from service.errors import DatabaseUnavailable, Overloaded, TaskNotFound
 
 Request = tuple[str, object]
@@ -388,7 +389,7 @@ async def test_a_crowd_is_not_expected_for_longer_than_two_windows() -> None:
 
 
 def test_a_crowd_of_long_ago_is_not_expected_at_all() -> None:
-    crowd = _Crowd(1.0)
+    crowd = Crowd(1.0)
     crowd.see(8, 10.0)
     crowd.see(1, 11.5)
     assert crowd.size == 8
