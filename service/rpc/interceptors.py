@@ -40,6 +40,7 @@ from service.rpc.handlers import (
 from service.rpc.limits import Limits
 from service.rpc.observer import UNOBSERVED, Observer
 from service.rpc.policy import TASK_SERVICE, Access, require_scope
+from service.rpc.restraint import Restraint
 from service.rpc.status import CODES, status_of
 from service.rpc.streams import Streams
 
@@ -52,13 +53,6 @@ _LOG_LEVELS = {
     StatusCode.UNAVAILABLE: "warning",
     StatusCode.RESOURCE_EXHAUSTED: "warning",
 }
-
-
-# A refusal that came at once would let a client that tries again at once keep the server busy with nothing else. So the
-# refusals of those who call too often are held back a little (s), some of them at a time.
-HELD_BACK = 0.25
-_MOST_HELD_BACK = 2000
-
 
 Decoder: TypeAlias = Callable[[Any], Any]
 Guard: TypeAlias = Callable[[Context], None]
@@ -105,7 +99,7 @@ class Calls(ServerInterceptor):
         self._guards = guards
         self._observer = observer
         self._handlers: dict[str, Handler] = {}
-        self._held_back = 0
+        self._restraint = Restraint()
 
     async def intercept_service(self, continuation: Continuation, details: HandlerCallDetails) -> Handler:
         method = details.method
@@ -205,26 +199,13 @@ class Calls(ServerInterceptor):
 
         return decoded
 
-    async def _hold_back(self, error: RateLimited, context: Context) -> RateLimited:
-        """Wait a little; answers the error with the time that is then left to wait."""
-        remaining = context.time_remaining()
-        pause = HELD_BACK if remaining is None else min(HELD_BACK, remaining / 2)
-        if self._held_back >= _MOST_HELD_BACK or pause <= 0:
-            return error
-        self._held_back += 1
-        try:
-            await asyncio.sleep(pause)
-        finally:
-            self._held_back -= 1
-        return RateLimited(seconds=max(0.001, error.seconds - pause))
-
     async def _answer(self, error: Exception, method: str, context: Context, started: float) -> None:
         """Abort the call with the status of this error."""
         cause: BaseException | None = error.__cause__
         if not isinstance(error, RequestError):
             error, cause = Internal(error_id=uuid.uuid4()), error
         if isinstance(error, RateLimited):
-            error = await self._hold_back(error, context)
+            error = await self._restraint.hold_back(error, context.time_remaining())
         code = CODES[type(error)]
         self._observer.on_call(method, code.name, time.perf_counter() - started)
         if isinstance(error, Overloaded):

@@ -1,6 +1,7 @@
 """The limit to how often a user may call, seen by clients of a real server."""
 
 import time
+from itertools import islice, pairwise
 from pathlib import Path
 
 import grpc
@@ -9,7 +10,7 @@ from grpc import StatusCode
 from grpc_health.v1 import health_pb2, health_pb2_grpc
 from taskwell.v1 import tasks_pb2
 
-from service.rpc.interceptors import HELD_BACK
+from service.rpc.restraint import HELD_BACK, pauses
 from tests.rpc.given import METHODS, raw_call, well_formed
 from tests.running import Api, refused, running_service, settings_for
 from tests.tls.issuing import GATEWAY, HOSTS, Authority, Files, secure_channel
@@ -47,6 +48,15 @@ def test_a_refusal_is_held_back_so_that_who_tries_again_at_once_keeps_nobody_bus
         assert time.monotonic() - began >= HELD_BACK
         with refused(StatusCode.RESOURCE_EXHAUSTED, "RATE_LIMITED"):
             raw_call(channel, "ListTasks", b"", user=hasty.user, timeout=HELD_BACK / 2).result()
+
+
+@pytest.mark.parametrize("count", [2, 3, 64, 1000])
+def test_refusals_of_calls_that_came_together_are_given_one_by_one(count: int) -> None:
+    given = sorted(islice(pauses(), 7, 7 + count))
+    assert given[0] >= HELD_BACK
+    assert given[-1] < 2 * HELD_BACK
+    evenly = HELD_BACK / count
+    assert all(evenly / 3 < later - earlier < 3 * evenly for earlier, later in pairwise(given))
 
 
 def test_health_is_not_limited_and_neither_is_a_call_without_a_user(sqlite_url: str) -> None:
