@@ -61,7 +61,7 @@ class Rest:
         limits = Limits(
             connections=settings.max_connections,
             head_bytes=settings.max_metadata_bytes,
-            body_bytes=4 * settings.max_message_bytes,  # as gRPC's own limit is; see options.py
+            body_bytes=settings.max_message_bytes,
             request_seconds=settings.rest_request_timeout,
             idle_seconds=settings.max_connection_idle,
             age_seconds=settings.max_connection_age,

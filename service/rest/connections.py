@@ -25,6 +25,8 @@ from service.rest.refusals import Refusal, too_long
 if TYPE_CHECKING:
     from uvicorn._types import ASGI3Application
 
+# How many times the limit a body may have until it is cut off, as gRPC's messages; see options.py.
+_CUT_OFF = 4
 # What HPACK counts for a header beside its name and value (RFC 7541, 4.1), so that both doors take as many.
 _OVERHEAD = 32
 _MALFORMED = "REQUEST_MALFORMED"
@@ -41,7 +43,7 @@ class Limits(NamedTuple):
     head_bytes: int
     """The target and the headers of a request."""
     body_bytes: int
-    """What a request may bring along at all; the application refuses a good deal less."""
+    """What a request may bring along. The application refuses what is over it; here the really large is cut off."""
     request_seconds: float
     """For a request to arrive, and for a client to take some of what it is sent."""
     idle_seconds: float
@@ -109,6 +111,8 @@ class Connection(HttpToolsProtocol):
         self._in_head, self._head, self._raw_head, self._body = True, 0, 0, 0
 
     def on_url(self, url: bytes) -> None:
+        if b"#" in url:  # which would be dropped, unseen by whoever compared the path before (RFC 9112, 3.2)
+            raise Refusal("The target of the request must have no fragment (#).", _MALFORMED)
         super().on_url(url)
         self._head += len(url)
         self._require_small(self._head)
@@ -116,7 +120,7 @@ class Connection(HttpToolsProtocol):
     def on_header(self, name: bytes, value: bytes) -> None:
         if not self._in_head:
             return  # a trailer: what says who is calling must not come behind the body, past whoever looks at the head
-        super().on_header(name, value)
+        super().on_header(name, value.rstrip(b" \t"))  # RFC 9112, 5.1; the parser has done the beginning
         self._head += len(name) + len(value) + _OVERHEAD
         self._require_small(self._head)
 
@@ -129,7 +133,7 @@ class Connection(HttpToolsProtocol):
 
     def on_body(self, body: bytes) -> None:
         self._body += len(body)
-        if self._body > self._limits.body_bytes:
+        if self._body > _CUT_OFF * self._limits.body_bytes:
             raise too_long(self._limits.body_bytes)
         super().on_body(body)
 
@@ -175,7 +179,7 @@ class Connection(HttpToolsProtocol):
         length = int(dict(self.headers).get(b"content-length", 0))
         if self.parser.should_upgrade() and (codings or length):  # it would be taken for the other protocol's
             raise Refusal("A request with a body must not ask for another protocol (upgrade).", _MALFORMED)
-        if length > self._limits.body_bytes:
+        if length > _CUT_OFF * self._limits.body_bytes:
             raise too_long(self._limits.body_bytes)
 
     def _require_small(self, head: int) -> None:

@@ -25,6 +25,7 @@ _WELL_KNOWN = {
     "google.protobuf.FieldMask": "names of fields, separated by commas",
 }
 _WHOLE = re.compile(r"[+-]?[0-9]{1,20}")
+_CAPITAL = re.compile(r"(?:^|[.,])[A-Z]")  # where no name of a field has one; it would be read as _ and a small letter
 _BOOLS = {  # Go's strconv.ParseBool
     **dict.fromkeys(("1", "t", "T", "true", "True", "TRUE"), True),
     **dict.fromkeys(("0", "f", "F", "false", "False", "FALSE"), False),
@@ -76,8 +77,9 @@ def has_form(field: FieldDescriptor, value: object) -> bool:
         return isinstance(value, str)
     fraction = field.cpp_type in {FieldDescriptor.CPPTYPE_FLOAT, FieldDescriptor.CPPTYPE_DOUBLE}
     if isinstance(value, str):
-        is_name = field.enum_type is not None and value in field.enum_type.values_by_name
-        return is_name or _WHOLE.fullmatch(value) is not None or (fraction and "_" not in value)
+        if field.enum_type:
+            return value in field.enum_type.values_by_name
+        return _WHOLE.fullmatch(value) is not None or (fraction and "_" not in value)
     if isinstance(value, float):
         return fraction or value.is_integer()
     return isinstance(value, int) and not isinstance(value, bool)
@@ -89,7 +91,11 @@ def from_text(field: FieldDescriptor, text: str) -> object:
         if text not in _BOOLS:
             raise ValueError
         return _BOOLS[text]
+    if field.enum_type and _WHOLE.fullmatch(text):
+        return int(text)
     if is_message(field, "google.protobuf.FieldMask"):
+        if _CAPITAL.search(text):
+            raise ValueError
         return re.sub("_([a-z])", lambda found: found[1].upper(), text)
     if not has_form(field, text):
         raise ValueError

@@ -1,7 +1,8 @@
 """Fields of a request from its path and its query, where everything is text."""
 
+import re
 from collections.abc import Iterable, Iterator, Sequence
-from urllib.parse import parse_qsl
+from urllib.parse import parse_qsl, unquote
 
 from google.protobuf import json_format
 from google.protobuf.descriptor import Descriptor, FieldDescriptor
@@ -14,6 +15,13 @@ from service.rest.refusals import Refusal, quoted
 Path = tuple[FieldDescriptor, ...]
 
 MOST_PARAMETERS = 100
+_BROKEN_ESCAPE = re.compile("%(?![0-9A-Fa-f]{2})")  # which Python's own readers take for text
+
+
+def unescaped(text: str) -> str:
+    """What stands for itself in a path. Raises ValueError for what is not percent-encoded UTF-8."""
+    _require_escapes(text)
+    return unquote(text, errors="strict")
 
 
 def path_of(message: Descriptor | None, text: str) -> Path | None:
@@ -44,9 +52,9 @@ def assign(message: Message, path: Path, texts: Sequence[str]) -> Iterator[Viola
 def fill_from_query(request: Message, query: bytes, bound: Iterable[Path]) -> Iterator[Violation]:
     """Set the fields that a query names; answers what cannot be set, or is `bound` to the path or the body."""
     try:
-        pairs = parse_qsl(
-            query.decode("ascii"), keep_blank_values=True, errors="strict", max_num_fields=MOST_PARAMETERS
-        )
+        text = query.decode("ascii")
+        _require_escapes(text)
+        pairs = parse_qsl(text, keep_blank_values=True, errors="strict", max_num_fields=MOST_PARAMETERS)
     except ValueError:
         problem = f"is not percent-encoded UTF-8, or has more than {MOST_PARAMETERS} parameters"
         raise Refusal(f"The query {problem}.", "QUERY_MALFORMED") from None
@@ -63,3 +71,8 @@ def fill_from_query(request: Message, query: bytes, bound: Iterable[Path]) -> It
             given.setdefault(path, []).append(text)
     for path, texts in given.items():
         yield from assign(request, path, texts)
+
+
+def _require_escapes(text: str) -> None:
+    if _BROKEN_ESCAPE.search(text):
+        raise ValueError(text)

@@ -4,7 +4,6 @@ import re
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from itertools import chain
-from urllib.parse import unquote
 
 from google.api import annotations_pb2
 from google.protobuf.descriptor import FieldDescriptor, MethodDescriptor, ServiceDescriptor
@@ -14,7 +13,7 @@ from grpc import StatusCode
 
 from service.rest.fields import descriptor_of, is_message, is_plain
 from service.rest.messages import fill, parsed, paths
-from service.rest.queries import Path, assign, fill_from_query, path_of
+from service.rest.queries import Path, assign, fill_from_query, path_of, unescaped
 from service.rest.refusals import Refusal, unfit
 
 _PIECES = re.compile(r"\{([\w.]+)(?:=([^}]+))?\}|([^{}]+)")
@@ -43,8 +42,8 @@ class Route:
         """The request of the call. Raises Refusal with all that is wrong with it."""
         request, wrong = self.request(), []
         try:
-            texts = [unquote(text, errors="strict") for text in match.groups()]
-        except UnicodeDecodeError:
+            texts = [*map(unescaped, match.groups())]
+        except ValueError:
             raise Refusal("The path is not percent-encoded UTF-8.", "PATH_MALFORMED") from None
         if self.body is not None:
             target, place = request, "".join(f"{field.name}." for field in self.body)

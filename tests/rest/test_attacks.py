@@ -174,6 +174,7 @@ AS_ANOTHER = {
         "sec-websocket-version: 13",
         "sec-websocket-key: AAAAAAAAAAAAAAAAAAAAAA==",
     ),
+    "a fragment, and more": request("GET", f"/v1/tasks#{PATH}", ME),
     "a long target": request("GET", f"{PATH}?page_token={'x' * 20_000}", ME),
     "a long header": request(*GET, ME, f"x-a: {'x' * 20_000}"),
     "many headers": request(*GET, ME, *["x: y"] * 1000),
@@ -227,6 +228,7 @@ def test_another_user_does_not_reach_the_task(client: Client, victim: tasks_pb2.
 
 
 UNCLEAR = [
+    *("a fragment", "a fragment, and more"),
     *("two hosts", "HTTP/0.9", "HTTP/2.0", "HTTP/1.10", "HTTP/2", "TLS", "an upgrade with a body", "authority"),
     *(name for name, raw in AS_ANOTHER.items() if raw.startswith(b"POST /v1/tasks HTTP/1.") and b"DELETE" in raw),
 ]

@@ -197,6 +197,17 @@ def test_a_body_that_is_waited_for_is_asked_for(client: Client) -> None:
         assert told(connection).startswith(b"HTTP/1.1 200 ")
 
 
+# As it is written
+
+
+def test_white_space_beside_a_value_is_none_of_it(client: Client) -> None:
+    values = {"x-user-id": "alice", "content-type": "application/json", "grpc-timeout": "5S", "content-length": "14"}
+    padded = [f"{name}: \t{value} \t" for name, value in {**values, "content-encoding": "identity"}.items()]
+    head = request("POST", "/v1/tasks", *padded, "expect: 100-continue ").replace(b"127.0.0.1", b"localhost ")
+    going_on, answer = responses(client.exchange(head + BODY))
+    assert (going_on.status, answer.status) == (100, 200), answer.body
+
+
 # One after the other
 
 

@@ -125,7 +125,7 @@ def test_a_put_replaces_the_task(api: RestApi) -> None:
         ("GET", f"/v1/tasks/{NO_TASK}", 404, "TASK_NOT_FOUND"),
         ("GET", "/v1/tasks/", 400, "INVALID_FIELD"),
         ("GET", "/v1/tasks/1", 400, "INVALID_FIELD"),
-        ("GET", "/v1/tasks/%ff", 400, "PATH_MALFORMED"),
+        *(("GET", f"/v1/tasks/{name}", 400, "PATH_MALFORMED") for name in ("%ff", "%zz", "%4", "a%")),
         ("GET", "/v1/tasks?status=7", 400, "INVALID_FIELD"),
         ("GET", "/v1/tasks?page_size=x", 400, "INVALID_FIELD"),
         ("GET", "/v1/tasks?page=2", 400, "INVALID_FIELD"),
@@ -214,6 +214,7 @@ def test_a_body_of_64_kib_is_taken_and_a_longer_one_not(api: RestApi) -> None:
     for size in (65_537, 2**18, 2**18 + 1, 2**22):
         answer = api.client.send("POST", "/v1/tasks", dict(api.metadata), body + b" " * (size - len(body)))
         assert (answer.status, answer.reason) == (413, "MESSAGE_TOO_LARGE")
+        assert "longer than 65536 bytes" in answer.json["message"]
         if answer.headers.get("connection") == "close":
             api.client.forget()
     assert len(api.list().tasks) == 1
