@@ -192,6 +192,8 @@ class Service:
         self._identity.stop()
         if self._metering:
             self._metering.stop()
+        if self._rest:
+            self._rest.retire()
         await asyncio.sleep(_LAST_WORDS)
         self._streams.end()
         remaining = max(0.0, ends - time.monotonic())

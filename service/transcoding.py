@@ -78,6 +78,10 @@ class Rest:
         self.address = Address(self.address.host, sockets[0].getsockname()[1])
         await self._listener.start(sockets, tls)
 
+    def retire(self) -> None:
+        """Have clients told that they are served for the last time on their connections."""
+        self._listener.retire()
+
     async def stop(self, grace: float) -> None:
         """Accept no more, and let what was begun be answered within `grace` seconds."""
         await self._listener.stop(grace)

@@ -1,12 +1,15 @@
 """Connections of the door: uvicorn's protocol, with what it lacks to be left alone with strangers.
 
 uvicorn reads headers of any size for as long as a client cares to send them, from as many clients as there are file
-descriptors, answers what is no HTTP in plain text, and lets the application run on for a client that is gone.
+descriptors, answers what is no HTTP in plain text, and lets the application run on for a client that is gone. It also
+reads requests ahead of the one that is being answered, and so would answer that one with what is wrong with another.
+Here a request is looked at when the one before it has been answered; until then what came of it waits as it is.
 """
 
 from __future__ import annotations
 
 import asyncio
+import contextvars
 import math
 import ssl
 from collections.abc import Callable, Mapping, Sequence
@@ -25,12 +28,14 @@ from service.rest.refusals import Refusal, too_long
 if TYPE_CHECKING:
     from uvicorn._types import ASGI3Application
 
-# How many times the limit a body may have until it is cut off, as gRPC's messages; see options.py.
+# How many times the limit a body, as it comes, may have until it is cut off, as gRPC's messages; see options.py.
 _CUT_OFF = 4
 # What HPACK counts for a header beside its name and value (RFC 7541, 4.1), so that both doors take as many.
 _OVERHEAD = 32
 _MALFORMED = "REQUEST_MALFORMED"
 _KINDS = {"DNS": "peer_dns", "URI": "peer_uri"}
+# A proposal that is never taken up (RFC 9110, 7.8); the parser would take what follows for another protocol.
+_UPGRADE = b"upgrade:"
 # How long a client that was refused may go on sending before the connection is closed (s).
 _LAST_WORDS = 1.0
 
@@ -64,8 +69,12 @@ class Connection(HttpToolsProtocol):
         self._running: asyncio.Task[None] | None = None
         self._ends = math.inf
         self._due = math.inf
-        self._in_head = True
-        self._head = self._raw_head = self._body = 0
+        self._unread = bytearray()
+        self._begun = False
+        self._in_head = self._at_line_start = True
+        self._head = 0
+        self._received = 0  # of the head, then of what follows it
+        self._rest = 0  # of a body whose length is known
         self._unsent, self._sent_at = 0, 0.0
         self._refused = False
 
@@ -87,28 +96,59 @@ class Connection(HttpToolsProtocol):
         self._lost()
 
     def data_received(self, data: bytes) -> None:
-        if self._refused:
-            return
-        was_in_head = self._in_head
+        if not self._refused:
+            self._unread += data
+            self._read_on()
+            if len(self._unread) > self._limits.head_bytes:
+                self.flow.pause_reading()  # until the answer is complete
+
+    def _read_on(self) -> None:
+        """Have parsed what belongs to one request, and leave what follows until that has been answered."""
         try:
-            self.parser.feed_data(data)
-            if was_in_head and self._in_head:
-                self._raw_head += len(data)
-                self._require_small(self._raw_head)
+            while self._unread and not self._is_answering() and (piece := self._next_piece()):
+                self.parser.feed_data(piece)
         except httptools.HttpParserUpgrade:
-            self.cycle.keep_alive = False  # it is answered in HTTP/1.1; what follows need not be that
+            self.cycle.keep_alive = False  # CONNECT: what follows need not be HTTP
         except httptools.HttpParserError as error:
             cause = error.__context__
             self._refuse(cause if isinstance(cause, Refusal) else Refusal("This is no HTTP/1.1 request.", _MALFORMED))
         except Refusal as refusal:
             self._refuse(refusal)
 
+    def _is_answering(self) -> bool:
+        """Whether a request is there as a whole and its answer is not, or there are no more to be answered."""
+        is_whole = self.cycle is not None and not self.cycle.more_body
+        return (is_whole and not self.cycle.response_complete) or self.transport.is_closing()
+
+    def _next_piece(self) -> bytes:
+        """What the parser can be given without reading past the request: that ends with a line, or by its length.
+
+        Empty while the line of a header is not whole. Raises Refusal for too much.
+        """
+        size = self._rest or self._unread.find(b"\n") + 1
+        in_header = self._in_head and self._at_line_start and self._begun
+        if in_header and not size:
+            self._require_small(self._received + len(self._unread))
+            return b""
+        piece = bytes(self._unread[: size or None])
+        del self._unread[: len(piece)]
+        self._received += len(piece)
+        if self._in_head:
+            self._require_small(self._received)
+        elif self._received > _CUT_OFF * self._limits.body_bytes:
+            raise too_long(self._limits.body_bytes)
+        if self._rest:
+            self._rest -= len(piece)
+        self._at_line_start = piece.endswith(b"\n")
+        return self._next_piece() if in_header and piece[: len(_UPGRADE)].lower() == _UPGRADE else piece
+
     def on_message_begin(self) -> None:
         self._unset_keepalive_if_required()
         super().on_message_begin()
         self.scope["state"] = {"certificate": self._certificate}
         self._due = self.loop.time() + self._limits.request_seconds
-        self._in_head, self._head, self._raw_head, self._body = True, 0, 0, 0
+        self._begun = self._in_head = True
+        self._head = 0
 
     def on_url(self, url: bytes) -> None:
         if b"#" in url:  # which would be dropped, unseen by whoever compared the path before (RFC 9112, 3.2)
@@ -125,27 +165,43 @@ class Connection(HttpToolsProtocol):
         self._require_small(self._head)
 
     def on_headers_complete(self) -> None:
-        self._in_head = False
-        self._require_sound()
+        self._rest = self._require_sound()
         super().on_headers_complete()
+        self._in_head = False
+        self._received = 0
         if self.loop.time() > self._ends:
             self.cycle.keep_alive = False
 
-    def on_body(self, body: bytes) -> None:
-        self._body += len(body)
-        if self._body > _CUT_OFF * self._limits.body_bytes:
-            raise too_long(self._limits.body_bytes)
-        super().on_body(body)
-
     def on_message_complete(self) -> None:
         self._due = math.inf
+        self._in_head = True
+        self._received = 0
         super().on_message_complete()
+
+    def on_response_complete(self) -> None:
+        self._begun = False
+        super().on_response_complete()
+        if self._unread:
+            self.loop.call_soon(self._read_on)
+
+    def retire(self) -> None:
+        """Have the connection closed after the answer that is being given, or else after the next one."""
+        self._ends = -math.inf
+        if self.cycle:
+            self.cycle.keep_alive = False
+
+    def shutdown(self) -> None:
+        """Close the connection now if it is idle, or else after its answer."""
+        self.retire()
+        if not (self._begun or self._unread):
+            self.transport.close()
 
     def sweep(self, now: float) -> None:
         """Close the connection if the client takes too long."""
+        if now > self._due and self._refused:
+            self.transport.abort()
+            return
         if now > self._due:
-            if self._refused:
-                self.transport.abort()
             message = f"The request did not arrive within {self._limits.request_seconds:g} s."
             self._refuse(Refusal(message, "REQUEST_TOO_SLOW", 408, StatusCode.DEADLINE_EXCEEDED))
         unsent = self.transport.get_write_buffer_size()
@@ -161,12 +217,17 @@ class Connection(HttpToolsProtocol):
             except asyncio.CancelledError:
                 cycle.disconnected = True  # which spares it an answer
 
-        self._running = self.loop.create_task(cycle.run_asgi(cast("ASGI3Application", endable)))
+        # In a context of its own: the one of the request before knows who called then.
+        run = cycle.run_asgi(cast("ASGI3Application", endable))
+        self._running = self.loop.create_task(run, context=contextvars.Context())
         self.tasks.add(self._running)
         self._running.add_done_callback(self.tasks.discard)
 
-    def _require_sound(self) -> None:
-        """Raise Refusal for a head that leaves open what is asked for, or where the request ends."""
+    def _require_sound(self) -> int:
+        """The length of the body that the head announces, 0 if it is not known.
+
+        Raises Refusal for a head that leaves open what is asked for, or where the request ends.
+        """
         version = self.parser.get_http_version()
         hosts = sum(name == b"host" for name, _ in self.headers)
         codings = [value.lower() for name, value in self.headers if name == b"transfer-encoding"]
@@ -177,10 +238,11 @@ class Connection(HttpToolsProtocol):
         if codings not in ([], [b"chunked"]) or (codings and version == "1.0"):
             raise Refusal("The header transfer-encoding may only be chunked, and only in HTTP/1.1.", _MALFORMED)
         length = int(dict(self.headers).get(b"content-length", 0))
-        if self.parser.should_upgrade() and (codings or length):  # it would be taken for the other protocol's
-            raise Refusal("A request with a body must not ask for another protocol (upgrade).", _MALFORMED)
+        if self.parser.should_upgrade() and (codings or length):  # it would be taken for another protocol's
+            raise Refusal("A request to CONNECT must have no body.", _MALFORMED)
         if length > _CUT_OFF * self._limits.body_bytes:
             raise too_long(self._limits.body_bytes)
+        return length
 
     def _require_small(self, head: int) -> None:
         if head > self._limits.head_bytes:
@@ -188,16 +250,13 @@ class Connection(HttpToolsProtocol):
             raise Refusal(message, "HEADERS_TOO_LARGE", 431, StatusCode.RESOURCE_EXHAUSTED)
 
     def _refuse(self, refusal: Refusal) -> None:
-        """Say why no more requests are read, unless something else is being answered, and close."""
+        """Say why no more requests are read, and close."""
         self._refused = True
-        being_answered = self.cycle is not None and not self.cycle.response_complete
-        if being_answered and self._in_head:
-            self.cycle.keep_alive = False  # the answer to an earlier request comes first, and is the last
-            return
-        if being_answered:
+        is_waited_for = self.cycle is not None and not self.cycle.response_complete
+        if is_waited_for:
             self.cycle.disconnected = True
             self.cycle.message_event.set()
-        if not (being_answered and self.cycle.response_started):
+        if not (is_waited_for and self.cycle.response_started):
             answer = of_refusal(refusal)
             headers = [*self.server_state.default_headers, *answer.headers, (b"connection", b"close")]
             headers.append((b"content-length", b"%d" % len(answer.body)))

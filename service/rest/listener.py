@@ -7,12 +7,14 @@ from collections.abc import Sequence
 from email.utils import formatdate
 from typing import cast
 
+import structlog
 from starlette.types import ASGIApp
 from uvicorn.config import Config
 from uvicorn.server import ServerState
 
 from service.rest.connections import Connection, Limits
 
+_log = structlog.get_logger("rest")
 _BACKLOG = 2048
 _LONGEST_PAUSE = 1.0  # s; between sweeps
 
@@ -52,6 +54,12 @@ class Listener:
         ]
         self._sweeping = asyncio.create_task(self._sweep())
 
+    def retire(self) -> None:
+        """Announce with each answer from now on that it is the connection's last."""
+        self._limits = self._limits._replace(age_seconds=-1.0)
+        for connection in self._connections():
+            connection.retire()
+
     async def stop(self, grace: float) -> None:
         """Accept no more, close what is idle, let answers be finished within `grace` seconds."""
         for server in self._servers:
@@ -80,5 +88,9 @@ class Listener:
         while True:
             self._state.default_headers = [(b"date", formatdate(usegmt=True).encode())]
             for connection in self._connections():
-                connection.sweep(loop.time())
+                try:
+                    connection.sweep(loop.time())
+                except Exception:  # noqa: BLE001 - one connection must not be the end of all
+                    _log.exception("sweep")
+                    connection.transport.abort()
             await asyncio.sleep(min(_LONGEST_PAUSE, self._limits.request_seconds))

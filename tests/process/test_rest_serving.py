@@ -14,6 +14,7 @@ from pathlib import Path
 from tests.process.starting import PATIENCE, Server, accepts, run, serving
 from tests.process.working import workers
 from tests.rest.client import Client, RestApi
+from tests.rest.test_attacks import responses
 from tests.waiting import until
 
 REST = ("--rest-address", "127.0.0.1:0")
@@ -45,7 +46,7 @@ def test_what_serve_says_of_rest_what_it_logs_and_that_nobody_else_gets_its_addr
         assert api.send("POST", "/v1/tasks", '{"colour": "red"}').status == 400
         assert api.send("GET", "/nowhere").status == 404
         assert client.exchange(b"what is this?\r\n\r\n").startswith(b"HTTP/1.1 400 ")
-        upgrade = b"GET /nowhere HTTP/1.1\r\nhost: localhost\r\nupgrade: x\r\nconnection: upgrade\r\n\r\n"
+        upgrade = b"GET /nowhere HTTP/1.1\r\nhost: localhost\r\nupgrade: x\r\nconnection: upgrade, close\r\n\r\n"
         assert client.exchange(upgrade).startswith(b"HTTP/1.1 404 ")
         more = ("--rest-address", address, "--workers", "2")
         answer = run("serve", "--grpc-address", "127.0.0.1:0", *more, folder=tmp_path)
@@ -80,11 +81,16 @@ def test_a_signal_lets_requests_end_and_refuses_new_ones(tmp_path: Path) -> None
         received = b""
         while not received.endswith(b"}"):
             received += idle.recv(65536)
+        begun = client.socket()
+        begun.sendall(b"GET /v1/tasks/%b HTTP/1.1\r\nhost: localhost\r\nx-user-" % task.id.encode())
         with ThreadPoolExecutor(1) as pool:
             held = pool.submit(api.send, "POST", f"/v1/tasks/{task.id}:complete")
             assert api.get(task.id) == task
             server.process.terminate()
             until(lambda: not accepts(client.address))
+            begun.sendall(b"id: %b\r\n\r\n" % api.user.encode())
+            [answer] = responses(b"".join(iter(lambda: begun.recv(65536), b"")))
+            assert (answer.status, answer.headers["connection"]) == (200, "close")
             assert idle.recv(65536) == b"", "nobody has to wait for who asks for nothing"
             assert not held.done()
             db.execute("ROLLBACK")
@@ -93,6 +99,7 @@ def test_a_signal_lets_requests_end_and_refuses_new_ones(tmp_path: Path) -> None
         assert answer.headers["connection"] == "close"
         assert server.process.wait(PATIENCE) == 0
         idle.close()
+        begun.close()
         client.close()
 
 

@@ -2,7 +2,9 @@
 
 import socket
 from collections.abc import Callable, Iterator
-from contextlib import ExitStack, contextmanager, suppress
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import ExitStack, closing, contextmanager, suppress
+from http.client import HTTPConnection
 from typing import Any
 
 import pytest
@@ -84,6 +86,14 @@ def test_a_body_that_nobody_waits_for_must_arrive_in_time_as_well(impatient: Cli
     raw = b"POST /nowhere HTTP/1.1\r\nhost: localhost\r\ncontent-length: 14\r\n\r\n{"
     first, *_ = responses(impatient.exchange(raw))
     assert first.status == 404
+
+
+def test_a_client_that_stays_when_it_was_refused_does_not_stop_the_clock_of_the_others(impatient: Client) -> None:
+    with impatient.socket() as connection:
+        assert b" 408 " in told(connection)
+        until(lambda: is_closed(connection))
+        [answer] = responses(impatient.exchange(b"GET /v1/ta"))
+        assert answer.status == 408
 
 
 def test_a_client_that_drips_is_not_waited_for(impatient: Client) -> None:
@@ -188,6 +198,17 @@ def test_a_body_that_is_too_long_by_far_is_not_even_asked_for(client: Client) ->
     assert (answer.status, answer.reason, answer.headers["connection"]) == (413, "MESSAGE_TOO_LARGE", "close")
 
 
+@pytest.mark.parametrize(
+    "body",
+    [b"e;%b\r\n%b\r\n0\r\n\r\n" % (b"x" * 2**20, BODY), b"e\r\n%b\r\n0\r\n%b\r\n" % (BODY, b"x: y\r\n" * 2**17)],
+    ids=["extensions", "trailers"],
+)
+def test_what_stands_beside_a_body_is_part_of_its_length(client: Client, body: bytes) -> None:
+    headers = ("transfer-encoding: chunked", "x-user-id: alice")
+    [answer] = responses(client.exchange(request("POST", "/v1/tasks", *headers) + body))
+    assert (answer.status, answer.reason) == (413, "MESSAGE_TOO_LARGE")
+
+
 def test_a_body_that_is_waited_for_is_asked_for(client: Client) -> None:
     head = request("POST", "/v1/tasks", "content-length: 14", "expect: 100-continue", "x-user-id: alice")
     with client.socket() as connection:
@@ -208,6 +229,18 @@ def test_white_space_beside_a_value_is_none_of_it(client: Client) -> None:
     assert (going_on.status, answer.status) == (100, 200), answer.body
 
 
+def test_a_request_may_come_byte_by_byte(client: Client) -> None:
+    api = RestApi(client)
+    headers = (f"x-user-id: {api.user}", "UPGRADE:\th2c", "transfer-encoding: chunked")
+    raw = kept_alive(api.user) + request("POST", "/v1/tasks", *headers) + b"e\r\n%b\r\n0\r\n\r\n" % BODY
+    with client.socket() as connection:
+        connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+        for byte in raw:
+            connection.send(bytes([byte]))
+        assert [answer.status for answer in responses(told(connection))] == [200, 200]
+    assert [task.title for task in api.list().tasks] == ["x"]
+
+
 # One after the other
 
 
@@ -219,9 +252,37 @@ def test_requests_that_come_at_once_are_answered_in_their_order(client: Client) 
     assert [answer.json["title"] for answer in list(answers)[:-1]] == [task.title for task in tasks]
 
 
-def test_what_is_no_request_does_not_take_the_place_of_an_answer(client: Client) -> None:
-    first, *others = responses(client.exchange(kept_alive("alice") + b"what is this?\r\n\r\n"))
-    assert (first.status, others) == (200, [])
+FAULTS = {
+    "no request": (b"what is this?\r\n\r\n", 400),
+    "two hosts": (b"GET / HTTP/1.1\r\nhost: a\r\nhost: b\r\n\r\n", 400),
+    "a long body": (POST + b"content-length: 99999999\r\n\r\n", 413),
+    "a long head": (POST + b"x" * 20_000, 431),
+    "a chunk that is none": (POST + b"transfer-encoding: chunked\r\n\r\nno\r\n", 400),
+}
+
+
+@pytest.mark.parametrize(("fault", "status"), FAULTS.values(), ids=FAULTS)
+def test_what_is_wrong_with_a_request_is_not_said_of_the_one_before(client: Client, fault: bytes, status: int) -> None:
+    api = RestApi(client)
+    task = api.create()
+    deletion = kept_alive(api.user, f"/v1/tasks/{task.id}").replace(b"GET", b"DELETE", 1)
+    answers = responses(client.exchange(deletion + fault))
+    assert [(200, None), (status, "close")] == [(each.status, each.headers.get("connection")) for each in answers]
+    assert not api.list().tasks
+
+
+@pytest.mark.parametrize("behind", [b"GET /v1/ta", POST + b'content-length: 14\r\n\r\n{"ti'])
+def test_a_request_has_the_time_to_arrive_when_the_one_before_is_answered(postgresql_url: str, behind: bytes) -> None:
+    rows = Rows(postgresql_url)
+    with serving(postgresql_url, rest_request_timeout=SHORT) as client, client.socket() as connection:
+        api = RestApi(client)
+        task = api.create()
+        completion = kept_alive(api.user, f"/v1/tasks/{task.id}:complete").replace(b"GET", b"POST", 1)
+        with rows.locked():
+            connection.sendall(completion + behind)
+            for _ in range(2):
+                client.exchange(b"GET /v1/ta")  # comes back when the time of a request is over
+        assert [answer.status for answer in responses(told(connection))] == [200, 408]
 
 
 def test_http_1_0_is_answered_and_closed(client: Client) -> None:
@@ -230,13 +291,25 @@ def test_http_1_0_is_answered_and_closed(client: Client) -> None:
     assert (answer.status, answer.headers["connection"]) == (200, "close")
 
 
-def test_an_upgrade_that_is_not_to_be_had_is_answered_in_plain_http(client: Client) -> None:
-    headers = ("x-user-id: alice", "upgrade: h2c", "connection: upgrade")
-    [answer] = responses(client.exchange(request("GET", "/v1/tasks", *headers)))
-    assert (answer.status, answer.headers["connection"]) == (200, "close")
+@pytest.mark.parametrize("framing", ["content-length: 14", "transfer-encoding: chunked"])
+def test_who_would_rather_speak_another_protocol_is_served_in_this_one(client: Client, framing: str) -> None:
+    """As curl --http2 and Java's HttpClient would, in their first request on a connection."""
+    api = RestApi(client)
+    headers = (f"x-user-id: {api.user}", "Connection: Upgrade, HTTP2-Settings", "Upgrade: h2c", "HTTP2-Settings: AAM")
+    post = request("POST", "/v1/tasks", *headers, framing).replace(b"connection: close\r\n", b"")
+    body = BODY if "length" in framing else b"e\r\n%b\r\n0\r\n\r\n" % BODY
+    get = request("GET", "/v1/tasks", *headers).replace(b"connection: close\r\n", b"")
+    answers = responses(client.exchange(post + body + get + request("GET", "/healthz")))
+    assert [(answer.status, answer.headers.get("connection")) for answer in answers] == [
+        (200, None),
+        (200, None),
+        (200, "close"),
+    ]
+    assert [task.title for task in api.list().tasks] == ["x"]
 
 
-def test_a_call_ends_when_its_client_is_gone(postgresql_url: str) -> None:
+@pytest.mark.parametrize("behind", [b"", kept_alive("alice")], ids=["alone", "with another request behind it"])
+def test_a_call_ends_when_its_client_is_gone(postgresql_url: str, behind: bytes) -> None:
     rows = Rows(postgresql_url)
     with serving(postgresql_url, max_in_flight=1, max_call_seconds=600) as client:
         api = RestApi(client)
@@ -247,7 +320,8 @@ def test_a_call_ends_when_its_client_is_gone(postgresql_url: str) -> None:
 
         with rows.locked():
             with client.socket() as connection:
-                connection.sendall(kept_alive(api.user, f"/v1/tasks/{task.id}:complete").replace(b"GET", b"POST", 1))
+                completion = kept_alive(api.user, f"/v1/tasks/{task.id}:complete").replace(b"GET", b"POST", 1)
+                connection.sendall(completion + behind)
                 until(is_busy)
             until(lambda: not is_busy())
 
@@ -265,3 +339,24 @@ def test_a_connection_with_a_call_is_not_idle(postgresql_url: str) -> None:
             for _ in range(2):
                 client.exchange(kept_alive(api.user))  # comes back when a connection has been idle for too long
         assert b"TASK_STATUS_COMPLETE" in told(connection)
+
+
+def test_clients_are_told_that_the_service_ends_before_their_connections_are_closed(
+    sqlite_url: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("service.app._LAST_WORDS", 1.0)
+    with ExitStack() as running, ExitStack() as opened, ThreadPoolExecutor(1) as pool:
+        client = running.enter_context(serving(sqlite_url))
+        kept, new = (opened.enter_context(closing(client.connection())) for _ in range(2))
+
+        def readiness(connection: HTTPConnection) -> tuple[int, str | None]:
+            connection.request("GET", "/readyz")
+            answer = connection.getresponse()
+            answer.read()
+            return answer.status, answer.getheader("connection")
+
+        assert readiness(kept) == (200, None)
+        ended = pool.submit(running.pop_all().close)
+        until(lambda: readiness(new)[0] == 503)
+        assert readiness(kept) == (503, "close")
+        ended.result()
