@@ -6,6 +6,7 @@ each class leaves the service, as which status code, stands in one table in `ser
 """
 
 import inspect
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import ClassVar
 
@@ -22,8 +23,12 @@ class RequestError(Exception):
     def __init_subclass__(cls) -> None:
         cls.sentence = inspect.cleandoc(cls.__doc__ or "").partition("\n\n")[0].replace("\n", " ")
 
+    metadata: Mapping[str, str]
+    """What is variable in the sentence, for programs (AIP-193)."""
+
     def __init__(self, **details: object) -> None:
         super().__init__(self.sentence.format(**details))
+        self.metadata = {name: str(value) for name, value in details.items() if f"{{{name}}}" in self.sentence}
 
 
 class CallerMissing(RequestError):
@@ -159,6 +164,7 @@ class InvalidArgument(RequestError):
     def __init__(self, *violations: Violation) -> None:
         self.violations = violations
         super().__init__(summary="; ".join(f"{each.field} {each.description}" for each in violations) + ".")
+        self.metadata = {}  # the violations say it all
 
 
 class MessageMalformed(RequestError):

@@ -2,7 +2,6 @@
 
 import ssl
 
-from starlette.middleware.cors import CORSMiddleware
 from starlette.types import ASGIApp
 from taskwell.v1 import tasks_pb2
 
@@ -16,6 +15,7 @@ from service.rest.connections import Limits
 from service.rest.door import Call, Door, Terms
 from service.rest.headers import Hosts
 from service.rest.listener import Listener
+from service.rest.origins import Origins
 from service.rest.pages import routes
 from service.rest.probes import probes
 from service.rest.routes import Routes
@@ -51,7 +51,7 @@ class Rest:
         pages = [*probes(call), *(routes() if settings.reflection == "open" else ())]
         app: ASGIApp = Door(Routes(*tasks_pb2.DESCRIPTOR.services_by_name.values()), call, terms, pages)
         if settings.cors_origins:
-            app = CORSMiddleware(
+            app = Origins(
                 app,
                 allow_origins=settings.cors_origins,
                 allow_methods=("GET", "HEAD", "POST", "PATCH", "PUT", "DELETE"),

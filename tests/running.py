@@ -2,9 +2,9 @@
 
 import asyncio
 import threading
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 from uuid import uuid4
 
@@ -150,6 +150,7 @@ class Refusal:
 
     message: str = ""
     reason: str = ""
+    metadata: Mapping[str, str] = field(default_factory=dict)
     fields: Sequence[str] = ()
     retry_delay: float | None = None
 
@@ -165,7 +166,8 @@ def refusal_of(error: Any) -> Refusal:
         if detail.Is(error_details_pb2.ErrorInfo.DESCRIPTOR):
             info = error_details_pb2.ErrorInfo.FromString(detail.value)
             assert info.domain == "taskwell.v1"
-            refusal.reason = info.reason
+            refusal.reason, refusal.metadata = info.reason, dict(info.metadata)
+            assert all(value in status.message for value in info.metadata.values())
         if detail.Is(error_details_pb2.BadRequest.DESCRIPTOR):
             bad_request = error_details_pb2.BadRequest.FromString(detail.value)
             refusal.fields = [violation.field for violation in bad_request.field_violations]

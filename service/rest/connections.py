@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple, cast
 
 import httptools
 from grpc import StatusCode
-from starlette.types import Receive, Scope, Send
+from starlette.types import Message, Receive, Scope, Send
 from uvicorn.config import Config
 from uvicorn.protocols.http.httptools_impl import STATUS_LINE, HttpToolsProtocol, RequestResponseCycle
 from uvicorn.server import ServerState
@@ -212,8 +212,13 @@ class Connection(HttpToolsProtocol):
 
     def _start_asgi_task(self, cycle: RequestResponseCycle, app: Any) -> None:  # noqa: ANN401 - as uvicorn has it
         async def endable(scope: Scope, receive: Receive, send: Send) -> None:
+            async def sent(message: Message) -> None:
+                if cycle.waiting_for_100_continue:
+                    cycle.keep_alive = False  # whether what comes next is the body after all, nobody can tell
+                await send(message)
+
             try:
-                await app(scope, receive, send)
+                await app(scope, receive, sent)
             except asyncio.CancelledError:
                 cycle.disconnected = True  # which spares it an answer
 
@@ -252,6 +257,7 @@ class Connection(HttpToolsProtocol):
     def _refuse(self, refusal: Refusal) -> None:
         """Say why no more requests are read, and close."""
         self._refused = True
+        self._unread.clear()
         is_waited_for = self.cycle is not None and not self.cycle.response_complete
         if is_waited_for:
             self.cycle.disconnected = True

@@ -61,7 +61,7 @@ class Door:
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         try:
             self._terms.hosts.require(scope["headers"])
-            if page := self._pages.get(scope["path"]):
+            if page := self._pages.get(scope["raw_path"].decode("ascii")):
                 if scope["method"] in {"GET", "HEAD"}:
                     await page.handle(scope, receive, send)
                     return
@@ -125,6 +125,9 @@ class Door:
         headers.require_expectation(read)
         if read.get(b"content-length", b"0") == b"0" and b"transfer-encoding" not in read:
             return b""
+        headers.require_json(read)
+        if b"expect" in read and int(read.get(b"content-length", b"0")) > self._terms.max_body_bytes:
+            raise too_long(self._terms.max_body_bytes)
         body, size, more = [], 0, True
         while more:
             message = await receive()
@@ -136,7 +139,6 @@ class Door:
                 body.append(message["body"])
         if size > self._terms.max_body_bytes:
             raise too_long(self._terms.max_body_bytes)  # read to its end all the same, so that the client hears why
-        headers.require_json(read)
         return b"".join(body)
 
 

@@ -74,6 +74,9 @@ def of_call(error: AioRpcError, challenge: bytes, *, on_condition: bool) -> Answ
             b', error="invalid_token"' if info.reason.startswith("TOKEN_") and info.reason != "TOKEN_MISSING" else b""
         )
         headers.append((b"www-authenticate", challenge + useless))
+    elif info.reason == "SCOPE_MISSING":
+        lacks = f', error="insufficient_scope", scope="{info.metadata["scope"]}"'
+        headers.append((b"www-authenticate", challenge + lacks.encode()))
     elif code is StatusCode.ABORTED and on_condition:
         http = 412
     elif info.reason == "MESSAGE_TOO_LARGE":

@@ -18,7 +18,9 @@ _READ = frozenset(
 )
 _TIMEOUT = re.compile(rb"([0-9]{1,8})([HMSmun])")
 _UNITS = {b"H": 3600.0, b"M": 60.0, b"S": 1.0, b"m": 1e-3, b"u": 1e-6, b"n": 1e-9}
-_JSON = re.compile(rb'application/json(?:[ \t]*;[ \t]*charset="?utf-8"?)?', re.IGNORECASE)
+# With any parameters (RFC 9110, 5.6.6) but for another charset.
+_PARAMETER = rb"""charset="?utf-8"?|(?!charset)[!#$%&'*+.^_`|~\w-]+=(?:[!#$%&'*+.^_`|~\w-]+|"[^"\\]*")"""
+_JSON = re.compile(rb"application/json(?:[ \t]*;[ \t]*(?:%b)?)*" % _PARAMETER, re.IGNORECASE)
 _HOST = re.compile(rb"(?:\[([0-9a-f:.%]+)\]|([^:\[\]]*))(?::[0-9]*)?", re.IGNORECASE)
 
 

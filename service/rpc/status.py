@@ -63,7 +63,7 @@ RETRY_DELAYS = MappingProxyType(
 
 def status_of(error: RequestError) -> status_pb2.Status:
     """The status that tells the caller of this error."""
-    details: list[Message] = [error_details_pb2.ErrorInfo(reason=error.reason, domain=DOMAIN)]
+    details: list[Message] = [error_details_pb2.ErrorInfo(reason=error.reason, domain=DOMAIN, metadata=error.metadata)]
     if isinstance(error, InvalidArgument):
         violations = [
             error_details_pb2.BadRequest.FieldViolation(field=each.field, description=each.description)

@@ -199,6 +199,23 @@ def test_a_body_that_is_too_long_by_far_is_not_even_asked_for(client: Client) ->
 
 
 @pytest.mark.parametrize(
+    ("target", "header", "status"),
+    [
+        ("/v1/tasks", "content-length: 70000", 413),
+        ("/v1/tasks", "content-type: text/plain", 415),
+        ("/nowhere", "x-a: b", 404),
+    ],
+)
+def test_a_body_that_is_refused_in_any_case_is_not_asked_for(
+    client: Client, target: str, header: str, status: int
+) -> None:
+    length = () if "length" in header else ("content-length: 14",)
+    head = request("POST", target, header, *length, "expect: 100-continue", "x-user-id: alice")
+    [answer] = responses(client.exchange(head.replace(b"connection: close\r\n", b"")))
+    assert (answer.status, answer.headers["connection"]) == (status, "close")
+
+
+@pytest.mark.parametrize(
     "body",
     [b"e;%b\r\n%b\r\n0\r\n\r\n" % (b"x" * 2**20, BODY), b"e\r\n%b\r\n0\r\n%b\r\n" % (BODY, b"x: y\r\n" * 2**17)],
     ids=["extensions", "trailers"],

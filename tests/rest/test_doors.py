@@ -103,7 +103,8 @@ def test_a_token_needs_the_scope(with_tokens: Client, sqlite_url: str) -> None:
     assert reader.send("GET", "/v1/tasks").status == 200
     refused = reader.send("POST", "/v1/tasks", {"title": "x"})
     assert (refused.status, refused.reason) == (403, "SCOPE_MISSING")
-    assert "www-authenticate" not in refused.headers
+    challenge = 'Bearer realm="taskwell", error="insufficient_scope", scope="tasks.write"'
+    assert refused.headers["www-authenticate"] == challenge
 
 
 def test_a_name_in_a_header_means_nothing_beside_a_token(with_tokens: Client, sqlite_url: str) -> None:
@@ -206,7 +207,9 @@ def test_a_page_of_an_origin_that_is_listed_may_call(with_origins: Client, origi
 def test_a_page_of_another_origin_may_not(with_origins: Client, origin: str) -> None:
     asked = with_origins.send("OPTIONS", "/v1/tasks/1", preflight(origin))
     answer = with_origins.send("GET", "/v1/tasks", {"origin": origin, "x-user-id": "alice"})
-    assert asked.status == 400
+    assert (asked.status, asked.reason) == (400, "CORS_REFUSED")
+    assert "Disallowed CORS origin" in asked.json["message"]
+    assert "Origin" in asked.headers["vary"]
     for each in (asked, answer):
         assert "access-control-allow-origin" not in each.headers
 

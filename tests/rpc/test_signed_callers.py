@@ -149,6 +149,7 @@ def test_a_token_with_the_scope_of_a_method_may_use_it_and_no_other_may(
         with refused(StatusCode.PERMISSION_DENIED, "SCOPE_MISSING") as refusal:
             Api(with_scopes, token=token).call(method, well_formed(method, task.id))
         assert needed in refusal.message
+        assert refusal.metadata == {"scope": needed}
     token = token_of(keys, user, permissions=f"openid {needed}")
     Api(with_scopes, token=token).call(method, well_formed(method, task.id))
 

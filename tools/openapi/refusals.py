@@ -53,6 +53,7 @@ DOOR: dict[str, tuple[int, str, Callable[[Binding], bool]]] = {
 """What the door refuses: reason, status, sentence, and which operations can meet it."""
 
 ELSEWHERE: dict[str, tuple[int, str]] = {
+    "CORS_REFUSED": (400, "Pages of this origin may not ask for this."),
     "ROUTE_UNKNOWN": (404, "There is nothing at this path."),
     "METHOD_UNKNOWN": (405, "The path does not take this method; Allow says which it takes."),
 }
