@@ -46,6 +46,8 @@ def test_what_serve_says_of_rest_what_it_logs_and_that_nobody_else_gets_its_addr
         assert api.send("POST", "/v1/tasks", '{"colour": "red"}').status == 400
         assert api.send("GET", "/nowhere").status == 404
         assert client.exchange(b"what is this?\r\n\r\n").startswith(b"HTTP/1.1 400 ")
+        refused = b"GET /v1/tasks/1 HTTP/1.1\r\nhost: localhost\r\n%b\r\n"
+        client.exchange(refused % b"x-user-id: bob\r\n" + refused % b"connection: close\r\n")
         upgrade = b"GET /nowhere HTTP/1.1\r\nhost: localhost\r\nupgrade: x\r\nconnection: upgrade, close\r\n\r\n"
         assert client.exchange(upgrade).startswith(b"HTTP/1.1 404 ")
         more = ("--rest-address", address, "--workers", "2")
@@ -58,7 +60,10 @@ def test_what_serve_says_of_rest_what_it_logs_and_that_nobody_else_gets_its_addr
     lines = [json.loads(line) for line in path.read_text().splitlines()]
     events = [(line["event"], line.get("reason")) for line in lines]
     assert events[:2] == [("rpc", "MESSAGE_MALFORMED"), ("refused", "INVALID_FIELD")]
-    assert {event for event, _ in events[2:]} <= {"shutting down", "stopped"}
+    assert [("bob", "INVALID_FIELD"), (None, "CALLER_MISSING")] == [
+        (line["user"], line["reason"]) for line in lines[2:] if line["event"] == "rpc"
+    ], "the second on a connection is not taken for the first one's"
+    assert {event for event, _ in events[4:]} <= {"shutting down", "stopped"}
     assert "task.colour" in lines[1]["message"]
 
 
