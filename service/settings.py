@@ -150,7 +150,8 @@ class Settings(BaseSettings):
         1000, description="Calls under way at once on one connection; more wait in the client"
     )
     max_connections: Count = Field(
-        10_000, description="Connections open at once to each worker; one more is closed at once"
+        10_000,
+        description="Connections open at once to each worker; one more is closed at once (REST over TLS: after the handshake)",
     )
     handshake_timeout: Seconds = Field(
         10, description="How long a new connection may take to speak HTTP/2, and to keep to its limits (s)"

@@ -133,7 +133,7 @@ GETTING = (
     sends("a task that there is not", "GET", f"/v1/tasks/{_NOBODY}"),
     sends("an id that is none", "GET", "/v1/tasks/milk"),
     sends("an id with a percent-encoded slash", "GET", "/v1/tasks/a%2Fb"),
-    sends("an id with a percent sign alone", "GET", "/v1/tasks/100%"),
+    sends("an id with a percent sign alone", "GET", "/v1/tasks/100%", differs="broken escapes"),
     sends("the id in the query as well", "GET", "/v1/tasks/{milk}?id={call}", differs="bound fields"),
     sends("an unknown parameter of a task", "GET", "/v1/tasks/{milk}?colour=white", differs=WORDS),
     sends("a slash at the end", "GET", "/v1/tasks/{milk}/", differs="slash at the end"),
