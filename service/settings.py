@@ -151,7 +151,7 @@ class Settings(BaseSettings):
     )
     max_connections: Count = Field(
         10_000,
-        description="Connections open at once to each worker; one more is closed at once (REST over TLS: after the handshake)",
+        description="Connections open at once to each worker; one more is closed (by REST, after its handshake)",
     )
     handshake_timeout: Seconds = Field(
         10, description="How long a new connection may take to speak HTTP/2, and to keep to its limits (s)"

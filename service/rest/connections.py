@@ -23,19 +23,18 @@ from uvicorn.protocols.http.httptools_impl import STATUS_LINE, HttpToolsProtocol
 from uvicorn.server import ServerState
 
 from service.rest.errors import of_refusal
-from service.rest.refusals import Refusal, too_long
+from service.rest.incoming import CUT_OFF, Incoming
+from service.rest.refusals import Refusal, too_large, too_long
 
 if TYPE_CHECKING:
     from uvicorn._types import ASGI3Application
 
-# How many times the limit a body, as it comes, may have until it is cut off, as gRPC's messages; see options.py.
-_CUT_OFF = 4
 # What HPACK counts for a header beside its name and value (RFC 7541, 4.1), so that both doors take as many.
 _OVERHEAD = 32
 _MALFORMED = "REQUEST_MALFORMED"
 _KINDS = {"DNS": "peer_dns", "URI": "peer_uri"}
-# A proposal that is never taken up (RFC 9110, 7.8); the parser would take what follows for another protocol.
-_UPGRADE = b"upgrade:"
+# How many pieces of a request are parsed before it is others' turn.
+_PIECES = 1000
 # How long a client that was refused may go on sending before the connection is closed (s).
 _LAST_WORDS = 1.0
 
@@ -69,12 +68,10 @@ class Connection(HttpToolsProtocol):
         self._running: asyncio.Task[None] | None = None
         self._ends = math.inf
         self._due = math.inf
-        self._unread = bytearray()
+        self._incoming = Incoming(limits.head_bytes, limits.body_bytes)
         self._begun = False
-        self._in_head = self._at_line_start = True
+        self._in_head = True
         self._head = 0
-        self._received = 0  # of the head, then of what follows it
-        self._rest = 0  # of a body whose length is known
         self._unsent, self._sent_at = 0, 0.0
         self._refused = False
 
@@ -97,16 +94,20 @@ class Connection(HttpToolsProtocol):
 
     def data_received(self, data: bytes) -> None:
         if not self._refused:
-            self._unread += data
+            self._incoming.add(data)
             self._read_on()
-            if len(self._unread) > self._limits.head_bytes:
-                self.flow.pause_reading()  # until the answer is complete
 
     def _read_on(self) -> None:
         """Have parsed what belongs to one request, and leave what follows until that has been answered."""
+        if self.transport.is_closing():
+            return
         try:
-            while self._unread and not self._is_answering() and (piece := self._next_piece()):
+            for _ in range(_PIECES):
+                if self._is_answering() or not (piece := self._incoming.next_piece()):
+                    break
                 self.parser.feed_data(piece)
+            else:
+                self.loop.call_soon(self._read_on)
         except httptools.HttpParserUpgrade:
             self.cycle.keep_alive = False  # CONNECT: what follows need not be HTTP
         except httptools.HttpParserError as error:
@@ -114,33 +115,14 @@ class Connection(HttpToolsProtocol):
             self._refuse(cause if isinstance(cause, Refusal) else Refusal("This is no HTTP/1.1 request.", _MALFORMED))
         except Refusal as refusal:
             self._refuse(refusal)
+        if len(self._incoming) > self._limits.head_bytes:
+            self.flow.pause_reading()
+        else:
+            self.flow.resume_reading()
 
     def _is_answering(self) -> bool:
-        """Whether a request is there as a whole and its answer is not, or there are no more to be answered."""
-        is_whole = self.cycle is not None and not self.cycle.more_body
-        return (is_whole and not self.cycle.response_complete) or self.transport.is_closing()
-
-    def _next_piece(self) -> bytes:
-        """What the parser can be given without reading past the request: that ends with a line, or by its length.
-
-        Empty while the line of a header is not whole. Raises Refusal for too much.
-        """
-        size = self._rest or self._unread.find(b"\n") + 1
-        in_header = self._in_head and self._at_line_start and self._begun
-        if in_header and not size:
-            self._require_small(self._received + len(self._unread))
-            return b""
-        piece = bytes(self._unread[: size or None])
-        del self._unread[: len(piece)]
-        self._received += len(piece)
-        if self._in_head:
-            self._require_small(self._received)
-        elif self._received > _CUT_OFF * self._limits.body_bytes:
-            raise too_long(self._limits.body_bytes)
-        if self._rest:
-            self._rest -= len(piece)
-        self._at_line_start = piece.endswith(b"\n")
-        return self._next_piece() if in_header and piece[: len(_UPGRADE)].lower() == _UPGRADE else piece
+        """Whether a request is there as a whole and its answer is not."""
+        return self.cycle is not None and not self.cycle.more_body and not self.cycle.response_complete
 
     def on_message_begin(self) -> None:
         self._unset_keepalive_if_required()
@@ -148,6 +130,7 @@ class Connection(HttpToolsProtocol):
         self.scope["state"] = {"certificate": self._certificate}
         self._due = self.loop.time() + self._limits.request_seconds
         self._begun = self._in_head = True
+        self._incoming.begin()
         self._head = 0
 
     def on_url(self, url: bytes) -> None:
@@ -165,23 +148,22 @@ class Connection(HttpToolsProtocol):
         self._require_small(self._head)
 
     def on_headers_complete(self) -> None:
-        self._rest = self._require_sound()
+        length = self._require_sound()
         super().on_headers_complete()
         self._in_head = False
-        self._received = 0
+        self._incoming.end_head(length)
         if self.loop.time() > self._ends:
             self.cycle.keep_alive = False
 
     def on_message_complete(self) -> None:
         self._due = math.inf
-        self._in_head = True
-        self._received = 0
+        self._incoming.end()
         super().on_message_complete()
 
     def on_response_complete(self) -> None:
         self._begun = False
         super().on_response_complete()
-        if self._unread:
+        if self._incoming:
             self.loop.call_soon(self._read_on)
 
     def retire(self) -> None:
@@ -193,7 +175,7 @@ class Connection(HttpToolsProtocol):
     def shutdown(self) -> None:
         """Close the connection now if it is idle, or else after its answer."""
         self.retire()
-        if not (self._begun or self._unread):
+        if not (self._begun or self._incoming):
             self.transport.close()
 
     def sweep(self, now: float) -> None:
@@ -245,19 +227,18 @@ class Connection(HttpToolsProtocol):
         length = int(dict(self.headers).get(b"content-length", 0))
         if self.parser.should_upgrade() and (codings or length):  # it would be taken for another protocol's
             raise Refusal("A request to CONNECT must have no body.", _MALFORMED)
-        if length > _CUT_OFF * self._limits.body_bytes:
+        if length > CUT_OFF * self._limits.body_bytes:
             raise too_long(self._limits.body_bytes)
         return length
 
     def _require_small(self, head: int) -> None:
         if head > self._limits.head_bytes:
-            message = f"The target and the headers of the request are larger than {self._limits.head_bytes} bytes."
-            raise Refusal(message, "HEADERS_TOO_LARGE", 431, StatusCode.RESOURCE_EXHAUSTED)
+            raise too_large(self._limits.head_bytes)
 
     def _refuse(self, refusal: Refusal) -> None:
         """Say why no more requests are read, and close."""
         self._refused = True
-        self._unread.clear()
+        self._incoming.clear()
         is_waited_for = self.cycle is not None and not self.cycle.response_complete
         if is_waited_for:
             self.cycle.disconnected = True

@@ -60,9 +60,10 @@ def test_what_serve_says_of_rest_what_it_logs_and_that_nobody_else_gets_its_addr
     lines = [json.loads(line) for line in path.read_text().splitlines()]
     events = [(line["event"], line.get("reason")) for line in lines]
     assert events[:2] == [("rpc", "MESSAGE_MALFORMED"), ("refused", "INVALID_FIELD")]
-    assert [("bob", "INVALID_FIELD"), (None, "CALLER_MISSING")] == [
-        (line["user"], line["reason"]) for line in lines[2:] if line["event"] == "rpc"
-    ], "the second on a connection is not taken for the first one's"
+    callers = [(line["user"], line["reason"]) for line in lines[2:] if line["event"] == "rpc"]
+    assert callers == [("bob", "INVALID_FIELD"), (None, "CALLER_MISSING")], (
+        "the second is not logged as the first one's"
+    )
     assert {event for event, _ in events[4:]} <= {"shutting down", "stopped"}
     assert "task.colour" in lines[1]["message"]
 
