@@ -257,6 +257,7 @@ class Coalescer(Generic[Q, R]):
                     await self._answer(calls)
             finally:
                 for call in calls:
+                    call.companions = None  # they know each other: left to the garbage collector, they would be many
                     if call.key is not None:
                         self._release(call.key)
 

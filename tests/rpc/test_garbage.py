@@ -1,0 +1,52 @@
+"""What calls leave to the garbage collector, whose pauses would be everybody's: nothing of ours."""
+
+import gc
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+import grpc
+import pytest
+from grpc.aio import AbortError
+from taskwell.v1 import tasks_pb2
+
+from service.coalescer import _Call, _Set
+from service.errors import RequestError
+from tests.running import Api, running_service, settings_for
+
+NO_TASK = "0192f0c1-2d3e-7f4a-8b5c-6d7e8f901234"
+
+
+@contextmanager
+def saved_garbage() -> Iterator[list[object]]:
+    """All that reference counting alone does not free."""
+    gc.collect()
+    gc.disable()
+    gc.set_debug(gc.DEBUG_SAVEALL)
+    try:
+        yield gc.garbage
+    finally:
+        gc.set_debug(0)
+        gc.garbage.clear()
+        gc.enable()
+
+
+@pytest.mark.parametrize(
+    ("named", "task_id"),
+    [(True, NO_TASK), (True, "no id"), (False, NO_TASK), (True, "")],
+    ids=["not found", "invalid", "nobody's", "found"],
+)
+def test_an_answered_call_is_forgotten_at_once(sqlite_url: str, named: bool, task_id: str) -> None:
+    with running_service(settings_for(sqlite_url)) as address, grpc.insecure_channel(address) as channel:
+        api = Api(channel)
+        request = tasks_pb2.GetTaskRequest(id=task_id or api.create().id)
+        if not named:
+            api.metadata.clear()
+        with saved_garbage() as garbage:
+            calls = [api.start("GetTask", request) for _ in range(100)]
+            for call in calls:
+                call.exception()
+            Api(channel).list()  # when this is answered, nothing is left to be done for those
+            gc.collect()
+            assert garbage
+            ours = [each for each in garbage if isinstance(each, (RequestError, AbortError, _Call, _Set))]
+        assert not ours, f"{len(ours)} such as {ours[0]!r}"
