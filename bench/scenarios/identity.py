@@ -31,6 +31,8 @@ WITH_TOKENS = Contender("taskwell-jwt", "Taskwell, 1 worker, tokens", _JWT, EVER
 LIMITED = Contender("taskwell-limited", "Taskwell, 100 calls/s a user", taskwell(1, "--rate-limit=100"), EVERY)
 
 _QUIET_RATE = 50  # 1/s; what the other caller asks for, below the limit
+_FLOOD_LASTS = 6.0  # s, at least: of fewer calls a p99 is no more than the slowest
+_HEAD_START = 1.0  # s, in which the flood makes its connections and uses up what it may ask for at once
 _FLOODS = {"64 in flight": 0.0, "1,000 calls/s": 1000.0}
 """What the flooding caller does: calls in flight all the time, or calls a second."""
 
@@ -89,21 +91,26 @@ def flood(run: Run, results: Results) -> None:
 def _quiet(found: Target) -> Load:
     bodies = found.run.folder / "quiet"
     write_bodies(GET, bodies, 0)
-    seconds = found.run.seconds
+    seconds = _lasting(found.run)
     load = generate(found.server.address, GET.path, READER, bodies, Pressure(1, 8), seconds, rate=_QUIET_RATE)
     if load.failed:
         raise LoadFailed(f"flood: {load.failed} calls of the other caller failed: {load.statuses} {load.cause}")
     return load
 
 
+def _lasting(run: Run) -> float:
+    return run.seconds if run.quick else max(run.seconds, _FLOOD_LASTS)
+
+
 def _beside(found: Target, rate: float) -> Load:
     """The same while somebody who has no tasks asks for one, and begins earlier and ends later."""
     bodies = found.run.folder / "flood"
     write_bodies(GET, bodies, 0)
-    seconds = found.run.seconds + 1
+    seconds = _HEAD_START + _lasting(found.run) + 1
     to = (found.server.address, GET.path, "flooder", bodies, pressure(IN_FLIGHT), seconds)
     flooding = threading.Thread(target=lambda: generate(*to, rate=rate))
     flooding.start()
+    time.sleep(_HEAD_START)
     try:
         return _quiet(found)
     finally:

@@ -25,6 +25,7 @@ from service.errors import (
     Overloaded,
     RateLimited,
     RequestError,
+    forget,
 )
 from service.model import Caller
 from service.rpc.handlers import (
@@ -219,21 +220,9 @@ class Calls(ServerInterceptor):
         )
         try:
             await context.abort_with_status(rpc_status.to_status(status_of(error)))
-        except AbortError as aborted:
-            asyncio.get_running_loop().call_soon(_forget, aborted, found)
+        except Exception as aborted:
+            asyncio.get_running_loop().call_soon(forget, aborted, found)
             raise
-
-
-def _forget(*errors: BaseException | None) -> None:
-    """Let go of the frames of errors that have been dealt with, and of those of what they came of.
-
-    They know the call, and grpc.aio has the call know the error: all of it would stay until the garbage collector
-    comes, which then takes 50 ms for a few thousand refusals, and holds up everybody.
-    """
-    for error in errors:
-        while error:
-            context, error.__traceback__, error.__context__ = error.__context__, None, None
-            error = context
 
 
 def _code_of_cancelled(context: Context) -> str:

@@ -6,12 +6,14 @@ from contextlib import contextmanager
 
 import grpc
 import pytest
-from grpc.aio import AbortError
+from grpc.aio import AbortError, AioRpcError
 from taskwell.v1 import tasks_pb2
 
 from service.coalescer import _Call, _Set
 from service.errors import RequestError
-from tests.running import Api, running_service, settings_for
+from service.rest.refusals import Refusal
+from tests.rest.client import Client, RestApi
+from tests.running import Api, running_doors, running_service, settings_for
 
 NO_TASK = "0192f0c1-2d3e-7f4a-8b5c-6d7e8f901234"
 
@@ -49,4 +51,27 @@ def test_an_answered_call_is_forgotten_at_once(sqlite_url: str, named: bool, tas
             gc.collect()
             assert garbage
             ours = [each for each in garbage if isinstance(each, (RequestError, AbortError, _Call, _Set))]
+        assert not ours, f"{len(ours)} such as {ours[0]!r}"
+
+
+@pytest.mark.parametrize(
+    ("path", "status"),
+    [
+        ("/v1/tasks", 200),
+        (f"/v1/tasks/{NO_TASK}", 404),
+        ("/v1/tasks/x", 400),
+        ("/v1/tasks?x=1", 400),
+        ("/nowhere", 404),
+    ],
+)
+def test_so_is_a_request(sqlite_url: str, path: str, status: int) -> None:
+    with running_doors(settings_for(sqlite_url, rest_address="127.0.0.1:0")) as doors:
+        client = Client(doors.rest)
+        api = RestApi(client)
+        with saved_garbage() as garbage:
+            assert {api.send("GET", path).status for _ in range(20)} == {status}
+            api.send("GET", "/healthz")
+            gc.collect()
+            ours = [each for each in garbage if isinstance(each, (RequestError, AioRpcError, Refusal))]
+        client.close()
         assert not ours, f"{len(ours)} such as {ours[0]!r}"
