@@ -42,6 +42,7 @@ class Incoming:
     def end(self) -> None:
         """It has ended."""
         self._in_head, self._begun, self._taken = True, False, 0
+        self._at_line_start = True
 
     def next_piece(self) -> bytes:
         """What can be parsed next: a request ends with a line, or by its length. Empty if more has to come before.
@@ -55,7 +56,8 @@ class Incoming:
         return b""
 
     def _size(self, in_header: bool) -> int:
-        if self._in_head and self._at_line_start:
+        is_last_line = self._begun and self._bytes.startswith(b"\r\n")
+        if self._in_head and self._at_line_start and not is_last_line:
             end = self._bytes.find(_END) + len(_END)
             if end > len(_END) and _UPGRADE not in self._bytes[:end].lower():
                 return end  # all of the head, none of whose lines is left out

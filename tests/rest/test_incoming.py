@@ -3,7 +3,7 @@
 from itertools import accumulate, pairwise
 
 import httptools
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from service.rest.incoming import Incoming
@@ -75,6 +75,7 @@ class Parsed:
             self.parser.feed_data(piece)
 
 
+@settings(max_examples=1000)
 @given(st.data(), st.lists(requests(), min_size=1, max_size=3))
 def test_no_piece_reaches_past_the_end_of_a_request(
     data: st.DataObject, sent: list[tuple[bytes, list[tuple[bytes, bytes]], bytes]]
