@@ -23,8 +23,8 @@ from uvicorn.protocols.http.httptools_impl import STATUS_LINE, HttpToolsProtocol
 from uvicorn.server import ServerState
 
 from service.rest.errors import of_refusal
-from service.rest.incoming import CUT_OFF, Incoming
-from service.rest.refusals import Refusal, too_large, too_long
+from service.rest.incoming import CUT_OFF, Incoming, too_large, too_long
+from service.rest.refusals import Refusal
 
 if TYPE_CHECKING:
     from uvicorn._types import ASGI3Application

@@ -16,8 +16,9 @@ from service.errors import forget
 from service.rest import headers
 from service.rest.conditions import apply_if_match, is_known
 from service.rest.errors import USUAL, Answer, of_call, of_refusal
+from service.rest.incoming import too_long
 from service.rest.messages import printed
-from service.rest.refusals import Refusal, too_long
+from service.rest.refusals import Refusal
 from service.rest.routes import Route, Routes, method_unknown
 
 _log = structlog.get_logger("rest")

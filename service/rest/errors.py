@@ -17,26 +17,20 @@ _ALWAYS = ((b"cache-control", b"private, no-cache"), (b"x-content-type-options",
 USUAL = ((b"content-type", b"application/json"), *_ALWAYS)
 
 # As grpc-gateway has it, and google/rpc/code.proto.
-HTTP_STATUSES = MappingProxyType(
-    {
-        StatusCode.CANCELLED: 499,
-        StatusCode.UNKNOWN: 500,
-        StatusCode.INVALID_ARGUMENT: 400,
-        StatusCode.DEADLINE_EXCEEDED: 504,
-        StatusCode.NOT_FOUND: 404,
-        StatusCode.ALREADY_EXISTS: 409,
-        StatusCode.PERMISSION_DENIED: 403,
-        StatusCode.UNAUTHENTICATED: 401,
-        StatusCode.RESOURCE_EXHAUSTED: 429,
-        StatusCode.FAILED_PRECONDITION: 400,
-        StatusCode.ABORTED: 409,
-        StatusCode.OUT_OF_RANGE: 400,
-        StatusCode.UNIMPLEMENTED: 501,
-        StatusCode.INTERNAL: 500,
-        StatusCode.UNAVAILABLE: 503,
-        StatusCode.DATA_LOSS: 500,
-    }
-)
+_CODES = {
+    400: ("INVALID_ARGUMENT", "FAILED_PRECONDITION", "OUT_OF_RANGE"),
+    401: ("UNAUTHENTICATED",),
+    403: ("PERMISSION_DENIED",),
+    404: ("NOT_FOUND",),
+    409: ("ALREADY_EXISTS", "ABORTED"),
+    429: ("RESOURCE_EXHAUSTED",),
+    499: ("CANCELLED",),
+    500: ("INTERNAL", "UNKNOWN", "DATA_LOSS"),
+    501: ("UNIMPLEMENTED",),
+    503: ("UNAVAILABLE",),
+    504: ("DEADLINE_EXCEEDED",),
+}
+HTTP_STATUSES = MappingProxyType({StatusCode[code]: http for http, codes in _CODES.items() for code in codes})
 
 
 class Answer(NamedTuple):
@@ -70,10 +64,8 @@ def of_call(error: AioRpcError, challenge: bytes, *, on_condition: bool) -> Answ
     http = HTTP_STATUSES[code]
     if code is StatusCode.UNAUTHENTICATED:
         # RFC 6750, 3.1: nothing more is said to who came without a token.
-        useless = (
-            b', error="invalid_token"' if info.reason.startswith("TOKEN_") and info.reason != "TOKEN_MISSING" else b""
-        )
-        headers.append((b"www-authenticate", challenge + useless))
+        is_useless = info.reason.startswith("TOKEN_") and info.reason != "TOKEN_MISSING"
+        headers.append((b"www-authenticate", challenge + (b', error="invalid_token"' if is_useless else b"")))
     elif info.reason == "SCOPE_MISSING":
         lacks = f', error="insufficient_scope", scope="{info.metadata["scope"]}"'
         headers.append((b"www-authenticate", challenge + lacks.encode()))

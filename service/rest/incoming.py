@@ -1,6 +1,8 @@
 """What came on a connection and is still to be parsed, in pieces of which none reaches past the end of a request."""
 
-from service.rest.refusals import too_large, too_long
+from grpc import StatusCode
+
+from service.rest.refusals import Refusal
 
 CUT_OFF = 4
 """How many times the limit a body, as it comes, may have until it is cut off, as gRPC's messages; see options.py."""
@@ -76,3 +78,13 @@ class Incoming:
         self._rest -= min(self._rest, len(piece))
         self._at_line_start = piece.endswith(b"\n") if piece else self._at_line_start
         return piece
+
+
+def too_long(limit: int) -> Refusal:
+    message = f"The body is longer than {limit} bytes, which is the most that this server takes."
+    return Refusal(message, "MESSAGE_TOO_LARGE", 413, StatusCode.RESOURCE_EXHAUSTED)
+
+
+def too_large(limit: int) -> Refusal:
+    message = f"The target and the headers of the request are larger than {limit} bytes."
+    return Refusal(message, "HEADERS_TOO_LARGE", 431, StatusCode.RESOURCE_EXHAUSTED)

@@ -20,7 +20,8 @@ _BROKEN_ESCAPE = re.compile("%(?![0-9A-Fa-f]{2})")  # which Python's own readers
 
 def unescaped(text: str) -> str:
     """What stands for itself in a path. Raises ValueError for what is not percent-encoded UTF-8."""
-    _require_escapes(text)
+    if _BROKEN_ESCAPE.search(text):
+        raise ValueError(text)
     return unquote(text, errors="strict")
 
 
@@ -51,13 +52,15 @@ def assign(message: Message, path: Path, texts: Sequence[str]) -> Iterator[Viola
 
 def fill_from_query(request: Message, query: bytes, bound: Iterable[Path]) -> Iterator[Violation]:
     """Set the fields that a query names; answers what cannot be set, or is `bound` to the path or the body."""
+    problem = f"The query is not percent-encoded UTF-8, or has more than {MOST_PARAMETERS} parameters."
+    if _BROKEN_ESCAPE.search(query.decode("latin-1")):
+        raise Refusal(problem, "QUERY_MALFORMED")
     try:
-        text = query.decode("ascii")
-        _require_escapes(text)
-        pairs = parse_qsl(text, keep_blank_values=True, errors="strict", max_num_fields=MOST_PARAMETERS)
+        pairs = parse_qsl(
+            query.decode("ascii"), keep_blank_values=True, errors="strict", max_num_fields=MOST_PARAMETERS
+        )
     except ValueError:
-        problem = f"is not percent-encoded UTF-8, or has more than {MOST_PARAMETERS} parameters"
-        raise Refusal(f"The query {problem}.", "QUERY_MALFORMED") from None
+        raise Refusal(problem, "QUERY_MALFORMED") from None
     given: dict[Path, list[str]] = {}
     for name, text in pairs:
         path = path_of(descriptor_of(request), name)
@@ -71,8 +74,3 @@ def fill_from_query(request: Message, query: bytes, bound: Iterable[Path]) -> It
             given.setdefault(path, []).append(text)
     for path, texts in given.items():
         yield from assign(request, path, texts)
-
-
-def _require_escapes(text: str) -> None:
-    if _BROKEN_ESCAPE.search(text):
-        raise ValueError(text)

@@ -36,16 +36,6 @@ def unfit(violations: Sequence[Violation]) -> Refusal:
     return Refusal(summary, "INVALID_FIELD", violations=violations)
 
 
-def too_long(limit: int) -> Refusal:
-    message = f"The body is longer than {limit} bytes, which is the most that this server takes."
-    return Refusal(message, "MESSAGE_TOO_LARGE", 413, StatusCode.RESOURCE_EXHAUSTED)
-
-
-def too_large(limit: int) -> Refusal:
-    message = f"The target and the headers of the request are larger than {limit} bytes."
-    return Refusal(message, "HEADERS_TOO_LARGE", 431, StatusCode.RESOURCE_EXHAUSTED)
-
-
 def quoted(text: str) -> str:
     """The beginning of what a client sent, free of control characters."""
     return repr(text if len(text) <= 40 else text[:40] + "…")[1:-1]
