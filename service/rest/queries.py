@@ -53,12 +53,11 @@ def assign(message: Message, path: Path, texts: Sequence[str]) -> Iterator[Viola
 def fill_from_query(request: Message, query: bytes, bound: Iterable[Path]) -> Iterator[Violation]:
     """Set the fields that a query names; answers what cannot be set, or is `bound` to the path or the body."""
     problem = f"The query is not percent-encoded UTF-8, or has more than {MOST_PARAMETERS} parameters."
-    if _BROKEN_ESCAPE.search(query.decode("latin-1")):
+    text = query.decode("latin-1")
+    if not text.isascii() or _BROKEN_ESCAPE.search(text):
         raise Refusal(problem, "QUERY_MALFORMED")
     try:
-        pairs = parse_qsl(
-            query.decode("ascii"), keep_blank_values=True, errors="strict", max_num_fields=MOST_PARAMETERS
-        )
+        pairs = parse_qsl(text, keep_blank_values=True, errors="strict", max_num_fields=MOST_PARAMETERS)
     except ValueError:
         raise Refusal(problem, "QUERY_MALFORMED") from None
     given: dict[Path, list[str]] = {}
