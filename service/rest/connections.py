@@ -19,6 +19,7 @@ import httptools
 from grpc import StatusCode
 from starlette.types import Message, Receive, Scope, Send
 from uvicorn.config import Config
+from uvicorn.protocols.http.flow_control import FlowControl
 from uvicorn.protocols.http.httptools_impl import STATUS_LINE, HttpToolsProtocol, RequestResponseCycle
 from uvicorn.server import ServerState
 
@@ -56,6 +57,18 @@ class Limits(NamedTuple):
     """From which on a connection is closed after the next answer."""
 
 
+class _Flow(FlowControl):
+    """uvicorn's, which reads on with every answer; here only where there is room for what comes."""
+
+    def __init__(self, transport: asyncio.Transport, is_full: Callable[[], bool]) -> None:
+        super().__init__(transport)
+        self._is_full = is_full
+
+    def resume_reading(self) -> None:
+        if not self._is_full():
+            super().resume_reading()
+
+
 class Connection(HttpToolsProtocol):
     """One connection. `lost` is called when it is gone, and `sweep` is to be called now and then."""
 
@@ -69,6 +82,7 @@ class Connection(HttpToolsProtocol):
         self._ends = math.inf
         self._due = math.inf
         self._incoming = Incoming(limits.head_bytes, limits.body_bytes)
+        self._going_on: asyncio.Handle | None = None
         self._begun = False
         self._in_head = True
         self._head = 0
@@ -81,6 +95,7 @@ class Connection(HttpToolsProtocol):
             transport.abort()
             return
         super().connection_made(transport)
+        self.flow = _Flow(transport, self._is_full)
         now = self.loop.time()
         self._ends = now + self._limits.age_seconds
         self._due = now + self._limits.request_seconds
@@ -93,13 +108,20 @@ class Connection(HttpToolsProtocol):
         self._lost()
 
     def data_received(self, data: bytes) -> None:
-        if not self._refused:
-            self._incoming.add(data)
+        if self._refused:
+            return
+        self._incoming.add(data)
+        if not self._going_on:
             self._read_on()
+
+    def _go_on(self) -> None:
+        """Read on when it was others' turn."""
+        self._going_on = self._going_on or self.loop.call_soon(self._read_on)
 
     def _read_on(self) -> None:
         """Have parsed what belongs to one request, and leave what follows until that has been answered."""
-        if self.transport.is_closing():
+        self._going_on = None
+        if self._refused or self.transport.is_closing():
             return
         try:
             for _ in range(_PIECES):
@@ -107,7 +129,7 @@ class Connection(HttpToolsProtocol):
                     break
                 self.parser.feed_data(piece)
             else:
-                self.loop.call_soon(self._read_on)
+                self._go_on()
         except httptools.HttpParserUpgrade:
             self.cycle.keep_alive = False  # CONNECT: what follows need not be HTTP
         except httptools.HttpParserError as error:
@@ -115,10 +137,14 @@ class Connection(HttpToolsProtocol):
             self._refuse(cause if isinstance(cause, Refusal) else Refusal("This is no HTTP/1.1 request.", _MALFORMED))
         except Refusal as refusal:
             self._refuse(refusal)
-        if len(self._incoming) > self._limits.head_bytes:
+        if self._is_full():
             self.flow.pause_reading()
         else:
             self.flow.resume_reading()
+
+    def _is_full(self) -> bool:
+        """Whether as much waits for the answer that is being given as may."""
+        return len(self._incoming) > self._limits.head_bytes
 
     def _is_answering(self) -> bool:
         """Whether a request is there as a whole and its answer is not."""
@@ -157,14 +183,23 @@ class Connection(HttpToolsProtocol):
 
     def on_message_complete(self) -> None:
         self._due = math.inf
+        self._in_head = True
         self._incoming.end()
+        if self.cycle.response_complete:
+            self._wait_for_another()
         super().on_message_complete()
 
     def on_response_complete(self) -> None:
         self._begun = False
         super().on_response_complete()
+        if self.cycle.more_body:
+            self._unset_keepalive_if_required()  # the rest of the request still has its own time
         if self._incoming:
-            self.loop.call_soon(self._read_on)
+            self._go_on()
+
+    def _wait_for_another(self) -> None:
+        """Close the connection if no request comes."""
+        self.timeout_keep_alive_task = self.loop.call_later(self.timeout_keep_alive, self.timeout_keep_alive_handler)
 
     def retire(self) -> None:
         """Have the connection closed after the answer that is being given, or else after the next one."""
@@ -197,7 +232,12 @@ class Connection(HttpToolsProtocol):
             async def sent(message: Message) -> None:
                 if cycle.waiting_for_100_continue:
                     cycle.keep_alive = False  # whether what comes next is the body after all, nobody can tell
+                is_end = cycle.response_started and not message.get("more_body")
+                is_early = is_end and cycle.more_body and not cycle.keep_alive
+                cycle.keep_alive |= is_early  # or it would be closed at once
                 await send(message)
+                if is_early:
+                    self._hang_up()
 
             try:
                 await app(scope, receive, sent)
@@ -236,21 +276,29 @@ class Connection(HttpToolsProtocol):
             raise too_large(self._limits.head_bytes)
 
     def _refuse(self, refusal: Refusal) -> None:
-        """Say why no more requests are read, and close."""
-        self._refused = True
-        self._incoming.clear()
+        """Say why no more requests are read, unless this one has been answered, and close."""
         is_waited_for = self.cycle is not None and not self.cycle.response_complete
         if is_waited_for:
             self.cycle.disconnected = True
             self.cycle.message_event.set()
-        if not (is_waited_for and self.cycle.response_started):
+        if self.cycle is None or self._in_head or not self.cycle.response_started:
             answer = of_refusal(refusal)
             headers = [*self.server_state.default_headers, *answer.headers, (b"connection", b"close")]
             headers.append((b"content-length", b"%d" % len(answer.body)))
             lines = b"".join(b"%b: %b\r\n" % header for header in headers)
             self.transport.write(b"%b%b\r\n%b" % (STATUS_LINE[answer.status], lines, answer.body))
+        self._hang_up()
+
+    def _hang_up(self) -> None:
+        """Close, and throw away until then what the client still sends.
+
+        Closed at once, the connection would be reset where there is more to read, and the answer might be lost
+        (RFC 9112, 9.6).
+        """
+        self._refused = True
+        self._incoming.clear()
+        self.flow.resume_reading()
         if self.transport.can_write_eof():
-            # Closed at once, it would be reset if there is more to read, and the answer might be lost (RFC 9112, 9.6).
             self.transport.write_eof()
             self._due = self.loop.time() + _LAST_WORDS
         else:

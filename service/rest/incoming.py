@@ -47,9 +47,10 @@ class Incoming:
         self._at_line_start = True
 
     def next_piece(self) -> bytes:
-        """What can be parsed next: a request ends with a line, or by its length. Empty if more has to come before.
+        """What can be parsed next. Empty if more has to come before.
 
-        Lines of headers are given as a whole and without those that say `upgrade`. Raises Refusal for too much.
+        A request ends by its length, or with an empty line; short of that, pieces are as long as they can be. Lines of
+        headers are given as a whole and without those that say `upgrade`. Raises Refusal for too much.
         """
         in_header = self._in_head and self._at_line_start and self._begun
         while piece := self._take(self._size(in_header)):
@@ -58,12 +59,16 @@ class Incoming:
         return b""
 
     def _size(self, in_header: bool) -> int:
+        line = self._bytes.find(b"\n") + 1
         is_last_line = self._begun and self._bytes.startswith(b"\r\n")
-        if self._in_head and self._at_line_start and not is_last_line:
-            end = self._bytes.find(_END) + len(_END)
-            if end > len(_END) and _UPGRADE not in self._bytes[:end].lower():
-                return end  # all of the head, none of whose lines is left out
-        line = self._rest or self._bytes.find(b"\n") + 1
+        if self._rest or is_last_line or not self._at_line_start:
+            return self._rest or line or len(self._bytes)
+        end = self._bytes.find(_END) + len(_END)
+        is_there = end > len(_END)
+        if not self._in_head:
+            return end if is_there else self._bytes.rfind(b"\n") + 1 or len(self._bytes)
+        if is_there and _UPGRADE not in self._bytes[:end].lower():
+            return end  # all of the head, none of whose lines is left out
         return line or (0 if in_header else len(self._bytes))
 
     def _take(self, size: int) -> bytes:

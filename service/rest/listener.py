@@ -17,6 +17,7 @@ from service.rest.connections import Connection, Limits
 _log = structlog.get_logger("rest")
 _BACKLOG = 2048
 _LONGEST_PAUSE = 1.0  # s; between sweeps
+_FAREWELL = 1.0  # s; for a client to say that it has heard the end of TLS
 
 
 class Listener:
@@ -48,7 +49,12 @@ class Listener:
         patience = self._limits.request_seconds if tls else None
         self._servers = [
             await loop.create_server(
-                self._connection, sock=each, ssl=tls, ssl_handshake_timeout=patience, backlog=_BACKLOG
+                self._connection,
+                sock=each,
+                ssl=tls,
+                ssl_handshake_timeout=patience,
+                ssl_shutdown_timeout=_FAREWELL if tls else None,
+                backlog=_BACKLOG,
             )
             for each in sockets
         ]

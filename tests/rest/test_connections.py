@@ -1,5 +1,6 @@
 """Connections: how long, how many, how much; and what becomes of a call when its client is gone."""
 
+import gc
 import socket
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -9,6 +10,7 @@ from typing import Any
 
 import pytest
 
+from service.rest.connections import Connection
 from tests.rest.client import Client, RestApi
 from tests.rest.conftest import ANY_PORT
 from tests.rest.test_attacks import request, responses
@@ -84,8 +86,18 @@ def test_so_must_the_second_request_of_a_connection(impatient: Client) -> None:
 
 def test_a_body_that_nobody_waits_for_must_arrive_in_time_as_well(impatient: Client) -> None:
     raw = b"POST /nowhere HTTP/1.1\r\nhost: localhost\r\ncontent-length: 14\r\n\r\n{"
-    first, *_ = responses(impatient.exchange(raw))
-    assert first.status == 404
+    [answer] = responses(impatient.exchange(raw))
+    assert answer.status == 404
+
+
+def test_a_request_that_was_answered_early_has_its_time_and_not_that_of_an_idle_connection(sqlite_url: str) -> None:
+    with serving(sqlite_url, max_connection_idle=SHORT) as client, client.socket() as connection:
+        connection.sendall(b"POST /nowhere HTTP/1.1\r\nhost: localhost\r\ncontent-length: 14\r\n\r\n{")
+        assert connection.recv(65536).startswith(b"HTTP/1.1 404 ")
+        for _ in range(2):
+            client.exchange(kept_alive("alice"))  # comes back when a connection has been idle for too long
+        connection.sendall(BODY[1:] + kept_alive("alice"))
+        assert [answer.status for answer in responses(told(connection))] == [200]
 
 
 def test_a_client_that_stays_when_it_was_refused_does_not_stop_the_clock_of_the_others(impatient: Client) -> None:
@@ -217,13 +229,20 @@ def test_a_body_that_is_refused_in_any_case_is_not_asked_for(
 
 @pytest.mark.parametrize(
     "body",
-    [b"e;%b\r\n%b\r\n0\r\n\r\n" % (b"x" * 2**20, BODY), b"e\r\n%b\r\n0\r\n%b\r\n" % (BODY, b"x: y\r\n" * 2**17)],
-    ids=["extensions", "trailers"],
+    [
+        b"e;%b\r\n%b\r\n0\r\n\r\n" % (b"x" * 2**20, BODY),
+        b"e\r\n%b\r\n0\r\n%b\r\n" % (BODY, b"x: y\r\n" * 2**17),
+        b"1\r\na\r\n" * 2**17,
+    ],
+    ids=["extensions", "trailers", "chunks"],
 )
-def test_what_stands_beside_a_body_is_part_of_its_length(client: Client, body: bytes) -> None:
+def test_what_stands_beside_a_body_is_part_of_its_length(
+    client: Client, caplog: pytest.LogCaptureFixture, body: bytes
+) -> None:
     headers = ("transfer-encoding: chunked", "x-user-id: alice")
     [answer] = responses(client.exchange(request("POST", "/v1/tasks", *headers) + body))
     assert (answer.status, answer.reason) == (413, "MESSAGE_TOO_LARGE")
+    assert not caplog.records
 
 
 def test_a_body_that_is_waited_for_is_asked_for(client: Client) -> None:
@@ -233,6 +252,45 @@ def test_a_body_that_is_waited_for_is_asked_for(client: Client) -> None:
         assert connection.recv(65536) == b"HTTP/1.1 100 Continue\r\n\r\n"
         connection.sendall(BODY)
         assert told(connection).startswith(b"HTTP/1.1 200 ")
+
+
+def test_who_is_answered_before_they_have_sent_all_can_send_it(client: Client) -> None:
+    head = request("POST", "/nowhere", "content-length: 200000")
+    with client.socket() as connection:
+        connection.sendall(head)
+        assert connection.recv(65536).startswith(b"HTTP/1.1 404 ")
+        for _ in range(10):
+            connection.sendall(b"x" * 20_000)
+        assert told(connection) == b""
+
+
+def test_what_is_wrong_with_a_request_that_was_answered_is_not_said_of_the_next(client: Client) -> None:
+    with client.socket() as connection:
+        connection.sendall(b"POST /nowhere HTTP/1.1\r\nhost: localhost\r\ntransfer-encoding: chunked\r\n\r\n")
+        assert connection.recv(65536).startswith(b"HTTP/1.1 404 ")
+        connection.sendall(b"no\r\n" + kept_alive("alice"))
+        assert told(connection) == b""
+
+
+def test_no_more_requests_are_taken_in_than_can_be_answered(sqlite_url: str) -> None:
+    settings = settings_for(sqlite_url, rest_address=ANY_PORT)
+    with running_doors(settings) as doors, closing(Client(doors.rest)) as client, client.socket() as connection:
+        flood = b"GET /nowhere HTTP/1.1\r\nhost: localhost\r\n\r\n" * 10_000
+        with ThreadPoolExecutor(1) as pool:
+
+            def send() -> None:
+                with suppress(OSError):
+                    while True:
+                        connection.sendall(flood)
+
+            sending = pool.submit(send)
+            for _ in range(200):
+                assert connection.recv(65536)
+            connections = [each for each in gc.get_objects() if type(each) is Connection]
+            [waiting] = [len(each._incoming) for each in connections if each.client == connection.getsockname()]
+            connection.shutdown(socket.SHUT_RDWR)
+            sending.result()
+    assert settings.max_metadata_bytes < waiting < settings.max_metadata_bytes + 2 * 2**18
 
 
 # As it is written

@@ -1,6 +1,8 @@
 """Who may come in: names in headers, in tokens and in certificates, and pages of other origins."""
 
 import json
+import os
+import socket
 import ssl
 import time
 from collections.abc import Iterator
@@ -248,6 +250,22 @@ def listed(address: str, tls: ssl.SSLContext) -> tuple[int, str]:
     finally:
         client.close()
     return answer.status, "" if answer.status == 200 else answer.reason
+
+
+def test_a_client_that_does_not_answer_the_end_of_tls_is_not_waited_for(
+    sqlite_url: str, tmp_path: Path, authority: Authority
+) -> None:
+    settings: dict[str, Any] = Files(tmp_path, authority.issue(*HOSTS)).settings
+    with (
+        serving(sqlite_url, max_connection_idle=0.1, **settings) as client,
+        context(authority).wrap_socket(client.socket(), server_hostname="localhost") as secure,
+        socket.socket(fileno=os.dup(secure.fileno())) as raw,
+    ):
+        raw.settimeout(10)
+        secure.sendall(request("GET", "/healthz").replace(b"connection: close\r\n", b""))
+        assert secure.recv(65536)
+        while raw.recv(65536):
+            pass
 
 
 def test_with_a_certificate_rest_is_served_over_tls_alone(
