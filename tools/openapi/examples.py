@@ -55,4 +55,7 @@ BODIES: Mapping[str, Mapping[str, JsonObject]] = {
 def as_json(message: Message) -> JsonObject:
     """A message as the service answers it."""
     printed: JsonObject = MessageToDict(message, always_print_fields_with_no_presence=True)
+    for detail in printed.get("details", ()):
+        if "metadata" in detail:
+            detail["metadata"] = dict(sorted(detail["metadata"].items()))  # maps have no order of their own
     return printed
