@@ -11,9 +11,9 @@ from service.auth.evidence import User
 from service.auth.files import unusable
 from service.auth.metadata import USER_ID_KEY
 from service.ports import bind
-from service.rest.connections import Limits
 from service.rest.door import Call, Door, Terms
 from service.rest.headers import Hosts
+from service.rest.limits import Limits
 from service.rest.listener import Listener
 from service.rest.origins import Origins
 from service.rest.pages import routes

@@ -13,7 +13,7 @@ import contextvars
 import math
 import ssl
 from collections.abc import Callable, Mapping, Sequence
-from typing import TYPE_CHECKING, Any, NamedTuple, cast
+from typing import TYPE_CHECKING, Any, cast
 
 import httptools
 from grpc import StatusCode
@@ -25,6 +25,7 @@ from uvicorn.server import ServerState
 
 from service.rest.errors import of_refusal
 from service.rest.incoming import CUT_OFF, Incoming, too_large, too_long
+from service.rest.limits import Limits
 from service.rest.refusals import Refusal
 
 if TYPE_CHECKING:
@@ -38,23 +39,6 @@ _KINDS = {"DNS": "peer_dns", "URI": "peer_uri"}
 _PIECES = 1000
 # How long a client that was refused may go on sending before the connection is closed (s).
 _LAST_WORDS = 1.0
-
-
-class Limits(NamedTuple):
-    """What connections are held to."""
-
-    connections: int
-    """Open at once; one more is closed at once."""
-    head_bytes: int
-    """The target and the headers of a request."""
-    body_bytes: int
-    """What a request may bring along. The application refuses what is over it; here the really large is cut off."""
-    request_seconds: float
-    """For a request to arrive, and for a client to take some of what it is sent."""
-    idle_seconds: float
-    """Between requests."""
-    age_seconds: float
-    """From which on a connection is closed after the next answer."""
 
 
 class _Flow(FlowControl):

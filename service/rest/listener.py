@@ -12,7 +12,8 @@ from starlette.types import ASGIApp
 from uvicorn.config import Config
 from uvicorn.server import ServerState
 
-from service.rest.connections import Connection, Limits
+from service.rest.connections import Connection
+from service.rest.limits import Limits
 
 _log = structlog.get_logger("rest")
 _BACKLOG = 2048
