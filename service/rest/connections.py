@@ -68,7 +68,6 @@ class Connection(HttpToolsProtocol):
         self._incoming = Incoming(limits.head_bytes, limits.body_bytes)
         self._going_on: asyncio.Handle | None = None
         self._begun = False
-        self._in_head = True
         self._head = 0
         self._unsent, self._sent_at = 0, 0.0
         self._refused = False
@@ -139,7 +138,7 @@ class Connection(HttpToolsProtocol):
         super().on_message_begin()
         self.scope["state"] = {"certificate": self._certificate}
         self._due = self.loop.time() + self._limits.request_seconds
-        self._begun = self._in_head = True
+        self._begun = True
         self._incoming.begin()
         self._head = 0
 
@@ -151,7 +150,7 @@ class Connection(HttpToolsProtocol):
         self._require_small(self._head)
 
     def on_header(self, name: bytes, value: bytes) -> None:
-        if not self._in_head:
+        if not self._incoming.in_head:
             return  # a trailer: what says who is calling must not come behind the body, past whoever looks at the head
         super().on_header(name, value.rstrip(b" \t"))  # RFC 9112, 5.1; the parser has done the beginning
         self._head += len(name) + len(value) + _OVERHEAD
@@ -160,14 +159,12 @@ class Connection(HttpToolsProtocol):
     def on_headers_complete(self) -> None:
         length = self._require_sound()
         super().on_headers_complete()
-        self._in_head = False
         self._incoming.end_head(length)
         if self.loop.time() > self._ends:
             self.cycle.keep_alive = False
 
     def on_message_complete(self) -> None:
         self._due = math.inf
-        self._in_head = True
         self._incoming.end()
         if self.cycle.response_complete:
             self._wait_for_another()
@@ -265,7 +262,7 @@ class Connection(HttpToolsProtocol):
         if is_waited_for:
             self.cycle.disconnected = True
             self.cycle.message_event.set()
-        if self.cycle is None or self._in_head or not self.cycle.response_started:
+        if self.cycle is None or self._incoming.in_head or not self.cycle.response_started:
             answer = of_refusal(refusal)
             headers = [*self.server_state.default_headers, *answer.headers, (b"connection", b"close")]
             headers.append((b"content-length", b"%d" % len(answer.body)))

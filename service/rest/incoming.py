@@ -19,7 +19,9 @@ class Incoming:
         self._head_bytes = head_bytes
         self._body_bytes = body_bytes
         self._bytes = bytearray()
-        self._in_head = self._at_line_start = True
+        self._at_line_start = True
+        self.in_head = True
+        """Whether the headers of a request have not ended."""
         self._begun = False
         self._taken = 0  # of the head, then of what follows it
         self._rest = 0  # of a body whose length is known
@@ -39,11 +41,11 @@ class Incoming:
 
     def end_head(self, length: int) -> None:
         """Its headers have ended, and announce a body of this length; 0 for none, or for chunks."""
-        self._in_head, self._rest, self._taken = False, length, 0
+        self.in_head, self._rest, self._taken = False, length, 0
 
     def end(self) -> None:
         """It has ended."""
-        self._in_head, self._begun, self._taken = True, False, 0
+        self.in_head, self._begun, self._taken = True, False, 0
         self._at_line_start = True
 
     def next_piece(self) -> bytes:
@@ -52,7 +54,7 @@ class Incoming:
         A request ends by its length, or with an empty line; short of that, pieces are as long as they can be. Lines of
         headers are given as a whole and without those that say `upgrade`. Raises Refusal for too much.
         """
-        in_header = self._in_head and self._at_line_start and self._begun
+        in_header = self.in_head and self._at_line_start and self._begun
         while piece := self._take(self._size(in_header)):
             if not (in_header and piece[: len(_UPGRADE)].lower() == _UPGRADE):
                 return piece
@@ -65,7 +67,7 @@ class Incoming:
             return self._rest or line or len(self._bytes)
         end = self._bytes.find(_END) + len(_END)
         is_there = end > len(_END)
-        if not self._in_head:
+        if not self.in_head:
             return end if is_there else self._bytes.rfind(b"\n") + 1 or len(self._bytes)
         if is_there and _UPGRADE not in self._bytes[:end].lower():
             return end  # all of the head, none of whose lines is left out
@@ -76,9 +78,9 @@ class Incoming:
         del self._bytes[:size]
         self._taken += len(piece)
         so_far = self._taken if piece else self._taken + len(self._bytes)
-        if self._in_head and so_far > self._head_bytes:
+        if self.in_head and so_far > self._head_bytes:
             raise too_large(self._head_bytes)
-        if not self._in_head and so_far > CUT_OFF * self._body_bytes:
+        if not self.in_head and so_far > CUT_OFF * self._body_bytes:
             raise too_long(self._body_bytes)
         self._rest -= min(self._rest, len(piece))
         self._at_line_start = piece.endswith(b"\n") if piece else self._at_line_start

@@ -17,7 +17,7 @@ class Origins(CORSMiddleware):
             return answer
         said = bytes(answer.body).decode()
         told = of_refusal(Refusal(f"{said}: TASKWELL_REST_CORS_ORIGINS does not allow it.", "CORS_REFUSED"))
-        refused = Response(told.body, told.status, media_type="application/json")
+        refused = Response(told.body, told.status)
         kept = [(name, value) for name, value in answer.raw_headers if not name.startswith(b"content-")]
-        refused.raw_headers.extend(kept)
+        refused.raw_headers.extend([*told.headers, *kept])
         return refused

@@ -212,6 +212,7 @@ def test_a_page_of_another_origin_may_not(with_origins: Client, origin: str) -> 
     assert (asked.status, asked.reason) == (400, "CORS_REFUSED")
     assert "Disallowed CORS origin" in asked.json["message"]
     assert "Origin" in asked.headers["vary"]
+    assert asked.headers["cache-control"] == "private, no-cache"
     for each in (asked, answer):
         assert "access-control-allow-origin" not in each.headers
 
