@@ -119,7 +119,7 @@ fuzz-rest: .venv/installed ## Send the REST door what schemathesis makes of its 
 compare-envoy: .venv/installed .venv-envoy/installed ## Compare the REST door with Envoy's transcoder, answer by answer
 	@$(BIN)/python -m tests.oracle.envoy
 
-docs-page: .venv/installed ## Take docs/rest-docs.png of the REST door's documentation page (needs Chromium)
+docs-page: .venv/installed ## Take docs/guide/rest-docs.png of the REST door's documentation page (needs Chromium)
 	@$(BIN)/python -m tests.rest.screenshot
 
 assets: .venv/installed ## Fetch the assets of that page anew into the package (needs npm)

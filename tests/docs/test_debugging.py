@@ -1,4 +1,4 @@
-"""docs/debugging.md stays true: its commands print what it says, where their tools are installed."""
+"""docs/guide/debugging.md stays true: its commands print what it says, where their tools are installed."""
 
 import http.cookiejar
 import json
@@ -14,7 +14,7 @@ from tests.docs.sessions import ROOT, TOKENS, assert_goes_as_written, blocks, co
 from tests.running import new_user, running_service, settings_for
 
 README = (ROOT / "README.md").read_text()
-DOCUMENT = (ROOT / "docs" / "debugging.md").read_text()
+DOCUMENT = (ROOT / "docs" / "guide" / "debugging.md").read_text()
 SECTIONS = {each.partition("\n")[0]: each for each in re.split(r"^## ", DOCUMENT, flags=re.MULTILINE)[1:]}
 
 SETTINGS: dict[str, dict[str, str]] = {
@@ -32,7 +32,7 @@ def session_of(section: str) -> str:
     for tool in ("grpcurl", "grpcui", "ghz", "openssl"):
         used = any(re.search(rf"(^|[|(] ?){tool} ", command) for command in commands_of(session))
         if used and not shutil.which(tool):
-            pytest.skip(f"{tool} is not installed: '{section}' of docs/debugging.md was not run")
+            pytest.skip(f"{tool} is not installed: '{section}' of docs/guide/debugging.md was not run")
     return session
 
 

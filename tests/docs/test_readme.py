@@ -73,7 +73,7 @@ def test_every_file_that_is_linked_exists() -> None:
         "README.md",
         "CONTRIBUTING.md",
         "SECURITY.md",
-        "docs/debugging.md",
+        "docs/guide/debugging.md",
         "client/README.md",
         "examples/python/README.md",
     ):

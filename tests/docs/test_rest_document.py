@@ -1,4 +1,4 @@
-"""docs/rest.md stays true: it has every route, every refusal and every status."""
+"""docs/guide/rest.md stays true: it has every route, every refusal and every status."""
 
 import re
 from pathlib import Path
@@ -11,7 +11,7 @@ from service.rest.errors import HTTP_STATUSES
 from tools.openapi.refusals import DOOR, ELSEWHERE
 
 ROOT = Path(__file__).parents[2]
-TEXT = (ROOT / "docs" / "rest.md").read_text()
+TEXT = (ROOT / "docs" / "guide" / "rest.md").read_text()
 
 
 def test_every_route_is_there() -> None:
@@ -38,4 +38,4 @@ def test_every_code_has_its_status() -> None:
 
 def test_every_link_leads_somewhere() -> None:
     for target in re.findall(r"\]\((?!http)([^)#]+)[^)]*\)", TEXT):
-        assert (ROOT / "docs" / target).exists(), target
+        assert (ROOT / "docs" / "guide" / target).exists(), target

@@ -4,7 +4,7 @@
 
 Every request of exchanges.py is sent to both, each with a user of its own, and status and JSON must be equal; what the
 server makes up (ids, times, page tokens) is replaced by when it was first seen. Where they differ the request names the
-difference, docs/rest.md must have its reason, and it must still be there. Exit status 1 otherwise.
+difference, docs/guide/rest.md must have its reason, and it must still be there. Exit status 1 otherwise.
 """
 
 import http.client
@@ -29,7 +29,7 @@ from tests.waiting import until
 
 ROOT = Path(__file__).resolve().parents[2]
 ENVOY = ROOT / ".venv-envoy" / "bin" / "envoy"
-REASONS = ROOT / "docs" / "rest.md"
+REASONS = ROOT / "docs" / "guide" / "rest.md"
 PROTOSET = ROOT / "generated" / "taskwell.protoset"
 _EXTENSIONS = "type.googleapis.com/envoy.extensions"
 
@@ -105,7 +105,7 @@ def compared(ours: Door, theirs: Door) -> list[Comparison]:
 
 
 def reasons() -> set[str]:
-    """The differences that docs/rest.md gives a reason for: the first column of the table between its markers."""
+    """The differences that docs/guide/rest.md gives a reason for: the first column of the table between its markers."""
     _, _, rest = REASONS.read_text().partition("<!-- envoy -->\n")
     table, _, _ = rest.partition("<!-- /envoy -->")
     return {row.split("|")[1].strip() for row in table.splitlines()[2:]}
@@ -221,8 +221,8 @@ def main() -> int:
             outcomes = compared(Door(doors.rest), Door(envoy))
     complaints = [f"{each.exchange.name}: {each.complaint}" for each in outcomes if each.complaint]
     named = {each.exchange.differs for each in outcomes} - {""}
-    complaints += [f"docs/rest.md gives no reason for the difference {name!r}" for name in sorted(named - reasons())]
-    complaints += [f"docs/rest.md has a reason for {name!r}, which is nowhere" for name in sorted(reasons() - named)]
+    complaints += [f"{REASONS.name} gives no reason for the difference {name!r}" for name in sorted(named - reasons())]
+    complaints += [f"{REASONS.name} has a reason for {name!r}, which is nowhere" for name in sorted(reasons() - named)]
     print(*complaints, sep="\n", end="\n" if complaints else "")
     equal = sum(each.ours == each.theirs for each in outcomes)
     print(f"{len(outcomes)} requests: {equal} answered alike, {len(outcomes) - equal} not, for the reasons given")

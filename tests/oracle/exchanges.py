@@ -25,7 +25,7 @@ class Exchange:
     """The name under which the id of the answered task is kept, or `token`."""
 
     differs: str = ""
-    """The difference, in docs/rest.md, that the answers to this request show; empty where they must be equal."""
+    """The difference, in docs/guide/rest.md, that the answers to this request show; empty where they must be equal."""
 
     apart: bool = False
     """Sent by another user, because its effects differ as well: nothing that follows may meet them."""

@@ -1,4 +1,4 @@
-"""What docs/rest.md says of the comparison with Envoy; `make compare-envoy` makes it."""
+"""What docs/guide/rest.md says of the comparison with Envoy; `make compare-envoy` makes it."""
 
 from tests.oracle.envoy import REASONS, reasons
 from tests.oracle.exchanges import EXCHANGES

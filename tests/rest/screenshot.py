@@ -1,4 +1,4 @@
-"""Takes the picture of the documentation page that docs/rest.md shows: a task that was just created on it.
+"""Takes the picture of the documentation page that docs/guide/rest.md shows: a task that was just created on it.
 
 make docs-page
 """
@@ -12,7 +12,7 @@ from tests.rest.browser import browsing, missing
 from tests.rest.try_it_out import Docs
 from tests.running import running_doors, settings_for
 
-PICTURE = Path(__file__).resolve().parents[2] / "docs" / "rest-docs.png"
+PICTURE = Path(__file__).resolve().parents[2] / "docs" / "guide" / "rest-docs.png"
 
 
 def main() -> int:
