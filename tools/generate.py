@@ -1,6 +1,6 @@
 """Writes everything under generated/ from the proto, or checks that what is there is current.
 
-Runs in an environment of its own (requirements-generate.txt), because stubs refuse a grpcio older than the grpcio-tools
+Runs in an environment of its own (requirements/generate.txt), because stubs refuse a grpcio older than the grpcio-tools
 that made them: the generator is kept old so that clients may be.
 
     python tools/generate.py           write generated/

@@ -2,9 +2,10 @@
 
     python tools/matrix.py
 
-Each environment begins empty, gets the locked needs (requirements-oldest.txt, requirements-newest.txt) and the wheel,
-and makes calls to one service: by the program of client/README.md, by asyncio, and on the command line. The exit status
-is 1 if any of them failed. A Python that is not on this machine is said to be missing, and is no failure.
+Each environment begins empty, gets the locked needs (requirements/client-oldest.txt, requirements/client-newest.txt)
+and the wheel, and makes calls to one service: by the program of client/README.md, by asyncio, and on the command line.
+The exit status is 1 if any of them failed. A Python that is not on this machine is said to be missing, and is no
+failure.
 """
 
 import os
@@ -75,7 +76,7 @@ def tried(python: Path, lock: str, wheel: Path, folder: Path, address: str) -> s
     shutil.rmtree(venv, ignore_errors=True)
     run(uv, "venv", "--quiet", "--no-python-downloads", "--python", python, venv)
     install: Sequence[str | Path] = (uv, "pip", "install", "--quiet", "--python", venv)
-    run(*install, "--require-hashes", "-r", ROOT / f"requirements-{lock}.txt")
+    run(*install, "--require-hashes", "-r", ROOT / "requirements" / f"client-{lock}.txt")
     run(*install, "--no-deps", "--no-index", wheel)
     run(uv, "pip", "check", "--python", venv)
     user = f"{lock}-{python.parent.parent.name}"
