@@ -11,7 +11,7 @@ LOCK := $(BIN)/uv pip compile --quiet --upgrade --universal --generate-hashes --
   --no-emit-package taskwell-client --no-annotate --custom-compile-command 'make lock'
 # The service and what develops it, and what its clients need: the oldest versions that they promise, and the newest.
 SERVICE := --python-version 3.11
-CLIENT := client/pyproject.toml --extra cli --python-version 3.10
+CLIENT := clients/python/pyproject.toml --extra cli --python-version 3.10
 
 .PHONY: help setup run demo test check format generate lock tables bench bench-quick bench-pages soak-tls soak-isolation soak-requests \
   soak-lost-answers matrix fuzz-rest compare-envoy docs-page assets build clean
@@ -21,13 +21,13 @@ help: ## List the targets
 
 setup: .venv/installed ## Make .venv with the taskwell command and everything for development in it
 
-.venv/installed: requirements/dev.txt pyproject.toml client/pyproject.toml
+.venv/installed: requirements/dev.txt pyproject.toml clients/python/pyproject.toml
 	@test -n "$(PYTHON)" || { echo "Taskwell needs Python 3.11 or newer: install it, or name it with 'make PYTHON=...'"; exit 1; }
 	@echo "Installing into .venv (once, about a minute)"
 	@"$(PYTHON)" -m venv .venv
 	@$(BIN)/python $(PIP) --require-hashes -r requirements/dev.txt
 	@$(BIN)/python $(PIP) --no-deps --no-build-isolation --editable .
-	@$(BIN)/python $(PIP) --no-deps --no-build-isolation --editable client
+	@$(BIN)/python $(PIP) --no-deps --no-build-isolation --editable clients/python
 	@touch $@
 
 .venv-generate/installed: requirements/generate.txt
@@ -137,7 +137,7 @@ matrix: .venv/installed ## Try the client on every Python that is here, with the
 build: .venv/installed ## Build the wheels and source archives of service and client into dist/
 	@rm -rf dist
 	@$(BIN)/python -m build --no-isolation >/dev/null
-	@$(BIN)/python -m build --no-isolation --outdir dist client >/dev/null
+	@$(BIN)/python -m build --no-isolation --outdir dist clients/python >/dev/null
 	@ls dist
 
 clean: ## Remove what make made; taskwell.db stays

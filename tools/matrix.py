@@ -3,9 +3,9 @@
     python tools/matrix.py
 
 Each environment begins empty, gets the locked needs (requirements/client-oldest.txt, requirements/client-newest.txt)
-and the wheel, and makes calls to one service: by the program of client/README.md, by asyncio, and on the command line.
-The exit status is 1 if any of them failed. A Python that is not on this machine is said to be missing, and is no
-failure.
+and the wheel, and makes calls to one service: by the program of clients/python/README.md, by asyncio, and on the
+command line. The exit status is 1 if any of them failed. A Python that is not on this machine is said to be missing,
+and is no failure.
 """
 
 import os
@@ -22,7 +22,7 @@ ROOT = Path(__file__).resolve().parent.parent
 BIN = Path(sys.executable).parent
 PYTHONS = tuple(f"3.{minor}" for minor in range(10, 15))
 LOCKS = ("oldest", "newest")
-TARGET = "127.0.0.1:50051"  # of the program in client/README.md
+TARGET = "127.0.0.1:50051"  # of the program in clients/python/README.md
 
 # One call by the client of asyncio, and what it ran on.
 ASYNCIO = f"""
@@ -84,7 +84,7 @@ def tried(python: Path, lock: str, wheel: Path, folder: Path, address: str) -> s
     def of_this_user(program: str) -> str:
         return program.replace(TARGET, address).replace('"alice"', f'"{user}"')
 
-    readme = (ROOT / "client" / "README.md").read_text()
+    readme = (ROOT / "clients" / "python" / "README.md").read_text()
     example = re.search(r"^```python\n(.*?)^```", readme, re.DOTALL | re.MULTILINE)
     assert example
     for program in (example[1], ASYNCIO):
@@ -97,7 +97,7 @@ def main() -> int:
     failed = 0
     with tempfile.TemporaryDirectory(prefix="taskwell-matrix-") as temporary, service(Path(temporary)) as address:
         folder = Path(temporary)
-        run(BIN / "python", "-m", "build", "--wheel", "--no-isolation", "--outdir", folder, ROOT / "client")
+        run(BIN / "python", "-m", "build", "--wheel", "--no-isolation", "--outdir", folder, ROOT / "clients" / "python")
         [wheel] = folder.glob("*.whl")
         for python in PYTHONS:
             found = interpreter(python)

@@ -12,7 +12,7 @@ from tests.clients.installing import ENVIRONMENT, ROOT, built_wheel, installed_w
 from tests.running import new_user, running_service, settings_for
 
 OLDEST = ROOT / ".venv-oldest"
-README = (ROOT / "client" / "README.md").read_text()
+README = (ROOT / "clients" / "python" / "README.md").read_text()
 TARGET, USER = "127.0.0.1:50051", "alice"
 
 
@@ -22,7 +22,7 @@ def installed(tmp_path_factory: pytest.TempPathFactory) -> Path:
     if not OLDEST.exists():
         pytest.fail("There is no environment of the oldest grpcio and protobuf: run 'make test', which makes it.")
     folder = tmp_path_factory.mktemp("client")
-    return installed_wheels(folder, built_wheel(ROOT / "client", folder / "dist"), needs=OLDEST)
+    return installed_wheels(folder, built_wheel(ROOT / "clients" / "python", folder / "dist"), needs=OLDEST)
 
 
 @pytest.fixture(scope="module")

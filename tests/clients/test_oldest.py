@@ -69,5 +69,5 @@ def test_the_service_serves_clients_of_the_oldest_runtime_promised(sqlite_url: s
 
 
 def promised() -> list[Requirement]:
-    client = tomllib.loads((ROOT / "client" / "pyproject.toml").read_text())
+    client = tomllib.loads((ROOT / "clients" / "python" / "pyproject.toml").read_text())
     return [Requirement(each) for each in client["project"]["dependencies"]]

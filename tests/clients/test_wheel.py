@@ -15,7 +15,7 @@ import pytest
 from tests.clients.installing import ENVIRONMENT, ROOT, built_wheel, installed_wheels, run
 from tests.running import Api
 
-CLIENT = ROOT / "client" / "src"
+CLIENT = ROOT / "clients" / "python"
 ORIGINS = """
 import grpc, json, migrations, service, sys, taskwell.v1, taskwell_cli, taskwell_client
 modules = (grpc, migrations, service, taskwell.v1, taskwell_cli, taskwell_client)
@@ -27,7 +27,7 @@ json.dump({module.__name__: module.__file__ for module in modules}, sys.stdout)
 def wheels(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
     """The wheels of the service and of the client, which the service needs."""
     dist = tmp_path_factory.mktemp("dist")
-    return {"service": built_wheel(ROOT, dist / "service"), "client": built_wheel(ROOT / "client", dist / "client")}
+    return {"service": built_wheel(ROOT, dist / "service"), "client": built_wheel(CLIENT, dist / "client")}
 
 
 @pytest.fixture(scope="module")
@@ -60,7 +60,11 @@ def serving(installed: Path, folder: Path, *arguments: str) -> Iterator[str]:
 def test_the_wheels_hold_all_that_is_needed_and_nothing_else(wheels: dict[str, Path]) -> None:
     packages = {
         "service": [ROOT / "service", ROOT / "migrations"],
-        "client": [CLIENT / "taskwell_client", CLIENT / "taskwell_cli", ROOT / "generated" / "python" / "taskwell"],
+        "client": [
+            CLIENT / "src" / "taskwell_client",
+            CLIENT / "src" / "taskwell_cli",
+            ROOT / "generated" / "python" / "taskwell",
+        ],
     }
     for name, wheel in wheels.items():
         held = {each for each in ZipFile(wheel).namelist() if ".dist-info/" not in each}
@@ -75,7 +79,7 @@ def test_the_wheels_hold_all_that_is_needed_and_nothing_else(wheels: dict[str, P
 
 
 def test_both_wheels_are_of_one_version_and_the_service_asks_for_that_one() -> None:
-    service, client = (tomllib.loads((folder / "pyproject.toml").read_text()) for folder in (ROOT, ROOT / "client"))
+    service, client = (tomllib.loads((folder / "pyproject.toml").read_text()) for folder in (ROOT, CLIENT))
     version = service["project"]["version"]
     assert version == client["project"]["version"]
     assert f"taskwell-client[cli]=={version}" in service["project"]["dependencies"]

@@ -18,7 +18,7 @@ from tools.tables import DOCUMENTS, LIMITING, with_tables
 README = (ROOT / "README.md").read_text()
 
 
-CLIENT_README = (ROOT / "client" / "README.md").read_text()
+CLIENT_README = (ROOT / "clients" / "python" / "README.md").read_text()
 EXAMPLES_README = (ROOT / "examples" / "python" / "README.md").read_text()
 
 
@@ -74,7 +74,7 @@ def test_every_file_that_is_linked_exists() -> None:
         "CONTRIBUTING.md",
         "SECURITY.md",
         "docs/guide/debugging.md",
-        "client/README.md",
+        "clients/python/README.md",
         "examples/python/README.md",
     ):
         document = ROOT / path
