@@ -26,10 +26,16 @@ from grpc_tools import protoc
 ROOT = Path(__file__).resolve().parent.parent
 PROTO = "taskwell/v1/tasks.proto"
 ERRORS = ("google/rpc/error_details.proto", "google/rpc/status.proto")
-GO_PACKAGE = "example.com/taskwell/taskwell/v1"
+GO_MODULE = "example.com/taskwell"
+GO_VERSION = "1.24.0"  # the oldest that this grpc supports
 GO_PLUGINS = (
     "google.golang.org/protobuf/cmd/protoc-gen-go@v1.36.11",
     "google.golang.org/grpc/cmd/protoc-gen-go-grpc@v1.6.1",
+)
+GO_REQUIREMENTS = (
+    "google.golang.org/protobuf@v1.36.11",
+    "google.golang.org/grpc@v1.80.0",
+    "google.golang.org/genproto/googleapis/api@v0.0.0-20260120221211-b8f7ae30c516",
 )
 
 
@@ -80,25 +86,43 @@ def write_python(out: Path) -> None:
     write_protoset(package / "taskwell.protoset")
 
 
+def run_go(*arguments: str, folder: Path = ROOT, **environment: str) -> None:
+    """Run the Go toolchain. What it prints is shown if it fails. Raises SystemExit."""
+    ran = subprocess.run(
+        ["go", *arguments],
+        cwd=folder,
+        env={**os.environ, "GOFLAGS": "", "GOWORK": "off", **environment},
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+        check=False,
+    )
+    if ran.returncode != 0:
+        sys.exit(f"generate: go {' '.join(arguments)} failed:\n{ran.stdout}")
+
+
 def write_go(out: Path) -> None:
-    """Write the Go messages and grpc stubs; the plugins are built into .tools by the Go toolchain."""
+    """Write a Go module of messages and grpc stubs; the Go toolchain builds the plugins into .tools."""
     tools = ROOT / ".tools"
     tools.mkdir(exist_ok=True)
     for plugin in GO_PLUGINS:
         stamp = tools / plugin.replace("/", "_")
         if not stamp.exists():
-            environment = {**os.environ, "GOBIN": str(tools), "GOFLAGS": ""}
-            subprocess.run(["go", "install", plugin], check=True, env=environment)
+            run_go("install", plugin, GOBIN=str(tools))
             stamp.touch()
     out.mkdir(parents=True, exist_ok=True)
     run_protoc(
         f"--plugin=protoc-gen-go={tools / 'protoc-gen-go'}",
         f"--plugin=protoc-gen-go-grpc={tools / 'protoc-gen-go-grpc'}",
         f"--go_out={out}",
-        f"--go_opt=module={GO_PACKAGE}",
+        f"--go_opt=module={GO_MODULE}",
         f"--go-grpc_out={out}",
-        f"--go-grpc_opt=module={GO_PACKAGE}",
+        f"--go-grpc_opt=module={GO_MODULE}",
     )
+    requirements = [f"-require={requirement}" for requirement in GO_REQUIREMENTS]
+    run_go("mod", "init", GO_MODULE, folder=out)
+    run_go("mod", "edit", f"-go={GO_VERSION}", *requirements, folder=out)
+    run_go("mod", "tidy", folder=out)
 
 
 def differences(made: Path, kept: Path) -> list[str]:
@@ -136,10 +160,10 @@ def main() -> int:
         write_image(arguments.image)
         return 0
 
-    # By where it is kept; what else lies under generated/go is written by hand.
+    # By where it is kept.
     languages = {"python": write_python}
     if shutil.which("go"):
-        languages["go/taskwell/v1"] = write_go
+        languages["go"] = write_go
     else:
         print("generate: there is no Go on this machine, so generated/go was left as it is")
     stale = []

@@ -2,7 +2,10 @@ module example.com/taskwell/examples/go
 
 go 1.24.0
 
-require example.com/taskwell v0.0.0
+require (
+	example.com/taskwell v0.0.0
+	example.com/taskwell/taskwell v0.0.0
+)
 
 require (
 	github.com/google/uuid v1.6.0 // indirect
@@ -15,4 +18,7 @@ require (
 	google.golang.org/protobuf v1.36.11 // indirect
 )
 
-replace example.com/taskwell => ../../generated/go
+replace (
+	example.com/taskwell => ../../generated/go
+	example.com/taskwell/taskwell => ../../clients/go
+)

@@ -1,4 +1,4 @@
-"""The Go module, generated/go, against the real service; programs that use it: the example and the one of the README.
+"""The Go client, clients/go, against the real service; programs that use it: the example and the one of the README.
 
 What the module does is tested in Go, beside it; here services are started for those tests.
 """
@@ -22,7 +22,7 @@ from tests.running import Api, new_user, running_service, settings_for
 from tests.tls.issuing import GATEWAY, HOSTS, Authority, Files
 
 ROOT = Path(__file__).parents[2]
-MODULE = ROOT / "generated" / "go"
+MODULE = ROOT / "clients" / "go"
 EXAMPLE = ROOT / "examples" / "go"
 README = (ROOT / "README.md").read_text()
 SECRET = "what both of them know and nobody else"
@@ -100,7 +100,7 @@ def test_the_go_module_passes_its_tests(
         environment = services.enter_context(secure_service(sqlite_url, tmp_path))
         environment["TASKWELL_TEST_ADDRESSES"] = ",".join(addresses)
         # Most of them wait, so more of them than there are cores may do so at once.
-        tests = ("test", "-count=1", "-parallel=16", "-v", "./taskwell")
+        tests = ("test", "-count=1", "-parallel=16", "-v", ".")
         printed = run(go, *tests, cwd=MODULE, lock=one_at_a_time, **environment)
     assert "--- SKIP" not in printed
     ran = set(re.findall(r"--- PASS: TestTheServiceAndAWalk/(\S+)", printed))
@@ -111,7 +111,7 @@ def test_the_go_module_passes_its_tests(
 @pytest.mark.parametrize("module", [MODULE, EXAMPLE], ids=["module", "example"])
 def test_go_vet_and_gofmt_find_nothing(go: str, one_at_a_time: Path, module: Path) -> None:
     assert run(go, "vet", "./...", cwd=module, lock=one_at_a_time) == ""
-    written = [str(path) for path in module.rglob("*.go") if not path.name.endswith(".pb.go")]
+    written = [str(path) for path in module.rglob("*.go")]
     assert run(str(Path(go).with_name("gofmt")), "-l", *written, cwd=module, lock=one_at_a_time) == ""
 
 
