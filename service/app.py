@@ -40,7 +40,7 @@ from service.rpc.servicer import TaskServicer
 from service.rpc.streams import Streams
 from service.rpc.tls import server_credentials
 from service.settings import Settings
-from service.tasks import Tasks
+from service.tasks.methods import Tasks
 
 if TYPE_CHECKING:
     from service.metering import Metering
@@ -87,7 +87,7 @@ class Service:
             new_id=lambda: str(uuid_utils.uuid7()),
             known_users_only=known_users_only,
             coalesce=settings.coalesce,
-            on_set=observer.on_set,
+            on_batch=observer.on_batch,
         )
         self._health = Health(("", TASK_SERVICE))
         self._streams = Streams()

@@ -26,12 +26,12 @@ HANDLED = Series(
 HANDLING = Series(
     "grpc_server_handling_seconds", ("grpc_service", "grpc_method"), "How long calls took, streams until their end (s)"
 )
-SET_SIZE = Series("taskwell_set_size", ("operation",), "How many calls went to the database together")
+BATCH_SIZE = Series("taskwell_batch_size", ("operation",), "How many calls went to the database together")
 OVERLOADED = Series("taskwell_overloaded_total", (), "Calls refused because too many were under way or waiting")
 IN_FLIGHT = Series("taskwell_calls_in_flight", (), "Task calls under way")
 WAITING = Series("taskwell_calls_waiting", (), "Task calls that wait to be sent to the database")
 CONNECTIONS = Series("taskwell_database_connections_in_use", (), "Database connections in use")
-ALL_SERIES = (HANDLED, HANDLING, SET_SIZE, OVERLOADED, IN_FLIGHT, WAITING, CONNECTIONS)
+ALL_SERIES = (HANDLED, HANDLING, BATCH_SIZE, OVERLOADED, IN_FLIGHT, WAITING, CONNECTIONS)
 
 _SECONDS = (0.001, 0.002, 0.005, 0.01, 0.02, 0.05, 0.1, 0.2, 0.5, 1.0, 2.0, 5.0, 10.0)
 _SIZES = (1, 2, 4, 8, 16, 32, 64, 128, 256)
@@ -55,12 +55,12 @@ class Metrics:
             MultiProcessCollector(self.registry)  # type: ignore[no-untyped-call]
         self._handled = Counter(HANDLED.name, HANDLED.description, HANDLED.labels, registry=own)
         self._handling = _histogram(HANDLING, _SECONDS, own)
-        self._set_size = _histogram(SET_SIZE, _SIZES, own)
+        self._batch_size = _histogram(BATCH_SIZE, _SIZES, own)
         self._overloaded = Counter(OVERLOADED.name, OVERLOADED.description, registry=own)
         self._own = own
         self._gauges: list[tuple[Gauge, Callable[[], float]]] = []
         self._of_call: dict[tuple[str, str], tuple[Callable[[], None], Callable[[float], None]]] = {}
-        self._of_set: dict[str, Callable[[float], None]] = {}
+        self._of_batch: dict[str, Callable[[float], None]] = {}
         self.methods = frozenset(methods)
         for method in sorted(self.methods):
             self._resolve(method, "OK")
@@ -74,12 +74,12 @@ class Metrics:
         count()
         observe(seconds)
 
-    def on_set(self, operation: str, size: int) -> None:
+    def on_batch(self, operation: str, size: int) -> None:
         """Count a set of calls that goes to the database together."""
         try:
-            observe = self._of_set[operation]
+            observe = self._of_batch[operation]
         except KeyError:
-            observe = self._of_set[operation] = self._set_size.labels(operation).observe
+            observe = self._of_batch[operation] = self._batch_size.labels(operation).observe
         observe(size)
 
     def on_overload(self) -> None:

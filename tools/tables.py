@@ -6,7 +6,6 @@ from grpc import StatusCode
 from pydantic import SecretStr
 from pydantic.fields import FieldInfo
 
-from service import rules
 from service.auth import files, keys, source, tokens
 from service.auth.evidence import RULES
 from service.errors import RateLimited, RequestError
@@ -16,6 +15,7 @@ from service.rest import conditions, queries
 from service.rpc import rates
 from service.rpc.status import CODES, RETRY_DELAYS
 from service.settings import Settings
+from service.tasks import validation
 
 ROOT = Path(__file__).resolve().parent.parent
 DOCUMENTS = (ROOT / "README.md", ROOT / "SECURITY.md")
@@ -74,10 +74,10 @@ def limits_table() -> str:
     ]
     fixed = [
         ("A user's name: printable ASCII characters", 255),
-        ("A title (code points)", rules.TITLE_MAX),
-        ("A description (code points)", rules.DESCRIPTION_MAX),
-        ("Tasks on a page", rules.PAGE_SIZE_MAX),
-        ("A page (bytes)", rules.PAGE_BYTES_MAX),
+        ("A title (code points)", validation.TITLE_MAX),
+        ("A description (code points)", validation.DESCRIPTION_MAX),
+        ("Tasks on a page", validation.PAGE_SIZE_MAX),
+        ("A page (bytes)", validation.PAGE_BYTES_MAX),
         ("Parameters in a query of a REST request", queries.MOST_PARAMETERS),
         ("Etags in a header of a REST request", conditions.MOST_TAGS),
         ("A token (bytes)", tokens.MOST_BYTES),

@@ -17,7 +17,7 @@ _STATUSES = tuple(TaskStatus)  # by their numbers, which is faster than to ask t
 
 
 class SqlTaskStore:
-    """Keeps tasks in SQLite or PostgreSQL; the promises are those of service.tasks.TaskStore.
+    """Keeps tasks in SQLite or PostgreSQL; the promises are those of service.tasks.methods.TaskStore.
 
     With `known_users_only` a task is never made for a user without a row in the users table.
     """

@@ -6,7 +6,7 @@ from google.protobuf.timestamp_pb2 import Timestamp
 from taskwell.v1 import tasks_pb2
 
 from service.model import Task, TaskDraft, TaskPage
-from service.opaque import etag_of
+from service.tasks.etags import etag_of
 
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 

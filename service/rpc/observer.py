@@ -12,7 +12,7 @@ class Observer(Protocol):
     def on_overload(self) -> None:
         """A call was refused because there are too many."""
 
-    def on_set(self, operation: str, size: int) -> None:
+    def on_batch(self, operation: str, size: int) -> None:
         """A set of calls goes to the database together."""
 
 
@@ -23,7 +23,7 @@ class _Unobserved:
     def on_overload(self) -> None:
         pass
 
-    def on_set(self, operation: str, size: int) -> None:
+    def on_batch(self, operation: str, size: int) -> None:
         pass
 
 

@@ -16,9 +16,9 @@ from taskwell.v1 import tasks_pb2
 
 import service.rest
 import tools.openapi.__main__ as program
-from service import rules
 from service.rest.errors import HTTP_STATUSES
 from service.rpc.status import CODES
+from service.tasks import validation
 from tools.openapi.contract import bindings, comments
 from tools.openapi.refusals import DOOR, ELSEWHERE
 
@@ -100,32 +100,34 @@ def test_every_enum_value_is_in_it() -> None:
 
 @given(st.text(max_size=3) | st.text("ab\0 \t\x85\u3000\ufeff\x1c", max_size=300).map(lambda text: text * 2))
 def test_a_title_fits_the_document_exactly_if_it_fits_the_rules(title: str) -> None:
-    fits = not [*rules.title("", title)]
+    fits = not [*validation.title("", title)]
     assert fits == is_valid(body_schema("CreateTask"), {"title": title})
     assert fits == is_valid(body_schema("UpdateTaskPut"), {"title": title})
     assert fits == is_valid(body_schema("UpdateTask"), {"title": title})
 
 
-@pytest.mark.parametrize("length", [0, 1, rules.TITLE_MAX, rules.TITLE_MAX + 1])
+@pytest.mark.parametrize("length", [0, 1, validation.TITLE_MAX, validation.TITLE_MAX + 1])
 def test_a_title_is_counted_in_code_points(length: int) -> None:
-    assert (1 <= length <= rules.TITLE_MAX) == is_valid(body_schema("CreateTask"), {"title": "🧀" * length})
+    assert (1 <= length <= validation.TITLE_MAX) == is_valid(body_schema("CreateTask"), {"title": "🧀" * length})
 
 
-@pytest.mark.parametrize("text", ["", "a" * rules.DESCRIPTION_MAX, "🧀" * (rules.DESCRIPTION_MAX + 1), "a\0b"])
+@pytest.mark.parametrize(
+    "text", ["", "a" * validation.DESCRIPTION_MAX, "🧀" * (validation.DESCRIPTION_MAX + 1), "a\0b"]
+)
 def test_a_description_fits_the_document_exactly_if_it_fits_the_rules(text: str) -> None:
-    fits = not [*rules.description("", text)]
+    fits = not [*validation.description("", text)]
     assert fits == is_valid(body_schema("CreateTask"), {"title": "Buy milk", "description": text})
 
 
 @pytest.mark.parametrize("number", [-2147483649, -1, 0, 1, 1000, 1001, 2147483647, 2147483648])
 def test_a_page_size_fits_the_document_exactly_if_it_is_taken(number: int) -> None:
-    fits = number < 2**31 and not [*rules.page_size("", number)]
+    fits = number < 2**31 and not [*validation.page_size("", number)]
     assert fits == is_valid(parameter_schema("ListTasks", "pageSize"), number)
 
 
 @pytest.mark.parametrize("order", ["", "create_time", "create_time desc", "create_time asc", "title", "createTime"])
 def test_an_order_fits_the_document_exactly_if_it_is_taken(order: str) -> None:
-    assert (not [*rules.order_by("", order)]) == is_valid(parameter_schema("ListTasks", "orderBy"), order)
+    assert (not [*validation.order_by("", order)]) == is_valid(parameter_schema("ListTasks", "orderBy"), order)
 
 
 @pytest.mark.parametrize("operation", ["CreateTask", "UpdateTask", "UpdateTaskPut"])

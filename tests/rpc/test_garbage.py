@@ -9,9 +9,9 @@ import pytest
 from grpc.aio import AbortError, AioRpcError
 from taskwell.v1 import tasks_pb2
 
-from service.coalescer import _Call, _Set
 from service.errors import RequestError
 from service.rest.refusals import Refusal
+from service.tasks.coalescer import _Batch, _Call
 from tests.rest.client import Client, RestApi
 from tests.running import Api, running_doors, running_service, settings_for
 
@@ -50,7 +50,7 @@ def test_an_answered_call_is_forgotten_at_once(sqlite_url: str, named: bool, tas
             Api(channel).list()  # when this is answered, nothing is left to be done for those
             gc.collect()
             assert garbage
-            ours = [each for each in garbage if isinstance(each, (RequestError, AbortError, _Call, _Set))]
+            ours = [each for each in garbage if isinstance(each, (RequestError, AbortError, _Call, _Batch))]
         assert not ours, f"{len(ours)} such as {ours[0]!r}"
 
 

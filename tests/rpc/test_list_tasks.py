@@ -8,7 +8,7 @@ import pytest
 from grpc import StatusCode
 from taskwell.v1 import tasks_pb2
 
-from service import rules
+from service.tasks import validation
 from tests.rpc.given import Rows
 from tests.running import COMPLETE, INCOMPLETE, Api, refused
 
@@ -309,10 +309,16 @@ def test_a_token_of_another_filter_or_order_is_refused(api: Api) -> None:
 def test_pages_of_more_tasks_than_are_read_at_once_follow_each_other(api: Api) -> None:
     calls = [
         api.start("CreateTask", tasks_pb2.CreateTaskRequest(task=tasks_pb2.Task(title=f"Task {number}")))
-        for number in range(2 * rules.PAGE_CHUNK + 2)
+        for number in range(2 * validation.PAGE_CHUNK + 2)
     ]
     made = {call.result().id for call in calls}
-    for page_size in (rules.PAGE_CHUNK - 1, rules.PAGE_CHUNK, rules.PAGE_CHUNK + 1, 2 * rules.PAGE_CHUNK + 1, 1000):
+    for page_size in (
+        validation.PAGE_CHUNK - 1,
+        validation.PAGE_CHUNK,
+        validation.PAGE_CHUNK + 1,
+        2 * validation.PAGE_CHUNK + 1,
+        1000,
+    ):
         walked = [task.id for task in api.walk(page_size=page_size)]
         assert len(walked) == len(made)
         assert set(walked) == made

@@ -1,4 +1,4 @@
-"""The promises of service.tasks.TaskStore, on every database."""
+"""The promises of service.tasks.methods.TaskStore, on every database."""
 
 import asyncio
 import random

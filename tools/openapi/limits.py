@@ -10,8 +10,8 @@ from itertools import groupby
 
 from taskwell.v1 import tasks_pb2
 
-from service import rules
-from service.rules import DESCRIPTION_MAX, OUTPUT_ONLY_FIELDS, PAGE_SIZE_DEFAULT, TITLE_MAX, WRITABLE_FIELDS
+from service.tasks import validation
+from service.tasks.validation import DESCRIPTION_MAX, OUTPUT_ONLY_FIELDS, PAGE_SIZE_DEFAULT, TITLE_MAX, WRITABLE_FIELDS
 from tools.openapi.contract import Schema
 
 UUID: Schema = {"type": "string", "format": "uuid"}
@@ -37,7 +37,7 @@ def _mask_paths() -> Iterator[str]:
     """Every path that update_mask takes, in both spellings."""
     times = [f"{name}.{part}" for name in OUTPUT_ONLY_FIELDS if name.endswith("_time") for part in ("seconds", "nanos")]
     for path in ("*", *WRITABLE_FIELDS, *OUTPUT_ONLY_FIELDS, *times):
-        assert not [*rules.update_mask("", [path])]
+        assert not [*validation.update_mask("", [path])]
         yield from dict.fromkeys((path, re.sub("_([a-z])", lambda found: found[1].upper(), path)))
 
 
@@ -50,7 +50,7 @@ LIMITS: Mapping[str, Schema] = {
     "taskwell.v1.Task.description": {"maxLength": DESCRIPTION_MAX, "pattern": "^[^\\u0000]*$"},
     # For a string in a query, nothing behind the name is as good as no name.
     "taskwell.v1.CreateTaskRequest.request_id": {
-        "anyOf": [{"format": "uuid", "not": {"const": rules.NIL_UUID}}, {"const": ""}]
+        "anyOf": [{"format": "uuid", "not": {"const": validation.NIL_UUID}}, {"const": ""}]
     },
     "taskwell.v1.ListTasksRequest.page_size": {"minimum": 0, "maximum": MOST_INT32, "default": PAGE_SIZE_DEFAULT},
     "taskwell.v1.ListTasksRequest.order_by": {
@@ -65,7 +65,7 @@ LIMITS: Mapping[str, Schema] = {
 """By the full name of the field, wherever it stands."""
 
 STATUSES: Mapping[str, list[str]] = {
-    "CreateTask": [each.name for each in _STATUSES if not [*rules.new_status("", each.number)]],
-    "UpdateTask": [each.name for each in _STATUSES if each.number and not [*rules.status("", each.number)]],
+    "CreateTask": [each.name for each in _STATUSES if not [*validation.new_status("", each.number)]],
+    "UpdateTask": [each.name for each in _STATUSES if each.number and not [*validation.status("", each.number)]],
 }
 """Which statuses the body of an operation may give, where not all."""

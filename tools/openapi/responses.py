@@ -5,9 +5,10 @@ from http import HTTPStatus
 
 from google.protobuf.descriptor import Descriptor
 
-from service import errors, rules
+from service import errors
 from service.errors import InvalidArgument, RequestError
 from service.rpc.status import status_of
+from service.tasks import validation
 from tools.openapi.contract import Binding, Schema
 from tools.openapi.examples import ANSWERS, as_json
 from tools.openapi.refusals import DOOR, RETRIED, refusals
@@ -119,10 +120,10 @@ def _success(binding: Binding) -> Schema:
 def _invalid(binding: Binding) -> Sequence[RequestError]:
     """A request that this operation would refuse for what is in it."""
     if binding.body == "task":
-        return [InvalidArgument(*rules.title("task.title", ""))]
+        return [InvalidArgument(*validation.title("task.title", ""))]
     if binding.path_fields:
-        return [InvalidArgument(*rules.task_id(path, "milk")) for path in binding.path_fields.values()]
-    return [InvalidArgument(*rules.page_size("page_size", -1))] if binding.method.name == "ListTasks" else []
+        return [InvalidArgument(*validation.task_id(path, "milk")) for path in binding.path_fields.values()]
+    return [InvalidArgument(*validation.page_size("page_size", -1))] if binding.method.name == "ListTasks" else []
 
 
 def _refusal(status: int, reasons: Mapping[str, str], typical: Sequence[RequestError] = ()) -> Schema:

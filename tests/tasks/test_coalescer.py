@@ -5,9 +5,8 @@ from collections.abc import Sequence
 
 import pytest
 
-from service.coalescer import Coalescer
-from service.crowd import Crowd, Gathering
 from service.errors import DatabaseUnavailable, Overloaded, TaskNotFound
+from service.tasks.coalescer import BatchSettings, Coalescer, PeakConcurrency
 
 Request = tuple[str, object]
 """An owner and what they ask."""
@@ -53,9 +52,9 @@ class Operation:
 
 
 def coalescer(operation: Operation, *, keyed: bool = False, **how: float) -> Coalescer[Request, str]:
-    gathering = Gathering(**{"overlap": 1, "max_sets": how.get("overlap", 1), **how})  # type: ignore[arg-type]
+    batching = BatchSettings(**{"overlap": 1, "max_batches": how.get("overlap", 1), **how})  # type: ignore[arg-type]
     key = (lambda request: request) if keyed else None
-    return Coalescer(operation, owner=lambda request: request[0], key=key, gathering=gathering)
+    return Coalescer(operation, owner=lambda request: request[0], key=key, batching=batching)
 
 
 async def settle() -> None:
@@ -154,7 +153,7 @@ async def test_calls_with_one_key_run_one_after_the_other_in_the_order_of_their_
 async def test_a_later_call_does_not_overtake_one_that_waits_for_the_same_key() -> None:
     operation = Operation(holds=False)
     calls: Coalescer[Request, str] = Coalescer(
-        operation, owner=lambda request: request[0], key=lambda request: request[0], gathering=Gathering(overlap=100)
+        operation, owner=lambda request: request[0], key=lambda request: request[0], batching=BatchSettings(overlap=100)
     )
     asked = start(calls, *(("a", number) for number in range(20)))
     await asyncio.gather(*asked)
@@ -231,7 +230,7 @@ async def test_what_waits_is_bounded_and_one_call_more_is_refused_at_once() -> N
 
 async def test_owners_take_turns() -> None:
     operation = Operation()
-    calls = coalescer(operation, max_set=3)
+    calls = coalescer(operation, max_batch=3)
     first = start(calls, ("x", 0))
     await operation.called(1)
     flood = start(calls, *(("flood", number) for number in range(10)))
@@ -352,10 +351,10 @@ async def test_what_waits_is_sent_when_nobody_new_comes() -> None:
     assert operation.sets[2:] == [[("a", 1), ("a", 2)]]
 
 
-@pytest.mark.parametrize(("max_sets", "sent"), [(1, 3), (2, 4)])
-async def test_beside_sets_that_are_under_way_more_are_sent_when_nobody_new_comes(max_sets: int, sent: int) -> None:
+@pytest.mark.parametrize(("max_batches", "sent"), [(1, 3), (2, 4)])
+async def test_beside_sets_that_are_under_way_more_are_sent_when_nobody_new_comes(max_batches: int, sent: int) -> None:
     operation = Operation()
-    calls = coalescer(operation, window=1000, look_around=0.0, max_sets=max_sets)
+    calls = coalescer(operation, window=1000, look_around=0.0, max_batches=max_batches)
     await crowd(operation, calls, 8)
     operation.hold()
     asked = start(calls, *(("a", number) for number in range(4)))
@@ -376,7 +375,7 @@ async def test_what_waits_is_not_held_back_for_longer_than_the_linger_though_oth
         waiting += start(calls, ("a", len(waiting)))
         await asyncio.sleep(0)
     await asyncio.gather(*waiting)
-    assert len(operation.sets[2]) < Gathering().enough
+    assert len(operation.sets[2]) < BatchSettings().enough
 
 
 async def test_a_crowd_is_not_expected_for_longer_than_two_windows() -> None:
@@ -385,11 +384,11 @@ async def test_a_crowd_is_not_expected_for_longer_than_two_windows() -> None:
     await crowd(operation, calls, 8)
     for _ in range(3):
         await asyncio.gather(*start(calls, ("a", 1)))
-    assert calls._crowd.size == 1
+    assert calls._peak.size == 1
 
 
 def test_a_crowd_of_long_ago_is_not_expected_at_all() -> None:
-    crowd = Crowd(1.0)
+    crowd = PeakConcurrency(1.0)
     crowd.see(8, 10.0)
     crowd.see(1, 11.5)
     assert crowd.size == 8

@@ -1,4 +1,4 @@
-"""The opaque strings of the contract: etags and page tokens. Clients send them back; only this module looks inside."""
+"""Page tokens: made for the end of a page, checked and read when a client sends one back."""
 
 import hashlib
 import re
@@ -10,24 +10,8 @@ from service.model import Position, TaskQuery
 
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 _MICROSECOND = timedelta(microseconds=1)
-_ETAG = re.compile(r"[1-9a-f][0-9a-f]{0,14}")
 _TOKEN = re.compile(r"[A-Za-z0-9_-]{43}")
 _DIGEST_BYTES = 8
-
-NO_VERSION = 0
-"""The version that no task has: what an etag that we never made stands for. Versions start at 1."""
-
-
-def etag_of(version: int) -> str:
-    """The etag of a task at this version."""
-    return f"{version:x}"
-
-
-def version_of(etag: str) -> int | None:
-    """The version that an etag names: None where none is given, NO_VERSION where it cannot be one of ours."""
-    if not etag:
-        return None
-    return int(etag, 16) if _ETAG.fullmatch(etag) else NO_VERSION
 
 
 def page_token_of(query: TaskQuery, position: Position) -> str:

@@ -1,7 +1,7 @@
 """Many concurrent calls, one set operation.
 
 Whoever calls `submit` waits for their own result; behind it, what arrived meanwhile is sent as one set. This module
-knows nothing of tasks or SQL. What it promises (tests/rules/test_coalescer.py has a test for each):
+knows nothing of tasks or SQL. What it promises (tests/tasks/test_coalescer.py has a test for each):
 
 - A result is given when the operation has returned, not before; a call sees what was written before it was submitted.
 - A set that fails is run again call by call, so that a poisoned call harms itself alone.
@@ -25,16 +25,64 @@ import asyncio
 from collections import OrderedDict, deque
 from collections.abc import Awaitable, Callable, Hashable, Iterator, Sequence
 from contextlib import contextmanager
+from dataclasses import dataclass
 from typing import Generic, TypeVar
 
-from service.crowd import Crowd, Gathering
 from service.errors import DatabaseUnavailable, Overloaded
 
 Q = TypeVar("Q")
 R = TypeVar("R")
 
+_FEW = 4  # fewer than these are never waited for, and need not be counted
 _LOOKS = 2
 _PAIR = 2  # no more than these have nothing to gain from each other
+
+
+@dataclass(frozen=True, slots=True)
+class BatchSettings:
+    """How calls are gathered; times in seconds."""
+
+    max_batch: int = 256
+    """The most calls in one set."""
+    enough: int = 64
+    """How many calls make a set that is not worth waiting for to grow."""
+    max_waiting: int = 4096
+    """The most calls that wait; one more is refused."""
+    overlap: int = 2
+    """How many sets are under way at once while calls keep coming."""
+    max_batches: int = 8
+    """How many when nobody new comes: less than there are connections."""
+    look_around: float = 0.001
+    """How long a look for newcomers takes; after the second one in vain what waits is sent."""
+    linger: float = 0.01
+    """The longest that a set is held back while others could be sent."""
+    window: float = 0.1
+    """How often the crowd is counted anew. What was seen in this window and in the one before it is expected."""
+    patience: float = 0.05
+    """How long a set may be under way before others go past it."""
+
+
+class PeakConcurrency:
+    """The most calls that were about at once, lately."""
+
+    def __init__(self, window: float) -> None:
+        self._window = window
+        self._ends = 0.0
+        self._peaks = (1, 1)  # of the window before, and of this one
+        self.is_counted = True
+
+    @property
+    def size(self) -> int:
+        return max(self._peaks)
+
+    def see(self, size: int, now: float) -> None:
+        """Take note of so many calls at once. When a window has ended, what is about has to be counted."""
+        before, peak = self._peaks
+        if now > self._ends:
+            before, peak = (peak, size) if now < self._ends + self._window else (1, size)
+            self._ends = now + self._window
+            self.is_counted = max(before, peak) < _FEW
+        self._peaks = before, max(peak, size)
 
 
 class _Call(Generic[Q, R]):
@@ -44,10 +92,10 @@ class _Call(Generic[Q, R]):
         self.request = request
         self.key = key
         self.result = result
-        self.companions: _Set[Q, R] | None = None
+        self.companions: _Batch[Q, R] | None = None
 
 
-class _Set(Generic[Q, R]):
+class _Batch(Generic[Q, R]):
     """Calls that were sent together, and the task that answers them."""
 
     __slots__ = ("calls", "task")
@@ -93,14 +141,14 @@ class Coalescer(Generic[Q, R]):
         *,
         owner: Callable[[Q], Hashable],
         key: Callable[[Q], Hashable] | None = None,
-        gathering: Gathering | None = None,
-        on_set: Callable[[int], None] | None = None,
+        batching: BatchSettings | None = None,
+        on_batch: Callable[[int], None] | None = None,
     ) -> None:
         self._operation = operation
-        self._on_set = on_set
+        self._on_set = on_batch
         self._owner = owner
         self._key = key
-        self._how = gathering or Gathering()
+        self._how = batching or BatchSettings()
         self._queues: OrderedDict[Hashable, deque[_Call[Q, R]]] = OrderedDict()
         self._parked: dict[Hashable, deque[_Call[Q, R]]] = {}
         self._busy_keys: set[Hashable] = set()
@@ -108,11 +156,11 @@ class Coalescer(Generic[Q, R]):
         self.waiting = 0
         """How many calls wait: these, and the parked ones."""
         self._under_way = 0  # calls, and their sets, but for those that take too long
-        self._sets_under_way = 0
-        self._sets: set[asyncio.Task[None]] = set()
+        self._batches_under_way = 0
+        self._batches: set[asyncio.Task[None]] = set()
         self._alone = 0  # calls that run in their callers' tasks
         self._begins = False
-        self._crowd = Crowd(self._how.window)
+        self._peak = PeakConcurrency(self._how.window)
         self._look_timer: asyncio.TimerHandle | None = None
         self._arrived = 0
 
@@ -121,8 +169,8 @@ class Coalescer(Generic[Q, R]):
         if self.waiting >= self._how.max_waiting:
             raise Overloaded
         key = self._key(request) if self._key else None
-        is_no_crowd = self._crowd.size <= _PAIR and self._sets_under_way < self._how.overlap
-        if is_no_crowd and not self.waiting and key not in self._busy_keys:
+        are_few = self._peak.size <= _PAIR and self._batches_under_way < self._how.overlap
+        if are_few and not self.waiting and key not in self._busy_keys:
             return await self._run_alone(request, key)
         result: asyncio.Future[R] = asyncio.get_running_loop().create_future()
         call: _Call[Q, R] = _Call(request, key, result)
@@ -144,15 +192,15 @@ class Coalescer(Generic[Q, R]):
 
     async def drain(self) -> None:
         """Return when nothing waits and nothing is under way."""
-        while self._sets or self.waiting or self._alone:
-            await (asyncio.wait(self._sets) if self._sets else asyncio.sleep(self._how.look_around))
+        while self._batches or self.waiting or self._alone:
+            await (asyncio.wait(self._batches) if self._batches else asyncio.sleep(self._how.look_around))
 
     def _consider(self) -> None:
         """Begin a set if enough calls wait; else, and once in a window in any case, look who comes."""
         if self._begins or not self._ready:
             return
-        are_enough = self._crowd.is_counted and self._ready >= min(self._crowd.size * 7 // 8, self._how.enough)
-        if are_enough and self._sets_under_way < self._how.overlap:
+        are_enough = self._peak.is_counted and self._ready >= min(self._peak.size * 7 // 8, self._how.enough)
+        if are_enough and self._batches_under_way < self._how.overlap:
             self._begin()
         elif not self._look_timer:
             self._look_later(0, asyncio.get_running_loop().time() + self._how.linger)
@@ -172,8 +220,8 @@ class Coalescer(Generic[Q, R]):
             return
         in_vain = in_vain + 1 if arrived == self._arrived else 0
         held_enough = in_vain == _LOOKS or asyncio.get_running_loop().time() > latest
-        if held_enough and self._sets_under_way < self._how.max_sets:
-            self._crowd.is_counted = True
+        if held_enough and self._batches_under_way < self._how.max_batches:
+            self._peak.is_counted = True
             self._begin()
         else:
             self._look_later(in_vain, latest)
@@ -185,16 +233,16 @@ class Coalescer(Generic[Q, R]):
             self._look_timer.cancel()
             self._look_timer = None
         self._begins = True
-        self._crowd.see(self._ready + self._under_way, loop.time())
-        self._sets_under_way += 1
+        self._peak.see(self._ready + self._under_way, loop.time())
+        self._batches_under_way += 1
         task = loop.create_task(self._run())
-        self._sets.add(task)
-        task.add_done_callback(self._sets.discard)
+        self._batches.add(task)
+        task.add_done_callback(self._batches.discard)
 
     def _take(self) -> list[_Call[Q, R]]:
         """The next set: from every owner in turn their oldest call, around and around, until it is full."""
         calls: list[_Call[Q, R]] = []
-        while self._queues and len(calls) < self._how.max_set:
+        while self._queues and len(calls) < self._how.max_batch:
             owner, queue = self._queues.popitem(last=False)
             call = queue.popleft()
             if queue:
@@ -225,12 +273,12 @@ class Coalescer(Generic[Q, R]):
 
     async def _run_alone(self, request: Q, key: Hashable) -> R:
         """Run a set of one in its caller's own task: one caller, or two, need not pay for the meeting of many."""
-        self._crowd.see(1 + self._under_way, asyncio.get_running_loop().time())
+        self._peak.see(1 + self._under_way, asyncio.get_running_loop().time())
         if self._on_set:
             self._on_set(1)
         if key is not None:
             self._busy_keys.add(key)
-        self._sets_under_way += 1
+        self._batches_under_way += 1
         self._alone += 1
         with self._counted(1):
             try:
@@ -248,7 +296,7 @@ class Coalescer(Generic[Q, R]):
         calls = self._take()
         if calls and self._on_set:
             self._on_set(len(calls))
-        together = _Set(calls, asyncio.current_task())
+        together = _Batch(calls, asyncio.current_task())
         for call in calls:
             call.companions = together
         with self._counted(len(calls)):
@@ -273,7 +321,7 @@ class Coalescer(Generic[Q, R]):
             if counted:
                 counted = False
                 self._under_way -= size
-                self._sets_under_way -= 1
+                self._batches_under_way -= 1
             self._consider()
 
         slow = asyncio.get_running_loop().call_later(self._how.patience, uncount)

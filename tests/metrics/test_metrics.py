@@ -58,8 +58,8 @@ def test_methods_that_there_are_not_have_one_name_together(metrics: Metrics) -> 
 
 def test_sets_are_counted_by_operation_and_size(metrics: Metrics) -> None:
     for size in (1, 64, 200):
-        metrics.on_set("get", size)
-    metrics.on_set("create", 1)
+        metrics.on_batch("get", size)
+    metrics.on_batch("create", 1)
     value = metrics.registry.get_sample_value
     assert value("taskwell_set_size_count", {"operation": "get"}) == 3
     assert value("taskwell_set_size_sum", {"operation": "get"}) == 265

@@ -5,11 +5,8 @@ from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import replace
 from datetime import datetime
 from functools import partial
-from typing import Protocol, TypeVar
+from typing import TypeVar
 
-from service import rules
-from service.coalescer import Coalescer, Direct
-from service.crowd import Gathering
 from service.errors import CallerUnknown, InvalidArgument, RequestError, TaskNotFound, Violation
 from service.model import (
     Caller,
@@ -24,7 +21,11 @@ from service.model import (
     TaskRemoval,
     TaskStatus,
 )
-from service.opaque import page_token_of, position_of, version_of
+from service.tasks import validation
+from service.tasks.coalescer import BatchSettings, Coalescer, Direct
+from service.tasks.etags import version_of
+from service.tasks.page_tokens import page_token_of, position_of
+from service.tasks.store import TaskStore
 
 T = TypeVar("T")
 Q = TypeVar("Q", bound=TaskKey | TaskQuery | NewTask | TaskChange | TaskRemoval)
@@ -35,49 +36,11 @@ R = TypeVar("R")
 _SMALL_PAGE, _PAGES_AT_ONCE = 64, 32
 
 
-class TaskStore(Protocol):
-    """Keeps tasks. Every operation takes many and answers one outcome for each, in the order given.
-
-    An outcome is a value or, as a value, the RequestError that this one request fails with, so that one request of a
-    set harms no other. What harms them all (DatabaseUnavailable) is raised. Whatever was answered is durable. A set is
-    not empty, and the keys of what it writes are distinct. tests/store holds every implementation to these promises.
-    """
-
-    async def get(self, keys: Sequence[TaskKey]) -> list[Task | RequestError]:
-        """The tasks of these keys. Must answer TaskNotFound for a task of another user, as for a missing one."""
-
-    async def create(self, tasks: Sequence[NewTask]) -> list[Task | RequestError]:
-        """Store new tasks, at version 1, incomplete; their users are made with them unless users must be known.
-
-        Where the user has a task with this request_id already: that task as it is now if the digests are equal,
-        else RequestIdReused. However many equal requests run at once, one task is made. CallerUnknown for a user
-        that must be known and is not.
-        """
-
-    async def update(self, changes: Sequence[TaskChange]) -> list[Task | RequestError]:
-        """Apply changes and answer the tasks after them. TaskNotFound, or EtagStale if the version is another.
-
-        The version is compared in the statement that writes. A change to what a task is already leaves it untouched.
-        A task is completed at the time of the change that completes it. `updated_at` never goes back.
-        """
-
-    async def delete(self, removals: Sequence[TaskRemoval]) -> list[RequestError | None]:
-        """Delete tasks; None for one that is gone by this. TaskNotFound, or EtagStale if the version is another."""
-
-    async def page(self, queries: Sequence[TaskQuery]) -> list[list[Task]]:
-        """For each the next tasks of its user in the order (created_at, id), descending if newest first, at most
-        `limit`. The same user may be asked for several times.
-        """
-
-    async def knows(self, user_ids: Sequence[str]) -> list[bool]:
-        """Whether each of these users has a row."""
-
-
 class Tasks:
     """The six methods. Each raises RequestErrors, of which errors.py has the whole list.
 
     `clock` gives the current time in UTC, `new_id` a new UUIDv7. With `known_users_only` a caller without a row in the
-    users table is refused by every method. `on_set` is told of every set of calls that goes to the store: of which
+    users table is refused by every method. `on_batch` is told of every set of calls that goes to the store: of which
     operation, and how large.
     """
 
@@ -88,24 +51,24 @@ class Tasks:
         clock: Callable[[], datetime],
         new_id: Callable[[], str],
         known_users_only: bool = False,
-        gathering: Gathering | None = None,
+        batching: BatchSettings | None = None,
         coalesce: bool = True,
-        on_set: Callable[[str, int], None] | None = None,
+        on_batch: Callable[[str, int], None] | None = None,
     ) -> None:
         def coalesced(
             name: str,
             operation: Callable[[Sequence[Q]], Awaitable[Sequence[R | RequestError]]],
             key: Callable[[Q], TaskKey] | None = None,
-            how: Gathering | None = gathering,
+            how: BatchSettings | None = batching,
         ) -> Coalescer[Q, R] | Direct[Q, R]:
             if not coalesce:
                 return Direct(operation)
-            observe = partial(on_set, name) if on_set else None
-            return Coalescer(operation, owner=_user_id, key=key, gathering=how, on_set=observe)
+            observe = partial(on_batch, name) if on_batch else None
+            return Coalescer(operation, owner=_user_id, key=key, batching=how, on_batch=observe)
 
         self._store = store
         self._get = coalesced("get", store.get)
-        self._page = coalesced("list", store.page, how=replace(gathering or Gathering(), max_set=_PAGES_AT_ONCE))
+        self._page = coalesced("list", store.page, how=replace(batching or BatchSettings(), max_batch=_PAGES_AT_ONCE))
         self._create = coalesced("create", store.create)
         # Complete is an update too: what is asked of one task is done in the order of its arrival.
         self._update = coalesced("update", store.update, _key)
@@ -116,12 +79,12 @@ class Tasks:
         self._known_users_only = known_users_only
 
     async def create(self, caller: Caller, draft: TaskDraft, request_id: str) -> Task:
-        rules.refuse(
+        validation.refuse(
             [
-                *rules.title("task.title", draft.title),
-                *rules.description("task.description", draft.description),
-                *rules.new_status("task.status", draft.status),
-                *rules.request_id("request_id", request_id),
+                *validation.title("task.title", draft.title),
+                *validation.description("task.description", draft.description),
+                *validation.new_status("task.status", draft.status),
+                *validation.request_id("request_id", request_id),
             ]
         )
         task = NewTask(
@@ -136,18 +99,18 @@ class Tasks:
         return await self._create.submit(task)
 
     async def get(self, caller: Caller, task_id: str) -> Task:
-        rules.refuse(rules.task_id("id", task_id))
+        validation.refuse(validation.task_id("id", task_id))
         return await self._of_known(caller, self._get.submit(TaskKey(caller.user_id, task_id.lower())))
 
     async def list(self, caller: Caller, *, page_size: int, page_token: str, status: int, order_by: str) -> TaskPage:
-        rules.refuse(
+        validation.refuse(
             [
-                *rules.page_size("page_size", page_size),
-                *rules.status("status", status),
-                *rules.order_by("order_by", order_by),
+                *validation.page_size("page_size", page_size),
+                *validation.status("status", status),
+                *validation.order_by("order_by", order_by),
             ]
         )
-        size = min(page_size, rules.PAGE_SIZE_MAX) or rules.PAGE_SIZE_DEFAULT
+        size = min(page_size, validation.PAGE_SIZE_MAX) or validation.PAGE_SIZE_DEFAULT
         query = TaskQuery(
             user_id=caller.user_id,
             limit=size + 1,  # one more than the page holds tells whether there is another
@@ -159,7 +122,7 @@ class Tasks:
         tasks = await self._read(query)
         if not tasks:
             await self._refuse_stranger(caller)
-        page = tasks[: min(size, rules.fitting(tasks))]
+        page = tasks[: min(size, validation.fitting(tasks))]
         if len(page) == len(tasks):
             return TaskPage(page, "")
         return TaskPage(page, page_token_of(query, Position(page[-1].created_at, page[-1].id)))
@@ -167,10 +130,10 @@ class Tasks:
     async def _read(self, query: TaskQuery) -> Sequence[Task]:
         """The tasks of a page and one more, or as many as fill it: long tasks are not read to be thrown away."""
         tasks: list[Task] = []
-        while (missing := query.limit - len(tasks)) > 0 and rules.fitting(tasks) == len(tasks):
-            chunk = await self._chunk(replace(query, limit=min(missing, rules.PAGE_CHUNK)))
+        while (missing := query.limit - len(tasks)) > 0 and validation.fitting(tasks) == len(tasks):
+            chunk = await self._chunk(replace(query, limit=min(missing, validation.PAGE_CHUNK)))
             tasks += chunk
-            if len(chunk) < rules.PAGE_CHUNK:
+            if len(chunk) < validation.PAGE_CHUNK:
                 break
             query = replace(query, after=Position(chunk[-1].created_at, chunk[-1].id))
         return tasks
@@ -182,13 +145,13 @@ class Tasks:
         return tasks
 
     async def update(self, caller: Caller, task_id: str, draft: TaskDraft, *, paths: Sequence[str], etag: str) -> Task:
-        rules.refuse([*rules.task_id("task.id", task_id), *rules.update_mask("update_mask", paths)])
+        validation.refuse([*validation.task_id("task.id", task_id), *validation.update_mask("update_mask", paths)])
         written = _written_fields(draft, paths)
-        rules.refuse(
+        validation.refuse(
             [
-                *(rules.title("task.title", draft.title) if "title" in written else ()),
-                *(rules.description("task.description", draft.description) if "description" in written else ()),
-                *(rules.status("task.status", draft.status) if "status" in written else ()),
+                *(validation.title("task.title", draft.title) if "title" in written else ()),
+                *(validation.description("task.description", draft.description) if "description" in written else ()),
+                *(validation.status("task.status", draft.status) if "status" in written else ()),
             ]
         )
         change = TaskChange(
@@ -203,7 +166,7 @@ class Tasks:
         return await self._of_known(caller, self._update.submit(change))
 
     async def complete(self, caller: Caller, task_id: str, *, etag: str) -> Task:
-        rules.refuse(rules.task_id("id", task_id))
+        validation.refuse(validation.task_id("id", task_id))
         change = TaskChange(
             user_id=caller.user_id,
             id=task_id.lower(),
@@ -214,7 +177,7 @@ class Tasks:
         return await self._of_known(caller, self._update.submit(change))
 
     async def delete(self, caller: Caller, task_id: str, *, etag: str, allow_missing: bool) -> None:
-        rules.refuse(rules.task_id("id", task_id))
+        validation.refuse(validation.task_id("id", task_id))
         removal = TaskRemoval(caller.user_id, task_id.lower(), version_of(etag))
         try:
             await self._of_known(caller, self._delete.submit(removal))
@@ -271,8 +234,8 @@ def _continue(query: TaskQuery, page_token: str) -> TaskQuery:
 
 def _written_fields(draft: TaskDraft, paths: Sequence[str]) -> frozenset[str]:
     """Which fields an update writes (AIP-134)."""
-    populated = frozenset(field for field in rules.WRITABLE_FIELDS if getattr(draft, field))
-    named = frozenset(paths).intersection(rules.WRITABLE_FIELDS)
+    populated = frozenset(field for field in validation.WRITABLE_FIELDS if getattr(draft, field))
+    named = frozenset(paths).intersection(validation.WRITABLE_FIELDS)
     if "status" in named - populated:
         raise InvalidArgument(
             Violation("task.status", "is named in update_mask: give TASK_STATUS_INCOMPLETE or TASK_STATUS_COMPLETE")

@@ -1,0 +1,1 @@
+"""Task operations: the six methods, validation, batching, etags and page tokens. No gRPC, no SQL."""
