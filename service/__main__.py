@@ -14,8 +14,8 @@ from typing import TYPE_CHECKING, NoReturn
 
 # Each command loads what it needs: a supervisor stays in memory and needs next to nothing.
 if TYPE_CHECKING:
+    from service.config.settings import Settings
     from service.db.schema import Schema
-    from service.settings import Settings
 
 USAGE = """\
 usage: taskwell COMMAND [--SETTING VALUE ...]
@@ -106,9 +106,9 @@ def supervise(arguments: list[str]) -> int:
 
 def work(arguments: list[str]) -> int:
     """Serve as one of several workers; for the supervisor to call."""
+    from service.config.settings import inherited_settings
     from service.log import configure_log
     from service.preparing import StartError
-    from service.settings import inherited_settings
 
     if len(arguments) != 1:
         return _fail("'taskwell work' is for the supervisor to call; call 'taskwell serve'", status=2)
@@ -154,7 +154,7 @@ def check(arguments: list[str]) -> int:
 
 def config(arguments: list[str]) -> int:
     settings = _settings("config", arguments)
-    from service.forms import PREFIX
+    from service.config.field_types import PREFIX
 
     for name in type(settings).model_fields:
         value = settings.database if name == "database_url" else getattr(settings, name)
@@ -220,7 +220,7 @@ COMMANDS: dict[str, Callable[[list[str]], int]] = {
 
 def _settings(command: str, arguments: list[str]) -> "Settings":
     """The settings; ends the process with a sentence where they are wrong."""
-    from service.loading import SettingsError, load_settings
+    from service.config.load import SettingsError, load_settings
 
     try:
         return load_settings(f"taskwell {command}", arguments)

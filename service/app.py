@@ -21,6 +21,7 @@ from taskwell.v1 import tasks_pb2_grpc
 from service.address import Address
 from service.auth.files import CertificateError
 from service.auth.source import KeysError
+from service.config.settings import Settings
 from service.db.engine import Database, PoolSettings
 from service.db.store import SqlTaskStore
 from service.examples import curl_example, grpcurl_example
@@ -39,7 +40,6 @@ from service.rpc.reflection import add_reflection
 from service.rpc.servicer import TaskServicer
 from service.rpc.streams import Streams
 from service.rpc.tls import server_credentials
-from service.settings import Settings
 from service.tasks.methods import Tasks
 
 if TYPE_CHECKING:

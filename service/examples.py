@@ -1,8 +1,8 @@
 """A first call, as whoever started the server can paste it into a shell."""
 
 from service.address import Address
+from service.config.settings import Settings
 from service.rpc.policy import TASK_SERVICE
-from service.settings import Settings
 
 _TASK = '{"title": "Buy milk"}'
 

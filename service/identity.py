@@ -13,10 +13,10 @@ from service.auth.evidence import User
 from service.auth.metadata import caller_from_metadata
 from service.auth.peers import Peers
 from service.auth.source import JwksFile, KeysError
-from service.forms import PREFIX
+from service.config.field_types import PREFIX
+from service.config.settings import Settings
 from service.model import Caller
 from service.rpc.policy import Access
-from service.settings import Settings
 
 if TYPE_CHECKING:
     from service.auth.certificates import Certificates

@@ -1,6 +1,6 @@
 """What the gRPC library is told of the settings."""
 
-from service.settings import Settings
+from service.config.settings import Settings
 
 
 def server_options(settings: Settings) -> list[tuple[str, int]]:

@@ -6,12 +6,12 @@ import time
 import structlog
 
 from service.address import Address
+from service.config.field_types import PREFIX
+from service.config.settings import Settings
 from service.db.schema import Schema, SchemaUnknown
 from service.db.url import SqliteFile
 from service.errors import DatabaseUnavailable
-from service.forms import PREFIX
 from service.ports import reserve
-from service.settings import Settings
 
 _log = structlog.get_logger("app")
 

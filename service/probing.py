@@ -3,8 +3,8 @@
 from service.address import Address
 from service.auth.certificates import dns_names
 from service.auth.files import read_pem
+from service.config.settings import Settings
 from service.rpc.probe import Trust, probe
-from service.settings import Settings
 
 # A server that listens on every address is asked on this machine's own.
 _OWN = {"0.0.0.0": "127.0.0.1", "::": "::1"}  # noqa: S104 - compared, not bound

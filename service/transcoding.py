@@ -10,6 +10,7 @@ from service.auth.certificates import Certificates
 from service.auth.evidence import User
 from service.auth.files import unusable
 from service.auth.metadata import USER_ID_KEY
+from service.config.settings import Settings
 from service.ports import bind
 from service.rest.door import Call, Door, Terms
 from service.rest.headers import Hosts
@@ -20,7 +21,6 @@ from service.rest.pages import routes
 from service.rest.probes import probes
 from service.rest.routes import Routes
 from service.rest.tls import server_context
-from service.settings import Settings
 
 # What names the caller, and how a client is told to do so (RFC 9110, 11.6.1; a gateway's key is no scheme that any
 # registry knows, and makes no browser ask for a password).

@@ -17,8 +17,8 @@ from google.rpc import error_details_pb2, status_pb2
 from taskwell.v1 import tasks_pb2, tasks_pb2_grpc
 
 from service.app import Service
+from service.config.settings import Settings
 from service.preparing import prepare_schema
-from service.settings import Settings
 
 INCOMPLETE = tasks_pb2.TASK_STATUS_INCOMPLETE
 COMPLETE = tasks_pb2.TASK_STATUS_COMPLETE

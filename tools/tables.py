@@ -8,13 +8,13 @@ from pydantic.fields import FieldInfo
 
 from service.auth import files, keys, source, tokens
 from service.auth.evidence import RULES
+from service.config.field_types import PREFIX
+from service.config.settings import Settings
 from service.errors import RateLimited, RequestError
-from service.forms import PREFIX
 from service.metrics import ALL_SERIES
 from service.rest import conditions, queries
 from service.rpc import rates
 from service.rpc.status import CODES, RETRY_DELAYS
-from service.settings import Settings
 from service.tasks import validation
 
 ROOT = Path(__file__).resolve().parent.parent

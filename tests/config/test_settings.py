@@ -6,9 +6,9 @@ from pathlib import Path
 import pytest
 
 from service.address import Address, parse_address
+from service.config.load import SettingsError, load_settings
+from service.config.settings import Settings, inherited_settings
 from service.db.url import parse_database_url
-from service.loading import SettingsError, load_settings
-from service.settings import Settings, inherited_settings
 
 
 @pytest.fixture(autouse=True)
@@ -164,7 +164,7 @@ def test_other_addresses_are_served_on_a_trusted_network() -> None:
 def test_a_worker_for_each_core_serves_from_postgresql(
     monkeypatch: pytest.MonkeyPatch, flags: list[str], expected: int
 ) -> None:
-    monkeypatch.setattr("service.settings.usable_cores", lambda: 2)
+    monkeypatch.setattr("service.config.settings.usable_cpus", lambda: 2)
     assert load_settings("taskwell serve", flags).worker_count == expected
 
 
@@ -175,14 +175,14 @@ def test_the_cores_are_those_of_the_container(
     folder: Path, monkeypatch: pytest.MonkeyPatch, limit: str | None, cores: int
 ) -> None:
     monkeypatch.setattr("os.sched_getaffinity", lambda _: set(range(8)), raising=False)
-    monkeypatch.setattr("service.cores._CGROUP_CPU", folder / "cpu.max")
+    monkeypatch.setattr("service.config.cpus._CGROUP_CPU", folder / "cpu.max")
     if limit:
         (folder / "cpu.max").write_text(f"{limit}\n")
     assert load_settings("taskwell serve", ["--database-url", "postgresql://db/tasks"]).worker_count == cores
 
 
 def test_several_workers_are_refused_where_connections_are_not_spread(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("service.settings._SPREADS_CONNECTIONS", False)
+    monkeypatch.setattr("service.config.settings._SPREADS_CONNECTIONS", False)
     assert load_settings("taskwell serve", ["--database-url", "postgresql://db/tasks"]).worker_count == 1
     assert load_settings("taskwell serve", ["--workers", "1"]).worker_count == 1
     with pytest.raises(SettingsError, match="TASKWELL_WORKERS: must be 1 on this system"):

@@ -9,8 +9,8 @@ from pathlib import Path
 import pytest
 
 from service.address import parse_address
+from service.config.settings import Settings
 from service.examples import curl_example, grpcurl_example
-from service.settings import Settings
 from tests.docs.sessions import ROOT, TOKENS, assert_goes_as_written, blocks, shape_of, with_certificates
 from tests.running import running_service, settings_for
 from tools.tables import DOCUMENTS, LIMITING, with_tables

@@ -4,8 +4,8 @@ import inspect
 
 from taskwell.v1 import tasks_pb2
 
+from service.config.settings import Settings
 from service.rpc.status import CODES, DOMAIN
-from service.settings import Settings
 from tools.openapi.contract import Schema, bindings
 from tools.openapi.operations import paths, tags
 from tools.openapi.refusals import DOOR, ELSEWHERE

@@ -5,8 +5,8 @@ from collections.abc import Iterator
 
 from taskwell.v1 import tasks_pb2
 
+from service.config.settings import Settings
 from service.rpc.policy import POLICY, Access
-from service.settings import Settings
 from tools.openapi.contract import Binding, Schema, behaves, bindings, field_at
 from tools.openapi.examples import BODIES
 from tools.openapi.responses import has_etag, health_responses, responses

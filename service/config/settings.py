@@ -11,10 +11,20 @@ from service.address import Address, parse_address
 from service.auth.evidence import RULES, Rule
 from service.auth.files import CertificateFiles
 from service.auth.source import JwksSource, parse_jwks_source
-from service.consistency import contradictions
-from service.cores import usable_cores
+from service.config.consistency import contradictions
+from service.config.cpus import usable_cpus
+from service.config.field_types import (
+    PREFIX,
+    AddressText,
+    Count,
+    HostsText,
+    JwksText,
+    Name,
+    OriginsText,
+    Seconds,
+    listed,
+)
 from service.db.url import DatabaseUrl, PostgresServer, parse_database_url
-from service.forms import PREFIX, AddressText, Count, HostsText, JwksText, Name, OriginsText, Seconds, listed
 
 # As long as what HS256 makes of it (RFC 7518, 3.2), in bytes.
 _SHORTEST_SECRET = 32
@@ -259,7 +269,7 @@ class Settings(BaseSettings):
         """How many processes serve."""
         if self.workers != "auto":
             return self.workers
-        return usable_cores() if isinstance(self.database, PostgresServer) and _SPREADS_CONNECTIONS else 1
+        return usable_cpus() if isinstance(self.database, PostgresServer) and _SPREADS_CONNECTIONS else 1
 
     @property
     def evidence(self) -> Rule:

@@ -6,8 +6,8 @@ from typing import Any
 
 from pydantic import ValidationError
 
-from service.forms import PREFIX
-from service.settings import Settings
+from service.config.field_types import PREFIX
+from service.config.settings import Settings
 
 
 def load_settings(program: str, arguments: list[str]) -> Settings:

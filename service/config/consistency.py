@@ -6,10 +6,10 @@ from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
 from service.auth.evidence import Certificate
-from service.forms import PREFIX
+from service.config.field_types import PREFIX
 
 if TYPE_CHECKING:
-    from service.settings import Settings
+    from service.config.settings import Settings
 
 # What is of no use without the other.
 _TOGETHER = (

@@ -7,7 +7,7 @@ from pathlib import Path
 _CGROUP_CPU = Path("/sys/fs/cgroup/cpu.max")
 
 
-def usable_cores() -> int:
+def usable_cpus() -> int:
     """The cores that this process may use: those it may run on, or fewer if its container is given less (cgroup v2)."""
     cores = len(os.sched_getaffinity(0))
     try:

@@ -23,9 +23,9 @@ ALL = {
     ("modules", "needed"),
     [
         ("service.__main__, service.supervisor", set()),
-        ("service.loading", set()),
-        ("service.loading, service.rpc.probe", {"grpc"}),
-        ("service.loading, service.preparing, service.app", {"grpc", "psycopg", "sqlalchemy"}),
+        ("service.config.load", set()),
+        ("service.config.load, service.rpc.probe", {"grpc"}),
+        ("service.config.load, service.preparing, service.app", {"grpc", "psycopg", "sqlalchemy"}),
     ],
     ids=["supervisor", "config", "health", "serve"],
 )

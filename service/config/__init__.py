@@ -1,0 +1,1 @@
+"""Settings: field types, cross-field checks, loading."""
