@@ -187,7 +187,7 @@ def token(arguments: list[str]) -> int:
             "tokens can be made only with TASKWELL_AUTH=jwt and TASKWELL_JWT_SECRET; those that are verified with "
             "TASKWELL_JWT_JWKS come from their issuer, who alone has the private key"
         )
-    from service.auth.minting import mint_token
+    from service.auth.dev_tokens import mint_token
     from service.identity import expected_of
 
     scope = wanted.scope if wanted.scope is not None else f"{settings.jwt_read_scope} {settings.jwt_write_scope}"

@@ -20,7 +20,7 @@ from taskwell.v1 import tasks_pb2_grpc
 
 from service.address import Address
 from service.auth.files import CertificateError
-from service.auth.source import KeysError
+from service.auth.jwks import KeysError
 from service.config.settings import Settings
 from service.db.engine import Database, PoolSettings
 from service.db.store import SqlTaskStore

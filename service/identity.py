@@ -9,10 +9,10 @@ from collections.abc import Awaitable, Iterable
 from typing import TYPE_CHECKING
 
 from service.auth.claims import Expected
-from service.auth.evidence import User
+from service.auth.jwks import JwksFile, KeysError
 from service.auth.metadata import caller_from_metadata
+from service.auth.modes import User
 from service.auth.peers import Peers
-from service.auth.source import JwksFile, KeysError
 from service.config.field_types import PREFIX
 from service.config.settings import Settings
 from service.model import Caller

@@ -1,10 +1,18 @@
 """The nouns: what a task is, who is calling, and what a caller asks to be done. Plain values that know nothing else."""
 
+import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from enum import IntEnum
-from typing import NamedTuple
+from typing import NamedTuple, TypeGuard
+
+_USER_ID = re.compile(r"[!-~]{1,255}")
+
+
+def is_user_id(name: object) -> TypeGuard[str]:
+    """True for a user id: 1 to 255 printable ASCII characters without spaces."""
+    return isinstance(name, str) and _USER_ID.fullmatch(name) is not None
 
 
 class TaskStatus(IntEnum):

@@ -7,9 +7,9 @@ from taskwell.v1 import tasks_pb2
 
 from service.address import Address
 from service.auth.certificates import Certificates
-from service.auth.evidence import User
 from service.auth.files import unusable
 from service.auth.metadata import USER_ID_KEY
+from service.auth.modes import User
 from service.config.settings import Settings
 from service.ports import bind
 from service.rest.door import Call, Door, Terms

@@ -7,7 +7,7 @@ from pydantic import SecretStr
 from pydantic.fields import FieldInfo
 
 from service.auth import files, keys, source, tokens
-from service.auth.evidence import RULES
+from service.auth.modes import RULES
 from service.config.field_types import PREFIX
 from service.config.settings import Settings
 from service.errors import RateLimited, RequestError

@@ -16,7 +16,7 @@ from bench.measure import Run, Target, targets
 from bench.results import Figure, Results
 from bench.scenarios.methods import IN_FLIGHT
 from service.auth.claims import Expected
-from service.auth.minting import mint_token
+from service.auth.dev_tokens import mint_token
 
 TOKENS, FLOOD = "identity", "flood"
 _SECRET, _EXPECTED = secrets.token_hex(16), Expected("https://issuer.example", "taskwell")

@@ -4,7 +4,6 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import NamedTuple
 
-from service.auth.users import is_user_id
 from service.errors import (
     TokenAudience,
     TokenExpired,
@@ -13,7 +12,7 @@ from service.errors import (
     TokenNotYetValid,
     TokenSubject,
 )
-from service.model import Caller
+from service.model import Caller, is_user_id
 
 LEEWAY = 30.0
 """How far the issuer's clock and ours may be apart (s)."""

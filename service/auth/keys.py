@@ -10,9 +10,9 @@ from typing import Any, Protocol
 import structlog
 from jwt import PyJWK, PyJWTError
 
-from service.auth.source import JwksSource, KeysError
-from service.auth.strict import parse_object
+from service.auth.jwks import JwksSource, KeysError
 from service.errors import KeysUnavailable
+from service.strict_json import parse_object
 
 _log = structlog.get_logger("auth")
 

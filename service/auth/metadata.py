@@ -2,9 +2,8 @@
 
 from collections.abc import Iterable
 
-from service.auth.users import is_user_id
 from service.errors import CallerInvalid, CallerMissing
-from service.model import Caller
+from service.model import Caller, is_user_id
 
 USER_ID_KEY = "x-user-id"
 

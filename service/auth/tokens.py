@@ -15,9 +15,9 @@ from jwt import InvalidAlgorithmError, InvalidSignatureError, PyJWK, PyJWS, PyJW
 
 from service.auth.claims import Expected, Verified, read_claims
 from service.auth.keys import Keys
-from service.auth.strict import parse_object
 from service.errors import TokenMalformed, TokenMissing, TokenSignature, TokenTooLarge
 from service.model import Caller
+from service.strict_json import parse_object
 
 MOST_BYTES = 8 * 1024
 """The longest token that is taken (bytes)."""

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
-from service.auth.evidence import Certificate
+from service.auth.modes import Certificate
 from service.config.field_types import PREFIX
 
 if TYPE_CHECKING:

@@ -6,7 +6,7 @@ from typing import Annotated
 from pydantic import AfterValidator, Field
 
 from service.address import parse_address
-from service.auth.source import parse_jwks_source
+from service.auth.jwks import parse_jwks_source
 
 PREFIX = "TASKWELL_"
 """What the name of every setting's environment variable begins with."""

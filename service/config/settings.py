@@ -8,9 +8,9 @@ from pydantic import Field, SecretStr, field_validator, model_validator
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
 from service.address import Address, parse_address
-from service.auth.evidence import RULES, Rule
 from service.auth.files import CertificateFiles
-from service.auth.source import JwksSource, parse_jwks_source
+from service.auth.jwks import JwksSource, parse_jwks_source
+from service.auth.modes import RULES, Rule
 from service.config.consistency import contradictions
 from service.config.cpus import usable_cpus
 from service.config.field_types import (

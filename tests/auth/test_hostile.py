@@ -6,8 +6,8 @@ from pathlib import Path
 import pytest
 from grpc import StatusCode
 
+from service.auth.jwks import JwksFile
 from service.auth.keys import IssuerKeys
-from service.auth.source import JwksFile
 from service.auth.tokens import TokenAuthentication
 from service.errors import RequestError
 from service.model import Caller

@@ -7,8 +7,8 @@ from uuid import uuid4
 import pytest
 
 from service.auth import keys as keys_module
+from service.auth.jwks import JwksFile, JwksUrl
 from service.auth.keys import IssuerKeys
-from service.auth.source import JwksFile, JwksUrl
 from service.auth.tokens import TokenAuthentication
 from service.errors import KeysUnavailable, RequestError, TokenSignature
 from service.model import Caller

@@ -6,8 +6,8 @@ import pytest
 
 from service.auth import tokens as tokens_module
 from service.auth.claims import Expected
+from service.auth.jwks import KeysError
 from service.auth.keys import KeySet, SecretKey
-from service.auth.source import KeysError
 from service.auth.tokens import TokenAuthentication
 from service.errors import (
     RequestError,

@@ -17,7 +17,7 @@ import grpc
 import pytest
 
 from service.auth.claims import Expected
-from service.auth.minting import mint_token
+from service.auth.dev_tokens import mint_token
 from tests.running import Api, new_user, running_service, settings_for
 from tests.tls.issuing import GATEWAY, HOSTS, Authority, Files
 

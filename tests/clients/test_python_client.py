@@ -24,7 +24,7 @@ from taskwell_client import (
 )
 from taskwell_client.channels import _OPTIONS
 
-from service.auth.minting import mint_token
+from service.auth.dev_tokens import mint_token
 from service.identity import expected_of
 from tests.clients.clients import Connect, connecting
 from tests.proxy import in_front_of

@@ -15,7 +15,7 @@ from grpc import StatusCode
 from taskwell_cli.commands import taskwell
 from taskwell_client import connect
 
-from service.auth.minting import mint_token
+from service.auth.dev_tokens import mint_token
 from service.identity import expected_of
 from tests.clients.scripted import scripted_server
 from tests.running import new_user, running_service, settings_for

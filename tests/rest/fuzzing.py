@@ -15,7 +15,7 @@ import tempfile
 import time
 from pathlib import Path
 
-from service.auth.minting import mint_token
+from service.auth.dev_tokens import mint_token
 from service.identity import expected_of
 from service.log import configure_log
 from tests.postgres import fresh_database, running_postgres

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from service.auth.minting import mint_token
+from service.auth.dev_tokens import mint_token
 from service.identity import expected_of
 from service.rest.pages import ASSETS
 from tests.rest.browser import browsing, missing

@@ -16,8 +16,8 @@ from cryptography import x509
 
 from service.app import Service
 from service.auth.certificates import Certificates
+from service.auth.dev_tokens import mint_token
 from service.auth.files import CertificateFiles
-from service.auth.minting import mint_token
 from service.identity import expected_of
 from service.preparing import StartError
 from service.rest.tls import server_context

@@ -15,8 +15,8 @@ from grpc_health.v1 import health_pb2, health_pb2_grpc
 from taskwell.v1 import tasks_pb2
 
 from service.app import Service
-from service.auth.evidence import RULES, Certificate, User
-from service.auth.minting import mint_token
+from service.auth.dev_tokens import mint_token
+from service.auth.modes import RULES, Certificate, User
 from service.identity import expected_of
 from service.preparing import StartError
 from tests.rpc.given import METHODS, ask_reflection, raw_call, well_formed

@@ -3,8 +3,8 @@
 import pytest
 
 from service.auth.claims import Expected
+from service.auth.dev_tokens import mint_token
 from service.auth.keys import SecretKey
-from service.auth.minting import mint_token
 from service.auth.tokens import TokenAuthentication
 from service.errors import TokenExpired
 from service.model import Caller

@@ -8,9 +8,9 @@ import pytest
 from cryptography.hazmat.primitives.asymmetric import ec, rsa
 from jwt.algorithms import ECAlgorithm, OKPAlgorithm, RSAAlgorithm
 
-from service.auth import source as source_module
+from service.auth import jwks as jwks_module
+from service.auth.jwks import JwksFile, JwksUrl, KeysError, parse_jwks_source
 from service.auth.keys import KeySet
-from service.auth.source import JwksFile, JwksUrl, KeysError, parse_jwks_source
 from tests.auth.issuing import KeyPairs, Publisher, publishing
 
 # Sources
@@ -80,7 +80,7 @@ def test_an_answer_that_is_cut_off_or_lies_about_its_length_is_refused(publisher
 
 
 def test_an_answer_that_does_not_come_is_not_waited_for(publisher: Publisher, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(source_module, "_TIMEOUT", 0.05)
+    monkeypatch.setattr(jwks_module, "_TIMEOUT", 0.05)
     publisher.answers.clear()
     with pytest.raises(KeysError, match="timed out"):
         JwksUrl(publisher.url).read()
@@ -95,10 +95,10 @@ class Endless:
 
 def test_an_answer_without_end_is_read_no_further_than_needed(monkeypatch: pytest.MonkeyPatch) -> None:
     endless: Any = Endless()
-    assert len(source_module._content(endless)) <= source_module.MOST_BYTES + 2**16
-    monkeypatch.setattr(source_module, "_TIMEOUT", -1)
+    assert len(jwks_module._content(endless)) <= jwks_module.MOST_BYTES + 2**16
+    monkeypatch.setattr(jwks_module, "_TIMEOUT", -1)
     with pytest.raises(TimeoutError):
-        source_module._content(endless)
+        jwks_module._content(endless)
 
 
 def test_what_is_too_long_is_not_read(publisher: Publisher, keys: KeyPairs, tmp_path: Path) -> None:

@@ -4,7 +4,7 @@ from jwt import PyJWT
 
 from service.auth.claims import Expected
 from service.auth.keys import hmac_key
-from service.auth.users import is_user_id
+from service.model import is_user_id
 
 _jwt = PyJWT()
 
