@@ -135,10 +135,10 @@ def migrate(arguments: list[str]) -> int:
 
 def check(arguments: list[str]) -> int:
     settings = _settings("check", arguments)
-    from service.auth.files import CertificateError
+    from service.tls.files import CertificateError
 
     if settings.tls:
-        from service.auth.certificates import verified
+        from service.tls.certificates import verified
 
         try:
             verified(settings.tls.read())
@@ -164,8 +164,8 @@ def config(arguments: list[str]) -> int:
 
 def health(arguments: list[str]) -> int:
     settings = _settings("health", arguments)
-    from service.auth.files import CertificateError
     from service.probing import probe_itself
+    from service.tls.files import CertificateError
 
     try:
         answer = probe_itself(settings)

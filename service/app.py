@@ -19,7 +19,6 @@ from grpc_health.v1 import health_pb2_grpc
 from taskwell.v1 import tasks_pb2_grpc
 
 from service.address import Address
-from service.auth.files import CertificateError
 from service.auth.jwks import KeysError
 from service.config.settings import Settings
 from service.db.engine import Database, PoolSettings
@@ -39,8 +38,9 @@ from service.rpc.rates import Rates
 from service.rpc.reflection import add_reflection
 from service.rpc.servicer import TaskServicer
 from service.rpc.streams import Streams
-from service.rpc.tls import server_credentials
 from service.tasks.methods import Tasks
+from service.tls.files import CertificateError
+from service.tls.grpc_credentials import server_credentials
 
 if TYPE_CHECKING:
     from service.metering import Metering

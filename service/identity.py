@@ -19,9 +19,9 @@ from service.model import Caller
 from service.rpc.policy import Access
 
 if TYPE_CHECKING:
-    from service.auth.certificates import Certificates
     from service.auth.keys import Keys
     from service.auth.tokens import TokenAuthentication
+    from service.tls.certificates import Certificates
 
 
 class Identity:
@@ -63,7 +63,7 @@ class Identity:
         """What to serve TLS with, if it is to be served. Raises CertificateError."""
         if self._files is None:
             return None
-        from service.auth.certificates import Certificates
+        from service.tls.certificates import Certificates
 
         return Certificates(self._files)
 

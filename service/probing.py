@@ -1,10 +1,10 @@
 """How a server is asked for its health by the settings that it was started with."""
 
 from service.address import Address
-from service.auth.certificates import dns_names
-from service.auth.files import read_pem
 from service.config.settings import Settings
 from service.rpc.probe import Trust, probe
+from service.tls.certificates import dns_names
+from service.tls.files import read_pem
 
 # A server that listens on every address is asked on this machine's own.
 _OWN = {"0.0.0.0": "127.0.0.1", "::": "::1"}  # noqa: S104 - compared, not bound

@@ -6,8 +6,6 @@ from starlette.types import ASGIApp
 from taskwell.v1 import tasks_pb2
 
 from service.address import Address
-from service.auth.certificates import Certificates
-from service.auth.files import unusable
 from service.auth.metadata import USER_ID_KEY
 from service.auth.modes import User
 from service.config.settings import Settings
@@ -20,7 +18,9 @@ from service.rest.origins import Origins
 from service.rest.pages import routes
 from service.rest.probes import probes
 from service.rest.routes import Routes
-from service.rest.tls import server_context
+from service.tls.certificates import Certificates
+from service.tls.files import unusable
+from service.tls.ssl_context import server_context
 
 # What names the caller, and how a client is told to do so (RFC 9110, 11.6.1; a gateway's key is no scheme that any
 # registry knows, and makes no browser ask for a password).

@@ -6,7 +6,7 @@ from grpc import StatusCode
 from pydantic import SecretStr
 from pydantic.fields import FieldInfo
 
-from service.auth import files, keys, source, tokens
+from service.auth import jwks, keys, tokens
 from service.auth.modes import RULES
 from service.config.field_types import PREFIX
 from service.config.settings import Settings
@@ -16,6 +16,7 @@ from service.rest import conditions, queries
 from service.rpc import rates
 from service.rpc.status import CODES, RETRY_DELAYS
 from service.tasks import validation
+from service.tls import files
 
 ROOT = Path(__file__).resolve().parent.parent
 DOCUMENTS = (ROOT / "README.md", ROOT / "SECURITY.md")
@@ -84,7 +85,7 @@ def limits_table() -> str:
         ("Verified tokens that are remembered", tokens.MOST_REMEMBERED),
         ("How often tokens with unknown keys have the issuer asked (s)", f"{keys.ASKED_INTERVAL:g}"),
         ("Calls that wait for the issuer's keys", keys.MOST_WAITING),
-        ("A JWKS (bytes)", source.MOST_BYTES),
+        ("A JWKS (bytes)", jwks.MOST_BYTES),
         ("A file for TLS (bytes)", files.MOST_BYTES),
         ("Users whose calls are counted, where they are limited", rates.MOST_BUCKETS),
     ]

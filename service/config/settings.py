@@ -8,7 +8,6 @@ from pydantic import Field, SecretStr, field_validator, model_validator
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
 from service.address import Address, parse_address
-from service.auth.files import CertificateFiles
 from service.auth.jwks import JwksSource, parse_jwks_source
 from service.auth.modes import RULES, Rule
 from service.config.consistency import contradictions
@@ -25,6 +24,7 @@ from service.config.field_types import (
     listed,
 )
 from service.db.url import DatabaseUrl, PostgresServer, parse_database_url
+from service.tls.files import CertificateFiles
 
 # As long as what HS256 makes of it (RFC 7518, 3.2), in bytes.
 _SHORTEST_SECRET = 32

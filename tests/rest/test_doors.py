@@ -15,12 +15,12 @@ import pytest
 from cryptography import x509
 
 from service.app import Service
-from service.auth.certificates import Certificates
 from service.auth.dev_tokens import mint_token
-from service.auth.files import CertificateFiles
 from service.identity import expected_of
 from service.preparing import StartError
-from service.rest.tls import server_context
+from service.tls.certificates import Certificates
+from service.tls.files import CertificateFiles
+from service.tls.ssl_context import server_context
 from tests.rest.client import Client, RestApi
 from tests.rest.conftest import ANY_PORT
 from tests.rest.test_attacks import JSON, request, responses

@@ -10,8 +10,8 @@ from cryptography.hazmat.primitives.asymmetric import ec, ed25519, rsa
 from cryptography.hazmat.primitives.serialization import BestAvailableEncryption, Encoding, NoEncryption, PrivateFormat
 from structlog.testing import capture_logs
 
-from service.auth.certificates import Certificates
-from service.auth.files import CertificateError, CertificateFiles
+from service.tls.certificates import Certificates
+from service.tls.files import CertificateError, CertificateFiles
 from tests.tls.issuing import HOSTS, Authority, Files
 
 Logs = list[Any]

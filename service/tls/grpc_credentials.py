@@ -1,20 +1,14 @@
-"""TLS as gRPC does it: credentials that follow the certificates as they are renewed."""
+"""gRPC server credentials that follow the certificates as they are renewed."""
+
+from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Protocol
+from typing import TYPE_CHECKING
 
 import grpc
 
-
-class Pem(Protocol):
-    """A key, its certificates and, with mutual TLS, the CA of the clients, all in PEM."""
-
-    @property
-    def key(self) -> bytes: ...
-    @property
-    def chain(self) -> bytes: ...
-    @property
-    def client_ca(self) -> bytes | None: ...
+if TYPE_CHECKING:
+    from service.tls.certificates import Pem
 
 
 def server_credentials(pem: Pem, renewed: Callable[[], Pem | None]) -> grpc.ServerCredentials:

@@ -1,19 +1,17 @@
-"""TLS as the door does it: a context that follows the certificates as they are renewed."""
+"""SSL contexts for the REST gateway that follow the certificates as they are renewed."""
+
+from __future__ import annotations
 
 import ssl
 from collections.abc import Callable
-from typing import Protocol
+from typing import TYPE_CHECKING
 
 import structlog
 
 _log = structlog.get_logger("rest")
 
-
-class Pem(Protocol):
-    """The CA of the clients, in PEM, with mutual TLS."""
-
-    @property
-    def client_ca(self) -> bytes | None: ...
+if TYPE_CHECKING:
+    from service.tls.certificates import Pem
 
 
 def server_context(cert: str, key: str, pem: Pem, renewed: Callable[[], Pem | None]) -> ssl.SSLContext:

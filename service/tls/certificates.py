@@ -10,7 +10,7 @@ from cryptography.exceptions import UnsupportedAlgorithm
 from cryptography.hazmat.primitives.asymmetric import ec, rsa
 from cryptography.hazmat.primitives.serialization import load_pem_private_key
 
-from service.auth.files import CertificateError, CertificateFiles, Content, unusable
+from service.tls.files import CertificateError, CertificateFiles, Content, unusable
 
 _log = structlog.get_logger("auth")
 

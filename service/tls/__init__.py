@@ -1,0 +1,1 @@
+"""Certificates for both servers: read, verified, and followed as they are renewed."""
