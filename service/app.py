@@ -28,16 +28,15 @@ from service.identity import Identity
 from service.options import server_options
 from service.ports import refuse_taken
 from service.preparing import StartError, cannot_listen
+from service.rpc.call_limits import CallLimits
 from service.rpc.health import Health
-from service.rpc.inprocess import InProcess
-from service.rpc.interceptors import Calls, Guard, current_caller
-from service.rpc.limits import Limits
-from service.rpc.observer import UNOBSERVED
+from service.rpc.in_process import InProcess
+from service.rpc.interceptor import UNOBSERVED, CallInterceptor, Guard, current_caller
 from service.rpc.policy import HEALTH, POLICY, TASK_SERVICE, Access, policy_with_reflection
-from service.rpc.rates import Rates
+from service.rpc.rate_limit import RateLimiter
 from service.rpc.reflection import add_reflection
 from service.rpc.servicer import TaskServicer
-from service.rpc.streams import Streams
+from service.rpc.streams import OpenStreams
 from service.tasks.methods import Tasks
 from service.tls.files import CertificateError
 from service.tls.grpc_credentials import server_credentials
@@ -90,16 +89,16 @@ class Service:
             on_batch=observer.on_batch,
         )
         self._health = Health(("", TASK_SERVICE))
-        self._streams = Streams()
+        self._streams = OpenStreams()
         self._identity = Identity(settings)
-        limits = Limits(max_in_flight=settings.max_in_flight, max_seconds=settings.max_call_seconds)
+        limits = CallLimits(max_in_flight=settings.max_in_flight, max_seconds=settings.max_call_seconds)
         if self._metering:
             self._metering.watch(
                 in_flight=lambda: limits.in_flight,
                 waiting=self._tasks.waiting,
                 connections=self._database.connections_in_use,
             )
-        calls = Calls(
+        calls = CallInterceptor(
             policy=policy,
             authenticate=self._identity.authenticate,
             scopes=self._identity.scopes,
@@ -181,7 +180,7 @@ class Service:
             guards.append(lambda context: peers.require(context.auth_context()))
         # After the peers: who may not speak for a user must not use up what the user may ask.
         if rate := self._settings.rate_limit:
-            rates = Rates(rate=rate, burst=self._settings.rate_burst or math.ceil(rate), clock=time.monotonic)
+            rates = RateLimiter(rate=rate, burst=self._settings.rate_burst or math.ceil(rate), clock=time.monotonic)
             guards.append(lambda _: rates.take(current_caller().user_id))
         return guards
 

@@ -13,7 +13,7 @@ from service.config.settings import Settings
 from service.errors import RateLimited, RequestError
 from service.metrics import ALL_SERIES
 from service.rest import conditions, queries
-from service.rpc import rates
+from service.rpc import rate_limit
 from service.rpc.status import CODES, RETRY_DELAYS
 from service.tasks import validation
 from service.tls import files
@@ -87,7 +87,7 @@ def limits_table() -> str:
         ("Calls that wait for the issuer's keys", keys.MOST_WAITING),
         ("A JWKS (bytes)", jwks.MOST_BYTES),
         ("A file for TLS (bytes)", files.MOST_BYTES),
-        ("Users whose calls are counted, where they are limited", rates.MOST_BUCKETS),
+        ("Users whose calls are counted, where they are limited", rate_limit.MOST_BUCKETS),
     ]
     rows = [*settings, *(f"| {what} | `{limit}` | |" for what, limit in fixed)]
     return "\n".join(["| | limit | setting |", "|---|---|---|", *rows])

@@ -5,7 +5,7 @@ from taskwell.v1 import tasks_pb2, tasks_pb2_grpc
 
 from service.rpc.convert import to_draft, to_message, to_page
 from service.rpc.handlers import Context
-from service.rpc.interceptors import current_caller
+from service.rpc.interceptor import current_caller
 from service.tasks.methods import Tasks
 
 

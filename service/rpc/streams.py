@@ -11,7 +11,7 @@ from service.errors import ShuttingDown
 from service.rpc.handlers import Behaviour, Context, generates
 
 
-class Streams:
+class OpenStreams:
     """Ends the calls that would never end by themselves, health watches and reflection, when the server shuts down.
 
     Without it, one open watch would hold up every shutdown for the whole of its grace period.

@@ -10,7 +10,7 @@ from grpc import StatusCode
 from grpc_health.v1 import health_pb2, health_pb2_grpc
 from taskwell.v1 import tasks_pb2
 
-from service.rpc.restraint import HELD_BACK, pauses
+from service.rpc.rate_limit import HELD_BACK, pauses
 from tests.rpc.given import METHODS, raw_call, well_formed
 from tests.running import Api, refused, running_service, settings_for
 from tests.tls.issuing import GATEWAY, HOSTS, Authority, Files, secure_channel

@@ -5,8 +5,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from service.errors import RateLimited
-from service.rpc import rates as rates_module
-from service.rpc.rates import Rates
+from service.rpc import rate_limit as rate_limit_module
+from service.rpc.rate_limit import RateLimiter
 from tests.auth.issuing import Clock
 
 
@@ -15,7 +15,7 @@ class Held:
 
     def __init__(self, rate: float, burst: int) -> None:
         self.clock = Clock(1000.0)
-        self.rates = Rates(rate=rate, burst=burst, clock=self.clock)
+        self.rates = RateLimiter(rate=rate, burst=burst, clock=self.clock)
 
     def wait(self, user: str = "alice") -> float:
         """Call; answers how long to wait, 0 for a call that is let through."""
@@ -74,7 +74,7 @@ def test_idle_callers_are_forgotten() -> None:
 
 
 def test_no_more_than_so_many_are_remembered_and_those_who_called_last(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(rates_module, "MOST_BUCKETS", 100)
+    monkeypatch.setattr(rate_limit_module, "MOST_BUCKETS", 100)
     held = Held(rate=0.001, burst=1)
     for number in range(1000):
         assert held.wait(f"user-{number}") == 0

@@ -9,7 +9,7 @@ from service.errors import DeadlineExceeded, Overloaded
 from service.rpc.handlers import Behaviour, Context
 
 
-class Limits:
+class CallLimits:
     """Bounds how many task calls are under way at once, and how long one may take.
 
     `max_in_flight` calls run or wait; one more is refused at once, since a queue without an end only moves the failure

@@ -8,7 +8,7 @@ import time
 import uuid
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
 from contextvars import ContextVar
-from typing import Any, TypeAlias
+from typing import Any, Protocol, TypeAlias
 
 import structlog
 from google.protobuf.message import DecodeError
@@ -28,6 +28,7 @@ from service.errors import (
     forget,
 )
 from service.model import Caller
+from service.rpc.call_limits import CallLimits
 from service.rpc.handlers import (
     Behaviour,
     Context,
@@ -38,12 +39,10 @@ from service.rpc.handlers import (
     refusal,
     with_behaviour,
 )
-from service.rpc.limits import Limits
-from service.rpc.observer import UNOBSERVED, Observer
 from service.rpc.policy import TASK_SERVICE, Access, require_scope
-from service.rpc.restraint import Restraint
+from service.rpc.rate_limit import RefusalDelay
 from service.rpc.status import CODES, status_of
-from service.rpc.streams import Streams
+from service.rpc.streams import OpenStreams
 
 _log = structlog.get_logger("rpc")
 _caller: ContextVar[Caller | None] = ContextVar("caller", default=None)
@@ -59,6 +58,33 @@ Decoder: TypeAlias = Callable[[Any], Any]
 Guard: TypeAlias = Callable[[Context], None]
 
 
+class Observer(Protocol):
+    """Is told what becomes of calls."""
+
+    def on_call(self, method: str, code: str, seconds: float) -> None:
+        """A call has ended: its full name, the name of its status code, how long it took (s)."""
+
+    def on_overload(self) -> None:
+        """A call was refused because there are too many."""
+
+    def on_batch(self, operation: str, size: int) -> None:
+        """A set of calls goes to the database together."""
+
+
+class _Unobserved:
+    def on_call(self, method: str, code: str, seconds: float) -> None:
+        pass
+
+    def on_overload(self) -> None:
+        pass
+
+    def on_batch(self, operation: str, size: int) -> None:
+        pass
+
+
+UNOBSERVED: Observer = _Unobserved()
+
+
 def current_caller() -> Caller:
     """The caller of the call that runs in this task. Raises MethodNotAllowed where none was asked for."""
     caller = _caller.get()
@@ -67,7 +93,7 @@ def current_caller() -> Caller:
     return caller
 
 
-class Calls(ServerInterceptor):
+class CallInterceptor(ServerInterceptor):
     """The one interceptor. For each method it makes, once, one function that does all that is to be done.
 
     A chain of interceptors would pass every call through as many coroutines and handlers more, which shows in what a
@@ -85,8 +111,8 @@ class Calls(ServerInterceptor):
         policy: Mapping[str, Access],
         authenticate: Callable[[Any], Caller | Awaitable[Caller]],
         scopes: Mapping[Access, str],
-        limits: Limits,
-        streams: Streams,
+        limits: CallLimits,
+        streams: OpenStreams,
         max_message_bytes: int,
         guards: Sequence[Guard] = (),
         observer: Observer = UNOBSERVED,
@@ -100,7 +126,7 @@ class Calls(ServerInterceptor):
         self._guards = guards
         self._observer = observer
         self._handlers: dict[str, Handler] = {}
-        self._restraint = Restraint()
+        self._refusal_delay = RefusalDelay()
 
     async def intercept_service(self, continuation: Continuation, details: HandlerCallDetails) -> Handler:
         method = details.method
@@ -206,7 +232,7 @@ class Calls(ServerInterceptor):
         if not isinstance(error, RequestError):
             error, cause = Internal(error_id=uuid.uuid4()), error
         if isinstance(error, RateLimited):
-            error = await self._restraint.hold_back(error, context.time_remaining())
+            error = await self._refusal_delay.hold_back(error, context.time_remaining())
         code = CODES[type(error)]
         self._observer.on_call(method, code.name, time.perf_counter() - started)
         if isinstance(error, Overloaded):
