@@ -42,7 +42,7 @@ from service.tls.files import CertificateError
 from service.tls.grpc_credentials import server_credentials
 
 if TYPE_CHECKING:
-    from service.metering import Metering
+    from service.metrics.endpoint import MetricsEndpoint
     from service.transcoding import Rest
 
 _log = structlog.get_logger("app")
@@ -77,8 +77,8 @@ class Service:
         policy = POLICY
         if settings.reflection != "off":
             policy = policy_with_reflection(Access.OPEN if settings.reflection == "open" else Access.CALLER)
-        self._metering = _metering(settings.metrics, policy, worker) if settings.metrics else None
-        observer = self._metering.metrics if self._metering else UNOBSERVED
+        self._metrics = _metrics_endpoint(settings.metrics, policy, worker) if settings.metrics else None
+        observer = self._metrics.metrics if self._metrics else UNOBSERVED
         known_users_only = settings.users == "known"
         self._tasks = Tasks(
             SqlTaskStore(self._database, known_users_only=known_users_only),
@@ -92,8 +92,8 @@ class Service:
         self._streams = OpenStreams()
         self._identity = Identity(settings)
         limits = CallLimits(max_in_flight=settings.max_in_flight, max_seconds=settings.max_call_seconds)
-        if self._metering:
-            self._metering.watch(
+        if self._metrics:
+            self._metrics.watch(
                 in_flight=lambda: limits.in_flight,
                 waiting=self._tasks.waiting,
                 connections=self._database.connections_in_use,
@@ -143,8 +143,8 @@ class Service:
                 port = self._server.add_secure_port(str(wanted), credentials)
         except (RuntimeError, OSError) as error:
             raise cannot_listen("grpc_address", wanted) from error
-        if self._metering:
-            self._start_metering(self._metering)
+        if self._metrics:
+            self._start_metrics(self._metrics)
         if self._rest:
             await self._start_rest(self._rest)
         await self._server.start()
@@ -158,13 +158,13 @@ class Service:
     @property
     def metrics_address(self) -> Address | None:
         """Where metrics are served, once it has started; None if they are not."""
-        return self._metering.address if self._metering else None
+        return self._metrics.address if self._metrics else None
 
-    def _start_metering(self, metering: "Metering") -> None:
+    def _start_metrics(self, endpoint: "MetricsEndpoint") -> None:
         try:
-            metering.start()
+            endpoint.start()
         except OSError as error:
-            raise cannot_listen("metrics_address", metering.address) from error
+            raise cannot_listen("metrics_address", endpoint.address) from error
 
     async def _start_rest(self, rest: "Rest") -> None:
         try:
@@ -189,8 +189,8 @@ class Service:
         ends = time.monotonic() + grace
         self._health.end()
         self._identity.stop()
-        if self._metering:
-            self._metering.stop()
+        if self._metrics:
+            self._metrics.stop()
         if self._rest:
             self._rest.retire()
         await asyncio.sleep(_LAST_WORDS)
@@ -202,11 +202,11 @@ class Service:
         await self._database.close(max(_LAST_WORDS, ends - time.monotonic()))
 
 
-def _metering(address: Address, methods: Iterable[str], worker: int | None) -> "Metering":
+def _metrics_endpoint(address: Address, methods: Iterable[str], worker: int | None) -> "MetricsEndpoint":
     """Loads what metrics need, which a service without them does without."""
-    from service.metering import Metering
+    from service.metrics.endpoint import MetricsEndpoint
 
-    return Metering(address, methods, worker)
+    return MetricsEndpoint(address, methods, worker)
 
 
 def _rest(settings: Settings, address: Address, in_process: InProcess) -> "Rest":

@@ -11,7 +11,7 @@ from service.auth.modes import RULES
 from service.config.field_types import PREFIX
 from service.config.settings import Settings
 from service.errors import RateLimited, RequestError
-from service.metrics import ALL_SERIES
+from service.metrics.recorder import ALL_SERIES
 from service.rest import conditions, queries
 from service.rpc import rate_limit
 from service.rpc.status import CODES, RETRY_DELAYS

@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 from prometheus_client import generate_latest
 
-from service.metrics import ALL_SERIES, CONNECTIONS, IN_FLIGHT, Metrics
+from service.metrics.recorder import ALL_SERIES, CONNECTIONS, IN_FLIGHT, Metrics
 
 GET = "/taskwell.v1.TaskService/GetTask"
 LABELS = {"grpc_service": "taskwell.v1.TaskService", "grpc_method": "GetTask"}

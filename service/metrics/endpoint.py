@@ -1,17 +1,22 @@
-"""The metrics of a service, put together: what counts, what is sampled, and the door for Prometheus."""
+"""The metrics endpoint: samples the gauges once a second and serves Prometheus's text format over HTTP."""
 
 import asyncio
+import socket
+import threading
 from collections.abc import Callable, Iterable
+from socketserver import ThreadingMixIn
+from wsgiref.simple_server import WSGIRequestHandler, WSGIServer
+
+from prometheus_client import CollectorRegistry, make_wsgi_app
 
 from service.address import Address
-from service.exposition import serve_metrics
-from service.metrics import CONNECTIONS, IN_FLIGHT, WAITING, Metrics
+from service.metrics.recorder import CONNECTIONS, IN_FLIGHT, WAITING, Metrics
 
 # How often the values that are watched are noted (s).
 _SAMPLE_EVERY = 1.0
 
 
-class Metering:
+class MetricsEndpoint:
     """The `metrics` of the calls of `methods`, served once it is started.
 
     With a `worker` number it is one of several on the same address.
@@ -33,7 +38,7 @@ class Metering:
     def start(self) -> None:
         """Serve them; `address` has the port that was picked from then on. Raises OSError if the address is taken."""
         host, port = self.address.host, self.address.port
-        port = serve_metrics(self.metrics.registry, host, port, shares_port=not self._is_alone)
+        port = _serve(self.metrics.registry, host, port, shares_port=not self._is_alone)
         self.address = Address(host, port)
         self._sampling = asyncio.create_task(self._sample())
 
@@ -46,3 +51,31 @@ class Metering:
         while True:
             self.metrics.sample()
             await asyncio.sleep(_SAMPLE_EVERY)
+
+
+def _serve(registry: CollectorRegistry, host: str, port: int, *, shares_port: bool) -> int:
+    """Serve the registry at `/metrics` until this process ends; answers the port. Raises OSError if it is taken."""
+
+    class Server(_Server):
+        address_family = _family_of(host, port)
+        allow_reuse_port = shares_port
+
+    server = Server((host, port), _Handler)
+    server.set_app(make_wsgi_app(registry))
+    threading.Thread(target=server.serve_forever, name="metrics", daemon=True).start()
+    return server.server_port
+
+
+def _family_of(host: str, port: int) -> socket.AddressFamily:
+    return socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)[0][0]
+
+
+class _Server(ThreadingMixIn, WSGIServer):
+    daemon_threads = True
+
+
+class _Handler(WSGIRequestHandler):
+    timeout = 10  # s; for a client that says nothing
+
+    def log_message(self, *_: object) -> None:
+        """Scrapes are not worth a line each."""

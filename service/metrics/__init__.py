@@ -1,0 +1,1 @@
+"""Prometheus metrics: counters, and the endpoint that serves them."""
