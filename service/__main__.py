@@ -59,7 +59,7 @@ def main() -> int:
 def serve(arguments: list[str]) -> int:
     settings = _settings("serve", arguments)
     from service.log import configure_log
-    from service.preparing import StartError, metrics_folder, prepare_schema, reserve_addresses
+    from service.server.startup import StartError, metrics_folder, prepare_schema, reserve_addresses
 
     configure_log(settings.log_level, settings.log_format)
     _end_without_a_word()
@@ -75,7 +75,7 @@ def serve(arguments: list[str]) -> int:
 def supervise(arguments: list[str]) -> int:
     """What `serve` becomes where there are several workers; not for people to call."""
     from service.log import configure_log
-    from service.supervisor import GivenUp, Patience, Supervisor, run_until_signalled
+    from service.server.supervisor import GivenUp, Patience, Supervisor, run_until_signalled
 
     def announce(words: str) -> None:
         with suppress(BrokenPipeError):  # nobody listens, which is no reason not to serve
@@ -108,7 +108,7 @@ def work(arguments: list[str]) -> int:
     """Serve as one of several workers; for the supervisor to call."""
     from service.config.settings import inherited_settings
     from service.log import configure_log
-    from service.preparing import StartError
+    from service.server.startup import StartError
 
     if len(arguments) != 1:
         return _fail("'taskwell work' is for the supervisor to call; call 'taskwell serve'", status=2)
@@ -164,7 +164,7 @@ def config(arguments: list[str]) -> int:
 
 def health(arguments: list[str]) -> int:
     settings = _settings("health", arguments)
-    from service.probing import probe_itself
+    from service.server.health_check import probe_itself
     from service.tls.files import CertificateError
 
     try:
@@ -188,7 +188,7 @@ def token(arguments: list[str]) -> int:
             "TASKWELL_JWT_JWKS come from their issuer, who alone has the private key"
         )
     from service.auth.dev_tokens import mint_token
-    from service.identity import expected_of
+    from service.server.authentication import expected_of
 
     scope = wanted.scope if wanted.scope is not None else f"{settings.jwt_read_scope} {settings.jwt_write_scope}"
     secret = settings.jwt_secret.get_secret_value()
@@ -237,7 +237,7 @@ def _end_without_a_word() -> None:
 def _serve(settings: "Settings", worker: int | None = None) -> int:
     import uvloop
 
-    from service.app import serve as serve_until_stopped
+    from service.server.app import serve as serve_until_stopped
 
     gc.enable()
     with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:

@@ -16,9 +16,9 @@ from google.protobuf.message import Message
 from google.rpc import error_details_pb2, status_pb2
 from taskwell.v1 import tasks_pb2, tasks_pb2_grpc
 
-from service.app import Service
 from service.config.settings import Settings
-from service.preparing import prepare_schema
+from service.server.app import Service
+from service.server.startup import prepare_schema
 
 INCOMPLETE = tasks_pb2.TASK_STATUS_INCOMPLETE
 COMPLETE = tasks_pb2.TASK_STATUS_COMPLETE

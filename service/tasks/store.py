@@ -12,7 +12,7 @@ class TaskStore(Protocol):
 
     An outcome is a value or, as a value, the RequestError that this one request fails with, so that one request of a
     set harms no other. What harms them all (DatabaseUnavailable) is raised. Whatever was answered is durable. A set is
-    not empty, and the keys of what it writes are distinct. tests/store holds every implementation to these promises.
+    not empty, and the keys of what it writes are distinct. tests/db holds every implementation to these promises.
     """
 
     async def get(self, keys: Sequence[TaskKey]) -> list[Task | RequestError]:

@@ -25,7 +25,7 @@ from taskwell_client import (
 from taskwell_client.channels import _OPTIONS
 
 from service.auth.dev_tokens import mint_token
-from service.identity import expected_of
+from service.server.authentication import expected_of
 from tests.clients.clients import Connect, connecting
 from tests.proxy import in_front_of
 from tests.running import new_user, running_service, settings_for

@@ -16,7 +16,7 @@ from taskwell_cli.commands import taskwell
 from taskwell_client import connect
 
 from service.auth.dev_tokens import mint_token
-from service.identity import expected_of
+from service.server.authentication import expected_of
 from tests.clients.scripted import scripted_server
 from tests.running import new_user, running_service, settings_for
 from tests.tls.issuing import HOSTS, Authority, Files

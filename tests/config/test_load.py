@@ -22,10 +22,10 @@ ALL = {
 @pytest.mark.parametrize(
     ("modules", "needed"),
     [
-        ("service.__main__, service.supervisor", set()),
+        ("service.__main__, service.server.supervisor", set()),
         ("service.config.load", set()),
-        ("service.config.load, service.rpc.probe", {"grpc"}),
-        ("service.config.load, service.preparing, service.app", {"grpc", "psycopg", "sqlalchemy"}),
+        ("service.server.health_check", {"grpc"}),
+        ("service.config.load, service.server.startup, service.server.app", {"grpc", "psycopg", "sqlalchemy"}),
     ],
     ids=["supervisor", "config", "health", "serve"],
 )

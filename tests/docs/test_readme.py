@@ -10,7 +10,7 @@ import pytest
 
 from service.address import parse_address
 from service.config.settings import Settings
-from service.examples import curl_example, grpcurl_example
+from service.server.announcements import curl_example, grpcurl_example
 from tests.docs.sessions import ROOT, TOKENS, assert_goes_as_written, blocks, shape_of, with_certificates
 from tests.running import running_service, settings_for
 from tools.tables import DOCUMENTS, LIMITING, with_tables

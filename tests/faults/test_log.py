@@ -8,8 +8,8 @@ import pytest
 from grpc import StatusCode
 
 from tests.postgres import fresh_database
-from tests.process.starting import serving
 from tests.running import refused
+from tests.server.starting import serving
 
 SECRET = "what nobody else may read"
 

@@ -12,7 +12,7 @@ from grpc import StatusCode
 from structlog.testing import capture_logs
 from taskwell.v1 import tasks_pb2
 
-from service.preparing import StartError, prepare_schema
+from service.server.startup import StartError, prepare_schema
 from tests.running import Api, refused, running_service, settings_for
 
 

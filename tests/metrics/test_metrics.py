@@ -56,15 +56,15 @@ def test_methods_that_there_are_not_have_one_name_together(metrics: Metrics) -> 
     assert "made" not in text
 
 
-def test_sets_are_counted_by_operation_and_size(metrics: Metrics) -> None:
+def test_batch_sizes_are_counted_by_operation(metrics: Metrics) -> None:
     for size in (1, 64, 200):
         metrics.on_batch("get", size)
     metrics.on_batch("create", 1)
     value = metrics.registry.get_sample_value
-    assert value("taskwell_set_size_count", {"operation": "get"}) == 3
-    assert value("taskwell_set_size_sum", {"operation": "get"}) == 265
-    assert value("taskwell_set_size_bucket", {"operation": "get", "le": "64.0"}) == 2
-    assert value("taskwell_set_size_count", {"operation": "create"}) == 1
+    assert value("taskwell_batch_size_count", {"operation": "get"}) == 3
+    assert value("taskwell_batch_size_sum", {"operation": "get"}) == 265
+    assert value("taskwell_batch_size_bucket", {"operation": "get", "le": "64.0"}) == 2
+    assert value("taskwell_batch_size_count", {"operation": "create"}) == 1
 
 
 def test_overloads_are_counted(metrics: Metrics) -> None:

@@ -15,7 +15,7 @@ from sqlalchemy import Engine, create_engine, inspect
 from service.db.schema import Schema, alembic_config, known_revisions
 from service.db.tables import metadata
 from service.db.url import PostgresServer, parse_database_url
-from service.preparing import StartError, prepare_schema
+from service.server.startup import StartError, prepare_schema
 from tests.running import settings_for
 
 ROOT = Path(__file__).parents[2]

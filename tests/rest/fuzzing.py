@@ -16,8 +16,8 @@ import time
 from pathlib import Path
 
 from service.auth.dev_tokens import mint_token
-from service.identity import expected_of
 from service.log import configure_log
+from service.server.authentication import expected_of
 from tests.postgres import fresh_database, running_postgres
 from tests.running import new_user, running_doors, settings_for
 

@@ -11,11 +11,11 @@ from grpc.aio import AioRpcError
 from grpc_health.v1.health_pb2 import HealthCheckResponse
 from taskwell.v1 import tasks_pb2
 
-from service.app import Service
 from service.rest.door import Door, Terms
 from service.rest.headers import Hosts
 from service.rest.probes import probes
 from service.rest.routes import Routes
+from service.server.app import Service
 from tests.running import settings_for
 
 ROUTES = Routes(*tasks_pb2.DESCRIPTOR.services_by_name.values())

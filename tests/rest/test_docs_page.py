@@ -8,8 +8,8 @@ from pathlib import Path
 import pytest
 
 from service.auth.dev_tokens import mint_token
-from service.identity import expected_of
 from service.rest.pages import ASSETS
+from service.server.authentication import expected_of
 from tests.rest.browser import browsing, missing
 from tests.rest.client import Client
 from tests.rest.try_it_out import Docs

@@ -14,10 +14,10 @@ from typing import Any
 import pytest
 from cryptography import x509
 
-from service.app import Service
 from service.auth.dev_tokens import mint_token
-from service.identity import expected_of
-from service.preparing import StartError
+from service.server.app import Service
+from service.server.authentication import expected_of
+from service.server.startup import StartError
 from service.tls.certificates import Certificates
 from service.tls.files import CertificateFiles
 from service.tls.ssl_context import server_context

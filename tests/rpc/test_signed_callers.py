@@ -12,9 +12,9 @@ from grpc import StatusCode
 from grpc_health.v1 import health_pb2, health_pb2_grpc
 from taskwell.v1 import tasks_pb2
 
-from service.app import Service
 from service.auth import keys as keys_module
-from service.preparing import StartError
+from service.server.app import Service
+from service.server.startup import StartError
 from tests.auth.hostile import hostile_tokens
 from tests.auth.issuing import ALGORITHMS, AUDIENCE, ISSUER, KeyPairs, publishing
 from tests.rpc.given import METHODS, ask_reflection, raw_call, well_formed

@@ -145,8 +145,8 @@ def test_an_access_whose_scope_nobody_named_is_refused(access: Access) -> None:
 def without_policy(monkeypatch: pytest.MonkeyPatch, sqlite_url: str) -> Iterator[grpc.Channel]:
     """A channel to a service whose policy table has no method but ListTasks."""
     table = {name: access for name, access in policy.POLICY.items() if name.endswith("/ListTasks")}
-    monkeypatch.setattr("service.app.POLICY", table)
-    monkeypatch.setattr("service.app.policy_with_reflection", lambda _access: table)
+    monkeypatch.setattr("service.server.app.POLICY", table)
+    monkeypatch.setattr("service.server.app.policy_with_reflection", lambda _access: table)
     with running_service(settings_for(sqlite_url)) as address, grpc.insecure_channel(address) as channel:
         yield channel
 

@@ -14,11 +14,11 @@ from grpc import StatusCode
 from grpc_health.v1 import health_pb2, health_pb2_grpc
 from taskwell.v1 import tasks_pb2
 
-from service.app import Service
 from service.auth.dev_tokens import mint_token
 from service.auth.modes import RULES, Certificate, User
-from service.identity import expected_of
-from service.preparing import StartError
+from service.server.app import Service
+from service.server.authentication import expected_of
+from service.server.startup import StartError
 from tests.rpc.given import METHODS, ask_reflection, raw_call, well_formed
 from tests.running import DEADLINE, Api, new_user, refused, running_service, settings_for
 from tests.tls.issuing import GATEWAY, HOSTS, SPIFFE_ID, Authority, Files, Issued, secure_channel

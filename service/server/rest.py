@@ -9,7 +9,6 @@ from service.address import Address
 from service.auth.metadata import USER_ID_KEY
 from service.auth.modes import User
 from service.config.settings import Settings
-from service.ports import bind
 from service.rest.door import Call, Door, Terms
 from service.rest.headers import Hosts
 from service.rest.limits import Limits
@@ -18,6 +17,7 @@ from service.rest.origins import Origins
 from service.rest.pages import routes
 from service.rest.probes import probes
 from service.rest.routes import Routes
+from service.server.sockets import bind
 from service.tls.certificates import Certificates
 from service.tls.files import unusable
 from service.tls.ssl_context import server_context

@@ -11,10 +11,10 @@ from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing
 from pathlib import Path
 
-from tests.process.starting import PATIENCE, Server, accepts, run, serving
-from tests.process.working import workers
 from tests.rest.client import Client, RestApi
 from tests.rest.test_attacks import responses
+from tests.server.starting import PATIENCE, Server, accepts, run, serving
+from tests.server.workers import workers
 from tests.waiting import until
 
 REST = ("--rest-address", "127.0.0.1:0")
@@ -69,7 +69,7 @@ def test_what_serve_says_of_rest_what_it_logs_and_that_nobody_else_gets_its_addr
 
 
 def test_without_an_address_nothing_of_rest_is_loaded() -> None:
-    loaded = "import sys, service.app; sys.exit(any(name in sys.modules for name in ('starlette', 'uvicorn')))"
+    loaded = "import sys, service.server.app; sys.exit(any(name in sys.modules for name in ('starlette', 'uvicorn')))"
     assert subprocess.run([sys.executable, "-c", loaded], timeout=PATIENCE, check=False).returncode == 0
 
 

@@ -12,7 +12,7 @@ from service.db.engine import Database, PoolSettings, fetch
 from service.db.store import SqlTaskStore
 from service.db.url import parse_database_url
 from service.errors import DatabaseUnavailable
-from tests.store.making import new_task
+from tests.db.making import new_task
 
 PREPARED = "SELECT count(*) FROM pg_prepared_statements"
 

@@ -23,11 +23,6 @@ from service.auth.jwks import KeysError
 from service.config.settings import Settings
 from service.db.engine import Database, PoolSettings
 from service.db.store import SqlTaskStore
-from service.examples import curl_example, grpcurl_example
-from service.identity import Identity
-from service.options import server_options
-from service.ports import refuse_taken
-from service.preparing import StartError, cannot_listen
 from service.rpc.call_limits import CallLimits
 from service.rpc.health import Health
 from service.rpc.in_process import InProcess
@@ -37,13 +32,18 @@ from service.rpc.rate_limit import RateLimiter
 from service.rpc.reflection import add_reflection
 from service.rpc.servicer import TaskServicer
 from service.rpc.streams import OpenStreams
+from service.server.announcements import curl_example, grpcurl_example
+from service.server.authentication import Authentication
+from service.server.grpc_options import server_options
+from service.server.sockets import refuse_taken
+from service.server.startup import StartError, cannot_listen
 from service.tasks.methods import Tasks
 from service.tls.files import CertificateError
 from service.tls.grpc_credentials import server_credentials
 
 if TYPE_CHECKING:
     from service.metrics.endpoint import MetricsEndpoint
-    from service.transcoding import Rest
+    from service.server.rest import Rest
 
 _log = structlog.get_logger("app")
 
@@ -90,7 +90,7 @@ class Service:
         )
         self._health = Health(("", TASK_SERVICE))
         self._streams = OpenStreams()
-        self._identity = Identity(settings)
+        self._authentication = Authentication(settings)
         limits = CallLimits(max_in_flight=settings.max_in_flight, max_seconds=settings.max_call_seconds)
         if self._metrics:
             self._metrics.watch(
@@ -100,8 +100,8 @@ class Service:
             )
         calls = CallInterceptor(
             policy=policy,
-            authenticate=self._identity.authenticate,
-            scopes=self._identity.scopes,
+            authenticate=self._authentication.authenticate,
+            scopes=self._authentication.scopes,
             limits=limits,
             streams=self._streams,
             max_message_bytes=settings.max_message_bytes,
@@ -128,8 +128,8 @@ class Service:
         Raises StartError if the address is taken, or keys or certificates are not as they should be.
         """
         try:
-            await self._identity.start()
-            certificates = self._identity.certificates()
+            await self._authentication.start()
+            certificates = self._authentication.certificates()
         except (KeysError, CertificateError) as error:
             raise StartError(str(error)) from error
         wanted = self._settings.grpc
@@ -176,7 +176,7 @@ class Service:
 
     def _guards(self) -> list[Guard]:
         guards: list[Guard] = []
-        if peers := self._identity.peers:
+        if peers := self._authentication.peers:
             guards.append(lambda context: peers.require(context.auth_context()))
         # After the peers: who may not speak for a user must not use up what the user may ask.
         if rate := self._settings.rate_limit:
@@ -188,7 +188,7 @@ class Service:
         """Say NOT_SERVING, refuse new calls, let those under way end within `grace` seconds, close the database."""
         ends = time.monotonic() + grace
         self._health.end()
-        self._identity.stop()
+        self._authentication.stop()
         if self._metrics:
             self._metrics.stop()
         if self._rest:
@@ -211,7 +211,7 @@ def _metrics_endpoint(address: Address, methods: Iterable[str], worker: int | No
 
 def _rest(settings: Settings, address: Address, in_process: InProcess) -> "Rest":
     """Loads what REST needs, which a service without it does without."""
-    from service.transcoding import Rest
+    from service.server.rest import Rest
 
     return Rest(settings, address, in_process.call)
 
@@ -219,8 +219,8 @@ def _rest(settings: Settings, address: Address, in_process: InProcess) -> "Rest"
 async def serve(settings: Settings, worker: int | None = None) -> None:
     """Serve until SIGTERM or SIGINT, then drain. A second signal ends the process at once.
 
-    A process with a `worker` number is one of several and does what service/supervisor.py asks of them: the end of its
-    standard output says that it is ready, and at the end of its standard input it drains as well.
+    A process with a `worker` number is one of several and follows the protocol of supervisor.py: it closes its standard
+    output when it is ready, and drains when its standard input ends.
     """
     stopping = asyncio.Event()
     received: list[int] = []

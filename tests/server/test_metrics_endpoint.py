@@ -14,9 +14,9 @@ from grpc import StatusCode
 from prometheus_client.parser import text_string_to_metric_families
 from taskwell.v1 import tasks_pb2
 
-from tests.process.starting import run
-from tests.process.working import Workers, call_until, held_call, workers
 from tests.running import refused
+from tests.server.starting import run
+from tests.server.workers import Workers, call_until, held_call, workers
 from tests.waiting import until
 
 SERVICE = "taskwell.v1.TaskService"

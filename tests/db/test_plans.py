@@ -14,8 +14,8 @@ from service.db.schema import Schema
 from service.db.store import SqlTaskStore
 from service.db.url import DatabaseUrl, parse_database_url
 from service.model import Position, TaskChange, TaskQuery, TaskRemoval, TaskStatus
+from tests.db.making import later, new_task, one_page, requested
 from tests.postgres import fresh_database
-from tests.store.making import later, new_task, one_page, requested
 
 USER = "user-of-many"
 OTHERS = 50

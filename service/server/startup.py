@@ -11,7 +11,7 @@ from service.config.settings import Settings
 from service.db.schema import Schema, SchemaUnknown
 from service.db.url import SqliteFile
 from service.errors import DatabaseUnavailable
-from service.ports import reserve
+from service.server.sockets import reserve
 
 _log = structlog.get_logger("app")
 

@@ -10,8 +10,8 @@ from typing import Any
 import grpc
 from taskwell.v1 import tasks_pb2
 
-from tests.process.starting import Server, serving
 from tests.running import Api
+from tests.server.starting import Server, serving
 from tests.waiting import until
 
 

@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     from service.tls.certificates import Certificates
 
 
-class Identity:
+class Authentication:
     """Finds the caller of a call, as the settings say. Make it in a running event loop, and `start` it."""
 
     def __init__(self, settings: Settings) -> None:

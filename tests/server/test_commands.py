@@ -3,7 +3,7 @@
 from pathlib import Path
 
 from tests.postgres import fresh_database
-from tests.process.starting import run, serving
+from tests.server.starting import run, serving
 
 
 def test_without_a_command_the_usage_is_printed(tmp_path: Path) -> None:

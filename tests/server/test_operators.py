@@ -14,7 +14,7 @@ from psycopg.conninfo import make_conninfo
 from service.db.schema import Schema
 from service.db.url import parse_database_url
 from tests.postgres import fresh_database
-from tests.process.starting import COMMAND, run, serving
+from tests.server.starting import COMMAND, run, serving
 
 
 @pytest.fixture

@@ -8,8 +8,8 @@ import grpc
 import pytest
 from grpc import StatusCode
 
-from tests.process.starting import run, serving
 from tests.running import Api, refused
+from tests.server.starting import run, serving
 
 ISSUER = {"TASKWELL_AUTH": "jwt", "TASKWELL_JWT_ISSUER": "https://issuer.example", "TASKWELL_JWT_AUDIENCE": "taskwell"}
 

@@ -9,8 +9,8 @@ import pytest
 from psycopg.conninfo import conninfo_to_dict, make_conninfo
 
 from tests.postgres import fresh_database
-from tests.process.starting import run, serving
 from tests.running import Api
+from tests.server.starting import run, serving
 
 PASSWORD = "canary-of-the-database"
 

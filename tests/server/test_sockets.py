@@ -7,7 +7,7 @@ from contextlib import ExitStack, contextmanager
 import pytest
 
 from service.address import Address
-from service.ports import refuse_taken, reserve
+from service.server.sockets import refuse_taken, reserve
 
 ANY_PORT = Address("127.0.0.1", 0)
 

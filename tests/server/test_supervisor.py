@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 from structlog.testing import capture_logs
 
-from service.supervisor import GivenUp, Patience, Supervisor
+from service.server.supervisor import GivenUp, Patience, Supervisor
 from tests.waiting import until
 
 # Ready at once, and working until the end of the input.

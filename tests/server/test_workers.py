@@ -11,9 +11,9 @@ import pytest
 from grpc import StatusCode
 from taskwell.v1 import tasks_pb2
 
-from tests.process.starting import PATIENCE, accepts, run, serving
-from tests.process.working import call_until, held_call, workers
 from tests.running import new_user, refused
+from tests.server.starting import PATIENCE, accepts, run, serving
+from tests.server.workers import call_until, held_call, workers
 from tests.waiting import until
 
 

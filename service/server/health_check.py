@@ -1,13 +1,17 @@
-"""Asking a server how it is, for probes that have no gRPC of their own."""
+"""`taskwell health`: asks the server that runs with the same settings for its health."""
 
 from typing import NamedTuple
 
 import grpc
 from grpc_health.v1 import health_pb2, health_pb2_grpc
 
+from service.address import Address
+from service.config.settings import Settings
+from service.tls.files import read_pem
+
+# A server that listens on every address is asked on this machine's own.
+_OWN = {"0.0.0.0": "127.0.0.1", "::": "::1"}  # noqa: S104 - compared, not bound
 _TIMEOUT = 3.0  # s
-
-
 # A probe asks this machine, whatever the environment says of proxies.
 _OPTIONS = (("grpc.enable_http_proxy", 0),)
 
@@ -21,6 +25,26 @@ class Trust(NamedTuple):
     """A name that its certificate must have, if not that of its address."""
     key: bytes
     chain: bytes
+
+
+def probe_itself(settings: Settings) -> str:
+    """What the server of these settings says of itself: `SERVING`, or else. Raises CertificateError."""
+    host = _OWN.get(settings.grpc.host, settings.grpc.host)
+    return probe(str(Address(host, settings.grpc.port)), _trust(settings))
+
+
+def _trust(settings: Settings) -> Trust | None:
+    """How the probe and a TLS server know each other. Raises CertificateError."""
+    if settings.tls is None:
+        return None
+    from service.tls.certificates import dns_names  # loads cryptography, which a probe without TLS does not need
+
+    chain, key, _ = settings.tls.read()
+    ca = read_pem("HEALTH_CA", settings.health_ca) if settings.health_ca else chain
+    name = next(iter(dns_names(chain)), None)
+    if settings.health_cert and settings.health_key:
+        chain, key = read_pem("HEALTH_CERT", settings.health_cert), read_pem("HEALTH_KEY", settings.health_key)
+    return Trust(ca, name, key, chain)
 
 
 def probe(target: str, trust: Trust | None = None) -> str:

@@ -6,8 +6,8 @@ from typing import Any
 import grpc
 import pytest
 
-from tests.process.starting import run, serving
 from tests.running import Api
+from tests.server.starting import run, serving
 from tests.tls.issuing import GATEWAY, HOSTS, Authority, Files, secure_channel
 
 

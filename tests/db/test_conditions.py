@@ -11,9 +11,9 @@ import pytest
 from taskwell.v1 import tasks_pb2
 
 from service.db import engine
+from tests.db.conditions import about_tasks, ownerless
 from tests.rpc.given import Rows
 from tests.running import COMPLETE, INCOMPLETE, Api, running_service, settings_for
-from tests.store.conditions import about_tasks, ownerless
 
 GOOD = (
     "SELECT * FROM tasks WHERE tasks.user_id = %(user_id)s AND (id = 1 OR id = 2)",

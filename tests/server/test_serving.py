@@ -15,8 +15,8 @@ from grpc import StatusCode
 from grpc_health.v1 import health_pb2, health_pb2_grpc
 from taskwell.v1 import tasks_pb2
 
-from tests.process.starting import accepts, serving
 from tests.running import new_user
+from tests.server.starting import accepts, serving
 from tests.waiting import until
 
 

@@ -14,8 +14,8 @@ from service.db.store import SqlTaskStore
 from service.db.url import parse_database_url
 from service.errors import CallerUnknown, EtagStale, RequestIdReused, TaskNotFound
 from service.model import Position, Task, TaskChange, TaskKey, TaskQuery, TaskRemoval, TaskStatus
+from tests.db.making import START, is_task, later, new_task, one_page, requested
 from tests.running import new_user
-from tests.store.making import START, is_task, later, new_task, one_page, requested
 
 
 def kinds(outcomes: list[object]) -> list[type]:
