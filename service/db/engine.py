@@ -15,8 +15,8 @@ from sqlalchemy.exc import DisconnectionError, InvalidatePoolError
 from sqlalchemy.exc import TimeoutError as PoolTimeoutError
 from sqlalchemy.util import greenlet_spawn
 
-from service.db.compiled import CompiledStatement, Parameters, Row
-from service.db.failures import (
+from service.db.compiled_statement import CompiledStatement, Parameters, Row
+from service.db.driver_errors import (
     DRIVER_ERRORS,
     PREPARED_STATEMENT_SQLSTATES,
     Failed,

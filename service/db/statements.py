@@ -36,7 +36,7 @@ from sqlalchemy import (
 from sqlalchemy.dialects import postgresql, sqlite
 from sqlalchemy.types import TypeEngine
 
-from service.db.compiled import CompiledStatement
+from service.db.compiled_statement import CompiledStatement
 from service.db.rowset import RowSet
 from service.db.tables import TaskId, UtcDateTime, tasks, users
 from service.model import TaskQuery, TaskStatus

@@ -4,7 +4,7 @@ from collections.abc import Callable, Iterable, Sequence
 from datetime import UTC
 from typing import Any
 
-from service.db.compiled import Row
+from service.db.compiled_statement import Row
 from service.db.engine import Database, ForeignKeyBroken
 from service.db.statements import PageKind, Statements
 from service.errors import CallerUnknown, DatabaseUnavailable, EtagStale, RequestError, RequestIdReused, TaskNotFound

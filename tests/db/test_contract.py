@@ -8,7 +8,7 @@ from uuid import uuid4
 
 import pytest
 
-from service.db.compiled import Parameters, Row
+from service.db.compiled_statement import Parameters, Row
 from service.db.engine import Connection, Database, fetch
 from service.db.store import SqlTaskStore
 from service.db.url import parse_database_url

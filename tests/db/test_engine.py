@@ -7,7 +7,7 @@ import pytest
 import pytest_asyncio
 from sqlalchemy import text
 
-from service.db.compiled import CompiledStatement
+from service.db.compiled_statement import CompiledStatement
 from service.db.engine import Database, PoolSettings, fetch
 from service.db.store import SqlTaskStore
 from service.db.url import parse_database_url

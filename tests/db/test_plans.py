@@ -8,7 +8,7 @@ from uuid import uuid4
 import pytest
 import pytest_asyncio
 
-from service.db.compiled import CompiledStatement, Parameters
+from service.db.compiled_statement import CompiledStatement, Parameters
 from service.db.engine import Database, Rows, fetch
 from service.db.schema import Schema
 from service.db.store import SqlTaskStore
