@@ -134,11 +134,12 @@ bench-pages: .venv/installed ## Measure the first against the thousandth page of
 matrix: .venv/installed ## Try the client on every Python that is here, with the oldest and the newest grpcio
 	@$(BIN)/python tools/matrix.py
 
-build: .venv/installed ## Build the wheels and source archives of service and client into dist/
-	@rm -rf dist
-	@$(BIN)/python -m build --no-isolation >/dev/null
-	@$(BIN)/python -m build --no-isolation --outdir dist clients/python >/dev/null
-	@ls dist
+DIST ?= dist
+build: .venv/installed ## Build the source archives of service and client, and wheels from those, into dist/
+	@rm -rf "$(DIST)"
+	@$(BIN)/python -m build --no-isolation --outdir "$(DIST)" . >/dev/null
+	@$(BIN)/python -m build --no-isolation --outdir "$(DIST)" clients/python >/dev/null
+	@ls "$(DIST)"
 
 clean: ## Remove what make made; taskwell.db stays
 	@rm -rf .venv .venv-generate .venv-oldest .venv-bench .venv-envoy .tools build dist

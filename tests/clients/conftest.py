@@ -1,10 +1,13 @@
-"""What the tests of the Python client share: a service, and both clients."""
+"""Fixtures of the tests of clients: a service, both Python clients, and what `make build` makes."""
 
+import os
 from collections.abc import Iterator
+from pathlib import Path
 
 import pytest
 
 from tests.clients.clients import Connect, connecting
+from tests.clients.distributions import build_once
 from tests.running import running_service, settings_for
 from tests.tls.issuing import Authority
 
@@ -30,3 +33,12 @@ def authority() -> Authority:
 @pytest.fixture(scope="session")
 def stranger() -> Authority:
     return Authority()
+
+
+@pytest.fixture(scope="session")
+def dist(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The folder that `make build` filled, once for all workers of this session."""
+    own = tmp_path_factory.getbasetemp()
+    shared = (own.parent if "PYTEST_XDIST_WORKER" in os.environ else own) / "build"
+    build_once(shared)
+    return shared / "dist"

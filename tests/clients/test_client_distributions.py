@@ -1,4 +1,4 @@
-"""The client's wheel, alone with the oldest of what it needs: it works, is typed, and serves nothing."""
+"""The client's wheel and source archive, alone with the oldest dependencies: typed, working, and no service."""
 
 import re
 import subprocess
@@ -8,21 +8,18 @@ from pathlib import Path
 
 import pytest
 
-from tests.clients.installing import ENVIRONMENT, ROOT, built_wheel, installed_wheels, run
+from tests.clients.distributions import ENVIRONMENT, KINDS, ROOT, distribution, install, run
 from tests.running import new_user, running_service, settings_for
 
-OLDEST = ROOT / ".venv-oldest"
 README = (ROOT / "clients" / "python" / "README.md").read_text()
 TARGET, USER = "127.0.0.1:50051", "alice"
 
 
-@pytest.fixture(scope="module")
-def installed(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The bin folder of an environment that has the client, and of its needs the oldest that are promised."""
-    if not OLDEST.exists():
-        pytest.fail("There is no environment of the oldest grpcio and protobuf: run 'make test', which makes it.")
-    folder = tmp_path_factory.mktemp("client")
-    return installed_wheels(folder, built_wheel(ROOT / "clients" / "python", folder / "dist"), needs=OLDEST)
+@pytest.fixture(scope="module", params=KINDS)
+def installed(request: pytest.FixtureRequest, dist: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The bin folder of an empty environment that got the client and the oldest dependencies that it promises."""
+    client = distribution(dist, "taskwell_client", request.param)
+    return install(tmp_path_factory.mktemp(request.param), client, lock="client-oldest.txt")
 
 
 @pytest.fixture(scope="module")

@@ -1,4 +1,4 @@
-"""The wheels, without the checkout, are a whole service: it migrates, serves and stops."""
+"""The wheels and the source archives are each a whole service without the checkout: it migrates, serves and stops."""
 
 import json
 import signal
@@ -12,28 +12,22 @@ from zipfile import ZipFile
 import grpc
 import pytest
 
-from tests.clients.installing import ENVIRONMENT, ROOT, built_wheel, installed_wheels, run
+from tests.clients.distributions import ENVIRONMENT, KINDS, ROOT, distribution, install, run
 from tests.running import Api
 
 CLIENT = ROOT / "clients" / "python"
 ORIGINS = """
-import grpc, json, migrations, service, sys, taskwell.v1, taskwell_cli, taskwell_client
-modules = (grpc, migrations, service, taskwell.v1, taskwell_cli, taskwell_client)
+import json, migrations, service, sys, taskwell.v1, taskwell_cli, taskwell_client
+modules = (migrations, service, taskwell.v1, taskwell_cli, taskwell_client)
 json.dump({module.__name__: module.__file__ for module in modules}, sys.stdout)
 """
 
 
-@pytest.fixture(scope="module")
-def wheels(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
-    """The wheels of the service and of the client, which the service needs."""
-    dist = tmp_path_factory.mktemp("dist")
-    return {"service": built_wheel(ROOT, dist / "service"), "client": built_wheel(CLIENT, dist / "client")}
-
-
-@pytest.fixture(scope="module")
-def installed(wheels: dict[str, Path], tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The bin folder of an environment of its own with the wheels in it, on this environment's dependencies."""
-    return installed_wheels(tmp_path_factory.mktemp("wheel"), *wheels.values())
+@pytest.fixture(scope="module", params=KINDS)
+def installed(request: pytest.FixtureRequest, dist: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The bin folder of an empty environment that got service and client, from wheels or from source archives."""
+    distributions = [distribution(dist, project, request.param) for project in ("taskwell_client", "taskwell")]
+    return install(tmp_path_factory.mktemp(request.param), *distributions, lock="service.txt")
 
 
 @contextmanager
@@ -57,25 +51,26 @@ def serving(installed: Path, folder: Path, *arguments: str) -> Iterator[str]:
     assert process.returncode == 0
 
 
-def test_the_wheels_hold_all_that_is_needed_and_nothing_else(wheels: dict[str, Path]) -> None:
+def test_the_wheels_hold_all_that_is_needed_and_nothing_else(dist: Path) -> None:
     packages = {
-        "service": [ROOT / "service", ROOT / "migrations"],
-        "client": [
+        "taskwell": [ROOT / "service", ROOT / "migrations"],
+        "taskwell_client": [
             CLIENT / "src" / "taskwell_client",
             CLIENT / "src" / "taskwell_cli",
             ROOT / "generated" / "python" / "taskwell",
         ],
     }
-    for name, wheel in wheels.items():
-        held = {each for each in ZipFile(wheel).namelist() if ".dist-info/" not in each}
+    for project in packages:
+        wheel = ZipFile(distribution(dist, project, "wheel"))
+        held = {each for each in wheel.namelist() if ".dist-info/" not in each}
         needed = {
             str(path.relative_to(package.parent))
-            for package in packages[name]
+            for package in packages[project]
             for path in package.rglob("*")
             if path.is_file() and "__pycache__" not in path.parts
         }
         assert needed == held
-        assert {"service": "migrations/env.py", "client": "taskwell/v1/taskwell.protoset"}[name] in held
+        assert {"taskwell": "migrations/env.py", "taskwell_client": "taskwell/v1/taskwell.protoset"}[project] in held
 
 
 def test_both_wheels_are_of_one_version_and_the_service_asks_for_that_one() -> None:
@@ -85,19 +80,18 @@ def test_both_wheels_are_of_one_version_and_the_service_asks_for_that_one() -> N
     assert f"taskwell-client[cli]=={version}" in service["project"]["dependencies"]
 
 
-def test_the_wheel_holds_the_openapi_document_itself(wheels: dict[str, Path]) -> None:
+def test_the_wheel_holds_the_openapi_document_itself(dist: Path) -> None:
     document = (ROOT / "generated" / "openapi" / "taskwell.v1.json").read_bytes()
-    assert ZipFile(wheels["service"]).read("service/rest/assets/openapi.json") == document
+    assert ZipFile(distribution(dist, "taskwell", "wheel")).read("service/rest/assets/openapi.json") == document
 
 
-def test_an_installed_wheel_does_not_look_into_the_checkout(installed: Path, tmp_path: Path) -> None:
+def test_an_installed_service_does_not_look_into_the_checkout(installed: Path, tmp_path: Path) -> None:
     origins = json.loads(run(installed / "python", "-c", ORIGINS, cwd=tmp_path))
-    assert not Path(origins.pop("grpc")).is_relative_to(installed.parent)
     for origin in origins.values():
         assert Path(origin).is_relative_to(installed.parent)
 
 
-def test_an_installed_wheel_serves_from_an_empty_folder_and_keeps_its_tasks(installed: Path, tmp_path: Path) -> None:
+def test_an_installed_service_serves_from_an_empty_folder_and_keeps_its_tasks(installed: Path, tmp_path: Path) -> None:
     with serving(installed, tmp_path) as address, grpc.insecure_channel(address) as channel:
         api = Api(channel)
         task = api.create("Buy milk")
@@ -105,6 +99,6 @@ def test_an_installed_wheel_serves_from_an_empty_folder_and_keeps_its_tasks(inst
         assert task == Api(channel, api.user).get(task.id)
 
 
-def test_an_installed_wheel_serves_with_several_workers(installed: Path, tmp_path: Path) -> None:
+def test_an_installed_service_serves_with_several_workers(installed: Path, tmp_path: Path) -> None:
     with serving(installed, tmp_path, "--workers", "2") as address, grpc.insecure_channel(address) as channel:
         Api(channel).create("Buy milk")
