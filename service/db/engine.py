@@ -10,10 +10,10 @@ from typing import Any
 
 import aiosqlite
 import psycopg
-from sqlalchemy import URL, AsyncAdaptedQueuePool, Dialect, Engine, create_engine, event
-from sqlalchemy.exc import DisconnectionError, InvalidatePoolError
+from sqlalchemy import URL, AsyncAdaptedQueuePool, Dialect, event
+from sqlalchemy.exc import DBAPIError, DisconnectionError, InvalidatePoolError
 from sqlalchemy.exc import TimeoutError as PoolTimeoutError
-from sqlalchemy.util import greenlet_spawn
+from sqlalchemy.ext.asyncio import AsyncEngine, create_async_engine
 
 from service.db.compiled_statement import CompiledStatement, Parameters, Row
 from service.db.driver_errors import (
@@ -112,7 +112,7 @@ class Database:
         """Let what is running end, for `grace` seconds at most, then close every connection."""
         if self._running:
             await asyncio.wait(self._running, timeout=grace)
-        await greenlet_spawn(self._engine.dispose)
+        await self._engine.dispose()
 
     async def _run_again_if_safe(
         self, statements: Sequence[CompiledStatement], parameters: Parameters, *, repeatable: bool, writes: bool = False
@@ -167,38 +167,36 @@ class Database:
     async def _connection(self) -> AsyncIterator[Connection]:
         """A connection of the pool for the length of the block, in which Failed stands for the driver's errors."""
         try:
-            lent = await greenlet_spawn(self._engine.pool.connect)
-        except DRIVER_ERRORS as error:
-            raise Failed(failure_of(error)) from error
+            connection = await self._engine.connect()
+        except DBAPIError as error:
+            raise Failed(failure_of(error.orig)) from error.orig  # type: ignore[arg-type]  # the driver's own error
         try:
-            yield lent.driver_connection  # type: ignore[misc]  # there is one until it is invalidated
-        except DRIVER_ERRORS as error:
-            failure = failure_of(error, lost=getattr(lent.driver_connection, "closed", False))
-            if failure in {Failure.LOST, Failure.NOT_DONE}:
-                self._prepares &= sqlstate_of(error) not in PREPARED_STATEMENT_SQLSTATES
-                self._distrusts = True
-                await greenlet_spawn(lent.invalidate, error)
-            raise Failed(failure) from error
+            assert connection.sync_connection
+            driver_connection: Any = connection.sync_connection.connection.driver_connection
+            try:
+                yield driver_connection
+            except DRIVER_ERRORS as error:
+                failure = failure_of(error, lost=getattr(driver_connection, "closed", False))
+                if failure in {Failure.LOST, Failure.NOT_DONE}:
+                    self._prepares &= sqlstate_of(error) not in PREPARED_STATEMENT_SQLSTATES
+                    self._distrusts = True
+                    await connection.invalidate(error)
+                raise Failed(failure) from error
         finally:
-            await greenlet_spawn(lent.close)
+            await connection.close()
 
-    def _postgres_engine(self, url: PostgresServer, pool: PoolSettings) -> Engine:
+    def _postgres_engine(self, url: PostgresServer, pool: PoolSettings) -> AsyncEngine:
         async def connect() -> psycopg.AsyncConnection[Any]:
             return await psycopg.AsyncConnection.connect(
                 url.conninfo, autocommit=True, prepare_threshold=5 if self._prepares else None
             )
 
-        def creator() -> Any:  # noqa: ANN401 - what SQLAlchemy makes of a connection
-            assert engine.dialect.dbapi
-            return engine.dialect.dbapi.connect(async_creator_fn=connect)
-
-        engine = create_engine(
-            "postgresql+psycopg_async://",
-            creator=creator,
+        return create_async_engine(
+            "postgresql+psycopg://",
+            async_creator=connect,
             use_native_hstore=False,  # else every connection begins with a look for the type
             **_engine_options(pool),
         )
-        return engine
 
     def _check_connections(self, ping_after: float) -> None:
         """Look at a connection when it is taken from the pool, at the price of one poll(2) and not of a round trip.
@@ -225,8 +223,8 @@ class Database:
             except psycopg.Error as error:
                 raise DisconnectionError from error
 
-        event.listen(self._engine, "checkin", checked_in)
-        event.listen(self._engine, "checkout", checked_out)
+        event.listen(self._engine.sync_engine, "checkin", checked_in)
+        event.listen(self._engine.sync_engine, "checkout", checked_out)
 
 
 async def _execute(connection: Connection, statements: Sequence[CompiledStatement], parameters: Parameters) -> Rows:
@@ -269,11 +267,11 @@ def _engine_options(pool: PoolSettings) -> dict[str, Any]:
     }
 
 
-def _sqlite_engine(url: SqliteFile, pool: PoolSettings) -> Engine:
+def _sqlite_engine(url: SqliteFile, pool: PoolSettings) -> AsyncEngine:
     url.path.parent.mkdir(parents=True, exist_ok=True)
     place = URL.create("sqlite+aiosqlite", database=str(url.path))
-    engine = create_engine(place, paramstyle="named", **_engine_options(pool))
-    event.listen(engine, "connect", set_sqlite_pragmas)
+    engine = create_async_engine(place, paramstyle="named", **_engine_options(pool))
+    event.listen(engine.sync_engine, "connect", set_sqlite_pragmas)
     return engine
 
 
