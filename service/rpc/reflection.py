@@ -1,10 +1,11 @@
 """Server reflection, v1 and v1alpha, that also shows the proto's comments.
 
-The generator for Python strips comments from the descriptors that it embeds, and grpcio-reflection knows v1alpha alone.
+protoc leaves comments out of the descriptors in generated Python code, and grpcio-reflection serves only v1alpha.
 """
 
-from collections.abc import Iterator
+from collections.abc import AsyncIterator, Iterator
 from importlib.resources import files
+from typing import Any
 
 import grpc
 from google.protobuf import descriptor_pb2, descriptor_pool, text_format
@@ -15,36 +16,46 @@ from service.rpc.policy import REFLECTION
 
 
 class CommentedReflection(reflection.aio.ReflectionServicer):  # type: ignore[misc]
-    """Reflection over the services of this server, with the comments of taskwell.v1, and over what errors carry."""
+    """Reflection over this server's services and error details, with the comments of taskwell.v1."""
 
     def __init__(self, service_names: tuple[str, ...]) -> None:
         bundle = files("taskwell.v1").joinpath("taskwell.protoset").read_bytes()
         commented = descriptor_pb2.FileDescriptorSet.FromString(bundle).file
-        super().__init__(service_names, _pool_of(*commented, *_own_files()))
-        # A pool forgets comments as well, so what it finds is answered from the bundle.
+        self._descriptors = _pool_of(*commented, *_own_files())
+        super().__init__(service_names, self._descriptors)
+        # A descriptor pool drops comments, so the files of taskwell.v1 are answered from the bundle.
         self._commented = {file.name: file.SerializeToString() for file in commented}
 
     async def ServerReflectionInfo(self, request_iterator, context):  # type: ignore[no-untyped-def]  # noqa: ANN001, ANN201, N802
-        async for response in super().ServerReflectionInfo(request_iterator, context):
-            found = response.file_descriptor_response.file_descriptor_proto
-            for index, serialized in enumerate(found):
-                name = descriptor_pb2.FileDescriptorProto.FromString(serialized).name
-                found[index] = self._commented.get(name, serialized)
-            yield response
+        async for request in request_iterator:
+            async for response in super().ServerReflectionInfo(_only(self._with_service(request)), context):
+                response.original_request.CopyFrom(request)
+                found = response.file_descriptor_response.file_descriptor_proto
+                for index, serialized in enumerate(found):
+                    name = descriptor_pb2.FileDescriptorProto.FromString(serialized).name
+                    found[index] = self._commented.get(name, serialized)
+                yield response
 
-    def _file_containing_symbol(self, request, fully_qualified_name):  # type: ignore[no-untyped-def]  # noqa: ANN001, ANN202
-        # The pool does not know methods by their full names, which is what `grpcurl describe` asks for.
-        service, _, method = fully_qualified_name.rpartition(".")
+    def _with_service(self, request: Any) -> Any:  # noqa: ANN401 - a ServerReflectionRequest, which has no types
+        """The request, asking for the service where it asks for one of the service's methods.
+
+        `grpcurl describe` asks for methods by their full names, which a descriptor pool does not know.
+        """
+        service, _, method = request.file_containing_symbol.rpartition(".")
         try:
-            if method in self._pool.FindServiceByName(service).methods_by_name:
-                fully_qualified_name = service
+            if method in self._descriptors.FindServiceByName(service).methods_by_name:
+                return reflection_pb2.ServerReflectionRequest(host=request.host, file_containing_symbol=service)
         except KeyError:
             pass
-        return super()._file_containing_symbol(request, fully_qualified_name)
+        return request
+
+
+async def _only(request: Any) -> AsyncIterator[Any]:  # noqa: ANN401
+    yield request
 
 
 def _own_files() -> Iterator[descriptor_pb2.FileDescriptorProto]:
-    """Both versions of reflection itself: v1 is v1alpha by another name."""
+    """The descriptors of reflection itself: v1alpha, and v1, which is the same under another name."""
     file = descriptor_pb2.FileDescriptorProto()
     reflection_pb2.DESCRIPTOR.CopyToProto(file)
     yield file
@@ -60,7 +71,7 @@ def _pool_of(*proto_files: descriptor_pb2.FileDescriptorProto) -> descriptor_poo
 
 
 def add_reflection(server: Server, service_names: tuple[str, ...]) -> None:
-    """Serve reflection of these services. The messages of v1 and v1alpha are the same on the wire; the names differ."""
+    """Serve reflection of these services, as v1 and as v1alpha: their messages are the same on the wire."""
     servicer = CommentedReflection((*service_names, *REFLECTION))
     handler = grpc.stream_stream_rpc_method_handler(
         servicer.ServerReflectionInfo,
