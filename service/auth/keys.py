@@ -8,7 +8,7 @@ from collections.abc import Awaitable, Callable
 from typing import Any, Protocol
 
 import structlog
-from jwt import PyJWK, PyJWTError
+from jwt import PyJWK, PyJWTError, get_algorithm_by_name
 
 from service.auth.jwks import JwksSource, KeysError
 from service.errors import KeysUnavailable
@@ -187,7 +187,8 @@ def _key(jwk: dict[str, Any], algorithm: str) -> PyJWK:
     """The key for this algorithm. Raises KeysError if it is none, or too short for it."""
     try:
         key = PyJWK(jwk, algorithm)
-        weakness = key.Algorithm.check_key_length(key.Algorithm.prepare_key(key.key))
+        checks = get_algorithm_by_name(algorithm)
+        weakness = checks.check_key_length(checks.prepare_key(key.key))
     except PyJWTError as error:
         raise KeysError(str(error)) from None
     if weakness:
