@@ -18,6 +18,7 @@ from tests.rpc import (
     test_get_task,
     test_isolation,
     test_list_tasks,
+    test_task_fields,
     test_update_task,
 )
 from tests.running import running_doors, settings_for
@@ -29,6 +30,7 @@ SUITES = (
     test_update_task,
     test_delete_task,
     test_complete_task,
+    test_task_fields,
     test_isolation,
 )
 
