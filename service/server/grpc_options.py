@@ -28,7 +28,6 @@ def server_options(settings: Settings) -> list[tuple[str, int]]:
         ("grpc.http2.ping_timeout_ms", ms(settings.keepalive_timeout)),
         ("grpc.keepalive_permit_without_calls", 1),
         ("grpc.http2.min_ping_interval_without_data_ms", ms(settings.keepalive_min_interval)),
-        ("grpc.http2.min_recv_ping_interval_without_data_ms", ms(settings.keepalive_min_interval)),
         ("grpc.max_connection_idle_ms", ms(settings.max_connection_idle)),
         ("grpc.max_connection_age_ms", ms(settings.max_connection_age)),
         ("grpc.max_connection_age_grace_ms", ms(settings.max_connection_age_grace)),
