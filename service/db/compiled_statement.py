@@ -1,7 +1,10 @@
-"""Statements of SQLAlchemy Core as the drivers take them.
+"""Statements of SQLAlchemy Core, compiled once and run by the driver.
 
-Core builds a statement and compiles it, once; what runs for every set is its text and the driver. The layers between,
-a connection, a result and a row object of SQLAlchemy's for each execution, cost several times what the driver does.
+Undocumented name used here and nowhere else: `SQLCompiler.bind_names`, the parameters of a compiled statement with
+their types and constants. tests/layers/test_private_apis.py fails when it changes.
+
+Running a batch takes the text of the statement and the driver. SQLAlchemy's own execution adds a connection, a result
+and a row object to each run, which costs several times what the driver does.
 """
 
 from collections.abc import Iterable, Mapping, Sequence

@@ -6,8 +6,10 @@ No label is ever made of what a caller sends: a method that the service does not
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 
-from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, disable_created_metrics, values
+from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, disable_created_metrics
 from prometheus_client.multiprocess import MultiProcessCollector
+
+from service.metrics.value_storage import use_value_storage
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,7 +50,7 @@ class Metrics:
 
     def __init__(self, methods: Iterable[str], worker: int | None = None) -> None:
         disable_created_metrics()  # type: ignore[no-untyped-call]  # of prometheus_client, here and below
-        _choose_where_values_are(worker)
+        use_value_storage(worker)
         own = self.registry = CollectorRegistry()
         if worker is not None:
             self.registry = CollectorRegistry()
@@ -105,12 +107,6 @@ class Metrics:
             count = self._handled.labels(service, name, _as_go_spells(code)).inc
             self._of_call[method, code] = count, self._handling.labels(service, name).observe
         return self._of_call[method, code]
-
-
-def _choose_where_values_are(worker: int | None) -> None:
-    """In this process, or in files of the worker's number: whoever takes its place goes on counting there."""
-    # The library would choose by a variable when it is imported, and name the files by the process.
-    values.ValueClass = values.MutexValue if worker is None else values.MultiProcessValue(lambda: worker)  # type: ignore[no-untyped-call]
 
 
 def _histogram(series: Series, buckets: Iterable[float], registry: CollectorRegistry) -> Histogram:
