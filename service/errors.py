@@ -1,8 +1,8 @@
-"""Every way a request can fail.
+"""The errors of a request.
 
-The first paragraph of a class's docstring is the sentence that the caller reads, with the placeholders filled in; the
-rest is for us. What a caller must not read (a driver's words, a stack) travels as `__cause__` and ends in the log. How
-each class leaves the service, as which status code, stands in one table in `service/rpc/status.py`.
+The first paragraph of a class's docstring is the message sent to the caller, with its placeholders filled in. The rest
+is for maintainers. Private details (a driver's message, a traceback) travel as `__cause__` and go to the log only. The
+table in `service/rpc/status.py` maps each class to a status code.
 """
 
 import inspect
@@ -15,16 +15,16 @@ class RequestError(Exception):
     """The request failed."""
 
     reason: ClassVar[str]
-    """The stable UPPER_SNAKE name of the failure (google.rpc.ErrorInfo.reason, AIP-193)."""
+    """Stable UPPER_SNAKE name of the failure (google.rpc.ErrorInfo.reason, AIP-193)."""
 
     sentence: ClassVar[str]
-    """The public sentence, taken from the docstring."""
+    """The public message, taken from the docstring."""
 
     def __init_subclass__(cls) -> None:
         cls.sentence = inspect.cleandoc(cls.__doc__ or "").partition("\n\n")[0].replace("\n", " ")
 
     metadata: Mapping[str, str]
-    """What is variable in the sentence, for programs (AIP-193)."""
+    """The variable parts of the message, for programs (AIP-193)."""
 
     def __init__(self, **details: object) -> None:
         super().__init__(self.sentence.format(**details))
@@ -58,7 +58,7 @@ class TokenMissing(RequestError):
 class TokenMalformed(RequestError):
     """The token cannot be used: {problem}.
 
-    `problem` is one of our own phrases; nothing of the token is ever in it.
+    `problem` is a fixed phrase and never contains any part of the token.
     """
 
     reason = "TOKEN_MALFORMED"
@@ -73,7 +73,7 @@ class TokenTooLarge(RequestError):
 class TokenSignature(RequestError):
     """The token is not signed with a key that this server trusts: get a token from the issuer that it is set up for.
 
-    The same words for an unknown key, another algorithm and a signature that is wrong.
+    An unknown key, another algorithm and a wrong signature get the same message.
     """
 
     reason = "TOKEN_SIGNATURE"
@@ -130,7 +130,7 @@ class PeerNotAllowed(RequestError):
 class MethodNotAllowed(RequestError):
     """This method may not be called.
 
-    Raised for a method that the server has and the policy table does not: the table fails closed.
+    Raised for a method that the server has but the policy table lacks: the table fails closed.
     """
 
     reason = "METHOD_NOT_ALLOWED"
@@ -150,7 +150,7 @@ class ServiceUnknown(RequestError):
 
 @dataclass(frozen=True, slots=True)
 class Violation:
-    """One thing wrong with one field: its path in the request, and what to change."""
+    """One problem with one field: the path of the field in the request, and what to change."""
 
     field: str
     description: str
@@ -164,7 +164,7 @@ class InvalidArgument(RequestError):
     def __init__(self, *violations: Violation) -> None:
         self.violations = violations
         super().__init__(summary="; ".join(f"{each.field} {each.description}" for each in violations) + ".")
-        self.metadata = {}  # the violations say it all
+        self.metadata = {}  # the violations carry the details
 
 
 class MessageMalformed(RequestError):
@@ -182,7 +182,7 @@ class MessageTooLarge(RequestError):
 class TaskNotFound(RequestError):
     """There is no such task.
 
-    The same words for a task that never was, one that is gone, and one that is another user's.
+    A task that never existed, a deleted one and another user's task get the same message.
     """
 
     reason = "TASK_NOT_FOUND"
@@ -213,7 +213,7 @@ class RateLimited(RequestError):
 
     def __init__(self, *, seconds: float) -> None:
         self.seconds = seconds
-        """Until there is room for the next call."""
+        """Time until the bucket has a token for the next call (s)."""
         super().__init__(seconds=seconds)
 
 
@@ -241,11 +241,11 @@ class Internal(RequestError):
     reason = "INTERNAL"
 
 
-def forget(*errors: BaseException | None) -> None:
-    """Let go of the frames of errors that have been dealt with, and of those of what they came of.
+def break_reference_cycles(*errors: BaseException | None) -> None:
+    """Drop the frames of handled errors and of their contexts, so that they are freed at once.
 
-    They know the call, and the call may know the error (grpc.aio keeps it): all of it would stay until the garbage
-    collector comes, which then takes 50 ms for a few thousand refusals, and holds up everybody.
+    A frame refers to the call, and grpc.aio keeps the error in the call. Such cycles wait for the garbage collector,
+    which stops the process for 50 ms to free those of a few thousand failed calls.
     """
     for error in errors:
         while error:

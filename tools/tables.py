@@ -87,7 +87,7 @@ def limits_table() -> str:
         ("Calls that wait for the issuer's keys", keys.MOST_WAITING),
         ("A JWKS (bytes)", jwks.MOST_BYTES),
         ("A file for TLS (bytes)", files.MOST_BYTES),
-        ("Users whose calls are counted, where they are limited", rate_limit.MOST_BUCKETS),
+        ("Users whose calls are counted, where they are limited", rate_limit.MAX_BUCKETS),
     ]
     rows = [*settings, *(f"| {what} | `{limit}` | |" for what, limit in fixed)]
     return "\n".join(["| | limit | setting |", "|---|---|---|", *rows])

@@ -12,7 +12,7 @@ from grpc.aio import AioRpcError
 from starlette.routing import Route as Page
 from starlette.types import Receive, Scope, Send
 
-from service.errors import forget
+from service.errors import break_reference_cycles
 from service.rest import headers
 from service.rest.conditions import apply_if_match, is_known
 from service.rest.errors import USUAL, Answer, of_call, of_refusal
@@ -72,7 +72,7 @@ class Door:
                 answer = await self._answer(scope, receive)
         except Refusal as refusal:
             answer = of_refusal(refusal)
-            forget(refusal)
+            break_reference_cycles(refusal)
         except Exception as error:  # noqa: BLE001 - nothing may get past the door
             error_id = uuid.uuid4()
             _log.error("rest", error_id=str(error_id), exc_info=error)

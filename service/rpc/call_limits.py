@@ -1,4 +1,4 @@
-"""How many calls may be under way, and for how long."""
+"""Limits on task calls in flight and on their duration."""
 
 from __future__ import annotations
 
@@ -10,11 +10,11 @@ from service.rpc.handlers import Behaviour, Context
 
 
 class CallLimits:
-    """Bounds how many task calls are under way at once, and how long one may take.
+    """Bounds the number of task calls in flight and the duration of each.
 
-    `max_in_flight` calls run or wait; one more is refused at once, since a queue without an end only moves the failure
-    to where nobody sees it. `max_seconds` holds for calls that come without a deadline or with a later one. Health and
-    reflection are not counted: a probe must be answered under load as well, and a watch lasts.
+    At most `max_in_flight` calls run or wait; the next one fails at once with Overloaded, because an unbounded queue
+    only hides the overload. A call without a deadline, or with a later one, ends after `max_seconds`. Health checks and
+    reflection do not count: probes must pass under load, and a watch stays open.
     """
 
     def __init__(self, *, max_in_flight: int, max_seconds: float) -> None:
@@ -23,8 +23,8 @@ class CallLimits:
         self._overdue: set[asyncio.Task[Any]] = set()
         self.in_flight = 0
 
-    def kept(self, behaviour: Behaviour) -> Behaviour:
-        """The same within these limits."""
+    def apply(self, behaviour: Behaviour) -> Behaviour:
+        """Wrap a method so that it runs within the limits."""
 
         async def limited(request: Any, context: Context) -> Any:  # noqa: ANN401 - any message
             if self.in_flight >= self._max_in_flight:
@@ -32,7 +32,7 @@ class CallLimits:
             seconds = self._seconds(context)
             task = asyncio.current_task()
             assert task is not None
-            # What asyncio.timeout does, at a third of its price.
+            # Does what asyncio.timeout does, at a third of the cost.
             timer = asyncio.get_running_loop().call_later(seconds, self._cancel, task)
             self.in_flight += 1
             try:
@@ -49,7 +49,7 @@ class CallLimits:
         return limited
 
     def _seconds(self, context: Context) -> float:
-        """How long this call may take. Raises DeadlineExceeded if its deadline has passed already."""
+        """Time limit of this call (s). Raises DeadlineExceeded if its deadline has already passed."""
         remaining = context.time_remaining()
         if remaining is not None and remaining <= 0:
             raise DeadlineExceeded

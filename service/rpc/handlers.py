@@ -1,4 +1,4 @@
-"""Taking grpc's method handlers apart and putting them together again around another behaviour."""
+"""gRPC method handlers: take one apart and rebuild it around another function."""
 
 from __future__ import annotations
 
@@ -25,27 +25,27 @@ _MAKERS = {
 
 
 def behaviour_of(handler: Handler) -> Behaviour:
-    """The function that serves the method, whichever of the four kinds it is of."""
+    """Return the function that serves the method, unary or streaming."""
     behaviour: Behaviour = (
         handler.unary_unary or handler.unary_stream or handler.stream_unary or handler.stream_stream  # type: ignore[assignment]
     )
     return behaviour
 
 
-def generates(behaviour: Behaviour) -> bool:
-    """Whether it answers by yielding messages, and not by returning one or by writing to the context."""
+def yields_responses(behaviour: Behaviour) -> bool:
+    """True for an async generator, False for a function that returns its response or writes it to the context."""
     return inspect.isasyncgenfunction(behaviour)
 
 
 def with_behaviour(handler: Handler, behaviour: Behaviour, *, decodes: bool = False) -> Handler:
-    """The same method served by another function, which gets the request's bytes if it `decodes` them itself."""
+    """Return the handler with another function, which receives undecoded bytes if it `decodes` requests itself."""
     make = _MAKERS[handler.request_streaming, handler.response_streaming]
     decoder = None if decodes else handler.request_deserializer
     return make(behaviour, request_deserializer=decoder, response_serializer=handler.response_serializer)
 
 
-def refusal(refuse: Callable[[Context], Awaitable[None]]) -> Handler:
-    """A handler that answers no request but calls `refuse`, of a kind that does not even wait for a message."""
+def refusing_handler(refuse: Callable[[Context], Awaitable[None]]) -> Handler:
+    """Return a handler that calls `refuse` at once: as a streaming one, it does not wait for a request message."""
 
     async def behaviour(_requests: object, context: Context) -> None:
         await refuse(context)

@@ -1,7 +1,7 @@
 """The standard health service (grpc.health.v1).
 
-grpcio-health-checking brings the messages; its servicer writes to a watcher while it holds the lock of all of them, so
-that one client which reads nothing would starve the others and hold up the shutdown. Here every watcher waits alone.
+The messages come from grpcio-health-checking. Its servicer is not used: it writes to each watcher under one common
+lock, so a client that stops reading starves the other watchers and blocks the shutdown. Here each watcher waits alone.
 """
 
 import asyncio
@@ -16,28 +16,28 @@ _Status = health_pb2.HealthCheckResponse
 
 
 class Health(health_pb2_grpc.HealthServicer):
-    """Answers SERVING for each of these services until `end` is called, and NOT_SERVING from then on."""
+    """Reports each of the services as SERVING until `set_not_serving` is called, and as NOT_SERVING afterwards."""
 
     def __init__(self, services: Iterable[str]) -> None:
         self._services = frozenset(services)
-        self._ended = asyncio.Event()
+        self._not_serving = asyncio.Event()
 
-    def end(self) -> None:
-        """Say NOT_SERVING, to who asks from now on and to who watches."""
-        self._ended.set()
+    def set_not_serving(self) -> None:
+        """Report NOT_SERVING to every watcher and to every later check."""
+        self._not_serving.set()
 
     async def Check(self, request: health_pb2.HealthCheckRequest, context: Context) -> _Status:
         if request.service not in self._services:
             raise ServiceUnknown
-        return _Status(status=_Status.NOT_SERVING if self._ended.is_set() else _Status.SERVING)
+        return _Status(status=_Status.NOT_SERVING if self._not_serving.is_set() else _Status.SERVING)
 
     async def Watch(self, request: health_pb2.HealthCheckRequest, context: Context) -> AsyncIterator[_Status]:
         if request.service not in self._services:
-            # The protocol has a watcher of an unknown service wait for it to appear; here none ever does.
+            # The protocol lets a watcher wait for an unknown service to appear; here none ever does.
             yield _Status(status=_Status.SERVICE_UNKNOWN)
             await asyncio.Event().wait()
-        if not self._ended.is_set():
+        if not self._not_serving.is_set():
             yield _Status(status=_Status.SERVING)
-            await self._ended.wait()
+            await self._not_serving.wait()
         yield _Status(status=_Status.NOT_SERVING)
         await asyncio.Event().wait()

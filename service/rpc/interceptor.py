@@ -1,4 +1,4 @@
-"""What happens to every call: its errors answered and its log line written, its caller found, its limits kept."""
+"""The interceptor that every call passes: authentication, decoding, limits, error mapping, log line and metrics."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ from service.errors import (
     Overloaded,
     RateLimited,
     RequestError,
-    forget,
+    break_reference_cycles,
 )
 from service.model import Caller
 from service.rpc.call_limits import CallLimits
@@ -35,9 +35,9 @@ from service.rpc.handlers import (
     Continuation,
     Handler,
     behaviour_of,
-    generates,
-    refusal,
+    refusing_handler,
     with_behaviour,
+    yields_responses,
 )
 from service.rpc.policy import TASK_SERVICE, Access, require_scope
 from service.rpc.rate_limit import RefusalDelay
@@ -47,7 +47,7 @@ from service.rpc.streams import OpenStreams
 _log = structlog.get_logger("rpc")
 _caller: ContextVar[Caller | None] = ContextVar("caller", default=None)
 
-# A refusal is the caller's affair and logged in passing; these say something about us.
+# Other codes are the caller's fault and logged at info; these point to a problem of the service.
 _LOG_LEVELS = {
     StatusCode.INTERNAL: "error",
     StatusCode.UNAVAILABLE: "warning",
@@ -59,16 +59,16 @@ Guard: TypeAlias = Callable[[Context], None]
 
 
 class Observer(Protocol):
-    """Is told what becomes of calls."""
+    """Hooks that metrics implement, so that `rpc` does not import them."""
 
     def on_call(self, method: str, code: str, seconds: float) -> None:
-        """A call has ended: its full name, the name of its status code, how long it took (s)."""
+        """Record a finished call: full method name, name of the status code, duration (s)."""
 
     def on_overload(self) -> None:
-        """A call was refused because there are too many."""
+        """Record a call that was refused because too many are in flight."""
 
     def on_batch(self, operation: str, size: int) -> None:
-        """A set of calls goes to the database together."""
+        """Record a batch of calls that is sent to the database."""
 
 
 class _Unobserved:
@@ -86,7 +86,7 @@ UNOBSERVED: Observer = _Unobserved()
 
 
 def current_caller() -> Caller:
-    """The caller of the call that runs in this task. Raises MethodNotAllowed where none was asked for."""
+    """Return the caller of the call in this asyncio task. Raises MethodNotAllowed if the method requires no caller."""
     caller = _caller.get()
     if caller is None:
         raise MethodNotAllowed
@@ -94,15 +94,15 @@ def current_caller() -> Caller:
 
 
 class CallInterceptor(ServerInterceptor):
-    """The one interceptor. For each method it makes, once, one function that does all that is to be done.
+    """The only interceptor. It wraps each method once, in one function that does everything.
 
-    A chain of interceptors would pass every call through as many coroutines and handlers more, which shows in what a
-    call costs. The order, from the outside: errors are answered by one table and the call is logged; its caller is
-    found as the policy asks for the method, and the guards let the call pass; the request is decoded; limits are kept.
+    A chain of interceptors would add a coroutine and a handler per link to the cost of every call. The order, from the
+    outside in: map errors to statuses and log the call; authenticate as the policy requires; run the guards; decode the
+    request; apply the limits.
 
-    `authenticate` makes a Caller of a call's metadata, at once or later, or raises a RequestError; `scopes` names the
-    scope of each access that has one. Each of `guards` looks at the context of a call that has a caller, and raises a
-    RequestError to refuse it.
+    `authenticate` returns the Caller for a call's metadata, or an awaitable of it, or raises a RequestError. `scopes`
+    maps each access to its scope. `guards` see the context of every call with a caller and raise a RequestError to
+    refuse the call.
     """
 
     def __init__(
@@ -134,19 +134,19 @@ class CallInterceptor(ServerInterceptor):
         try:
             handler = self._handlers.get(method)
             if handler is None:
-                handler = self._handlers[method] = self._made(method, await continuation(details))
+                handler = self._handlers[method] = self._wrap(method, await continuation(details))
             await self._admit(method, details)
-        except Exception as error:  # noqa: BLE001 - nothing may get past the outermost
+        except Exception as error:  # noqa: BLE001 - the outermost frame: every error gets a status
             failure = error
 
             async def refuse(context: Context) -> None:
-                await self._answer(failure, method, context, started)
+                await self._abort(failure, method, context, started)
 
-            return refusal(refuse)
+            return refusing_handler(refuse)
         return handler
 
     async def _admit(self, method: str, details: HandlerCallDetails) -> None:
-        """Find the caller, where the method needs one, before the request is looked at."""
+        """Authenticate and authorize the caller, before the request is decoded."""
         access = self._policy.get(method)
         if access is Access.OPEN:
             return
@@ -158,48 +158,48 @@ class CallInterceptor(ServerInterceptor):
         _caller.set(caller)
         require_scope(access, caller, self._scopes)
 
-    def _made(self, method: str, handler: Handler | None) -> Handler:
+    def _wrap(self, method: str, handler: Handler | None) -> Handler:
         if handler is None:
             raise MethodUnknown
         behaviour = behaviour_of(handler)
         if handler.response_streaming:
-            behaviour = self._streams.ended(behaviour)
+            behaviour = self._streams.track(behaviour)
         elif method.startswith(f"/{TASK_SERVICE}/"):
-            behaviour = self._limits.kept(behaviour)
-        # It decodes the requests as well: one that cannot be decoded, or is too long, is the caller's error, to be
-        # answered with details, where grpc by itself would call the first INTERNAL.
+            behaviour = self._limits.apply(behaviour)
+        # The wrapper decodes requests itself, so that a malformed or oversized one gets a status with details. gRPC
+        # would report a malformed one as INTERNAL.
         decodes = not handler.request_streaming
-        decode = self._decoder(handler.request_deserializer) if decodes else _as_it_is
+        decode = self._decoder(handler.request_deserializer) if decodes else _undecoded
         if self._guards and self._policy.get(method) is not Access.OPEN:
-            behaviour, decode = _guarded(self._guards, decode, behaviour), _as_it_is
-        made = self._answering_many if generates(behaviour) else self._answering
-        return with_behaviour(handler, made(method, behaviour, decode), decodes=decodes)
+            behaviour, decode = _guarded(self._guards, decode, behaviour), _undecoded
+        wrap = self._wrap_streaming if yields_responses(behaviour) else self._wrap_unary
+        return with_behaviour(handler, wrap(method, behaviour, decode), decodes=decodes)
 
-    def _answering(self, method: str, behaviour: Behaviour, decode: Decoder) -> Behaviour:
+    def _wrap_unary(self, method: str, behaviour: Behaviour, decode: Decoder) -> Behaviour:
         on_call = self._observer.on_call
         log_ok = _log.debug if _log.is_enabled_for(logging.DEBUG) else None
 
-        async def answer(request: Any, context: Context) -> Any:  # noqa: ANN401 - any message
+        async def respond(request: Any, context: Context) -> Any:  # noqa: ANN401 - any message
             started = time.perf_counter()
             try:
                 response = await behaviour(decode(request), context)
             except AbortError:
                 raise
-            except Exception as error:  # noqa: BLE001 - nothing may get past the outermost
-                await self._answer(error, method, context, started)
+            except Exception as error:  # noqa: BLE001 - the outermost frame: every error gets a status
+                await self._abort(error, method, context, started)
             except asyncio.CancelledError:
                 on_call(method, _code_of_cancelled(context), time.perf_counter() - started)
                 raise
             else:
                 on_call(method, "OK", time.perf_counter() - started)
                 if log_ok:
-                    log_ok("rpc", method=method, code="OK", **_about(started))
+                    log_ok("rpc", method=method, code="OK", **_log_fields(started))
                 return response
 
-        return answer
+        return respond
 
-    def _answering_many(self, method: str, behaviour: Behaviour, decode: Decoder) -> Behaviour:
-        async def answer_many(request: Any, context: Context) -> AsyncIterator[Any]:  # noqa: ANN401 - any message
+    def _wrap_streaming(self, method: str, behaviour: Behaviour, decode: Decoder) -> Behaviour:
+        async def stream(request: Any, context: Context) -> AsyncIterator[Any]:  # noqa: ANN401 - any message
             started = time.perf_counter()
             try:
                 async for response in behaviour(decode(request), context):
@@ -207,13 +207,13 @@ class CallInterceptor(ServerInterceptor):
                 self._observer.on_call(method, "OK", time.perf_counter() - started)
             except AbortError:
                 raise
-            except Exception as error:  # noqa: BLE001 - nothing may get past the outermost
-                await self._answer(error, method, context, started)
+            except Exception as error:  # noqa: BLE001 - the outermost frame: every error gets a status
+                await self._abort(error, method, context, started)
             except asyncio.CancelledError:
                 self._observer.on_call(method, _code_of_cancelled(context), time.perf_counter() - started)
                 raise
 
-        return answer_many
+        return stream
 
     def _decoder(self, decode: Decoder | None) -> Decoder:
         def decoded(raw: bytes) -> Any:  # noqa: ANN401 - any message
@@ -226,60 +226,65 @@ class CallInterceptor(ServerInterceptor):
 
         return decoded
 
-    async def _answer(self, error: Exception, method: str, context: Context, started: float) -> None:
-        """Abort the call with the status of this error."""
+    async def _abort(self, error: Exception, method: str, context: Context, started: float) -> None:
+        """Abort the call with the status of this error, count it and log it."""
         found, cause = error, error.__cause__
         if not isinstance(error, RequestError):
             error, cause = Internal(error_id=uuid.uuid4()), error
         if isinstance(error, RateLimited):
-            error = await self._refusal_delay.hold_back(error, context.time_remaining())
+            error = await self._refusal_delay.wait(error, context.time_remaining())
         code = CODES[type(error)]
         self._observer.on_call(method, code.name, time.perf_counter() - started)
         if isinstance(error, Overloaded):
             self._observer.on_overload()
-        # The private side of the error: who reads the log may know what the caller may not.
-        # Who calls too often must not fill the log as well.
+        # Only the log gets the cause of an error. Rate-limited calls are logged at debug, so as not to flood the log.
         level = "debug" if isinstance(error, RateLimited) else _LOG_LEVELS.get(code, "info")
         private = {"exc_info": cause} if code is StatusCode.INTERNAL else {"cause": repr(cause)} if cause else {}
         getattr(_log, level)(
-            "rpc", method=method, code=code.name, reason=error.reason, message=str(error), **_about(started), **private
+            "rpc",
+            method=method,
+            code=code.name,
+            reason=error.reason,
+            message=str(error),
+            **_log_fields(started),
+            **private,
         )
         try:
             await context.abort_with_status(rpc_status.to_status(status_of(error)))
         except Exception as aborted:
-            asyncio.get_running_loop().call_soon(forget, aborted, found)
+            asyncio.get_running_loop().call_soon(break_reference_cycles, aborted, found)
             raise
 
 
 def _code_of_cancelled(context: Context) -> str:
-    """What a call ended with whose caller is gone."""
+    """Return the code of a call whose client cancelled it or whose deadline passed."""
     remaining = context.time_remaining()
     return "DEADLINE_EXCEEDED" if remaining is not None and remaining <= 0 else "CANCELLED"
 
 
 def _guarded(guards: Sequence[Guard], decode: Decoder, behaviour: Behaviour) -> Behaviour:
-    """The same behind these guards, which see the call before its request is decoded."""
+    """Wrap a method so that the guards run before its request is decoded."""
 
-    async def answer(request: Any, context: Context) -> Any:  # noqa: ANN401 - any message
+    async def respond(request: Any, context: Context) -> Any:  # noqa: ANN401 - any message
         for guard in guards:
             guard(context)
         return await behaviour(decode(request), context)
 
-    async def answer_many(request: Any, context: Context) -> AsyncIterator[Any]:  # noqa: ANN401 - any message
+    async def stream(request: Any, context: Context) -> AsyncIterator[Any]:  # noqa: ANN401 - any message
         for guard in guards:
             guard(context)
         async for response in behaviour(decode(request), context):
             yield response
 
-    return answer_many if generates(behaviour) else answer
+    return stream if yields_responses(behaviour) else respond
 
 
-def _as_it_is(request: Any) -> Any:  # noqa: ANN401 - an iterator of messages
+def _undecoded(request: Any) -> Any:  # noqa: ANN401 - an iterator of messages
     return request
 
 
-def _about(started: float) -> dict[str, object]:
-    """What every log line of a call tells besides its outcome."""
+def _log_fields(started: float) -> dict[str, object]:
+    """Return the fields that every log line of a call has."""
     caller = _caller.get()
     return {
         "user": caller.user_id if caller else None,

@@ -1,4 +1,4 @@
-"""Which method needs a caller, and which scope. The table fails closed: a method that is not in it is refused."""
+"""Access policy: the caller and the scope that each method requires. A method that is not in the table is refused."""
 
 from collections.abc import Mapping
 from enum import Enum, auto
@@ -9,19 +9,19 @@ from service.model import Caller
 
 
 class Access(Enum):
-    """What a method asks of whoever calls it."""
+    """Requirement of a method on its caller."""
 
     READ = auto()
-    """A user on whose behalf it runs, with the scope to read tasks where scopes are asked for."""
+    """A user; with the scope to read tasks, where scopes are checked."""
 
     WRITE = auto()
-    """A user on whose behalf it runs, with the scope to change tasks where scopes are asked for."""
+    """A user; with the scope to change tasks, where scopes are checked."""
 
     CALLER = auto()
-    """A user, whatever their scopes."""
+    """A user, with any scopes."""
 
     OPEN = auto()
-    """Nothing."""
+    """No caller."""
 
 
 TASK_SERVICE = "taskwell.v1.TaskService"
@@ -43,15 +43,14 @@ POLICY = MappingProxyType(
 
 
 def policy_with_reflection(access: Access) -> MappingProxyType[str, Access]:
-    """The table with both versions of server reflection added."""
+    """Return the table with both versions of server reflection added."""
     return MappingProxyType({**POLICY, **{f"/{service}/ServerReflectionInfo": access for service in REFLECTION}})
 
 
 def require_scope(access: Access, caller: Caller, scopes: Mapping[Access, str]) -> None:
-    """Raise ScopeMissing if the caller's token lacks what a method asks; `scopes` names the scope of READ and of WRITE.
+    """Raise ScopeMissing if the caller's token lacks the scope; `scopes` maps READ and WRITE to scope names.
 
-    A token without limits (`Caller.scopes` None) may do everything. Raises MethodNotAllowed for an access whose scope
-    nobody named.
+    A caller whose scopes are None may do everything. Raises MethodNotAllowed for an access without a scope name.
     """
     if caller.scopes is None or access is Access.CALLER:
         return

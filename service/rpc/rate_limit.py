@@ -1,4 +1,4 @@
-"""How often each caller may call."""
+"""Rate limit per caller, and the delay of the errors that it causes."""
 
 import asyncio
 from collections import OrderedDict
@@ -6,22 +6,24 @@ from collections.abc import Callable, Iterator
 
 from service.errors import RateLimited
 
-MOST_BUCKETS = 10_000
-"""How many callers are kept account of; the one who called least recently is forgotten first."""
+MAX_BUCKETS = 10_000
+"""Callers to keep a bucket for. Beyond it, the bucket of the caller who called least recently is dropped."""
 
-HELD_BACK = 0.25
-"""How long at least (s), and not more than twice as long, unless the call's deadline is sooner."""
+MIN_DELAY = 0.25
+"""Shortest delay of a RateLimited error (s); the longest is twice that. A deadline shortens it."""
 
-_MOST_HELD_BACK = 2000
+_MAX_DELAYED = 2000
+"""RateLimited errors delayed at the same time; more are sent at once."""
+
 _GOLDEN = (5**0.5 - 1) / 2
 
 
 class RateLimiter:
-    """A bucket of `burst` tokens for each caller, filled by `rate` tokens a second; a call takes one.
+    """A token bucket for each caller: holds `burst` tokens, gains `rate` tokens per second; a call takes one.
 
-    A bucket is one number: when it would be full again. (The virtual scheduling of the generic cell rate algorithm,
-    ITU-T I.371, which decides as a token bucket does.) A bucket that is full says as much as none, and is dropped.
-    `clock` is a monotonic one (s).
+    A bucket is stored as one number, the time at which it is full again (virtual scheduling in the generic cell rate
+    algorithm, ITU-T I.371, equivalent to a token bucket). A full bucket holds no information and is dropped. `clock`
+    returns monotonic time (s).
     """
 
     def __init__(self, *, rate: float, burst: int, clock: Callable[[], float]) -> None:
@@ -31,7 +33,7 @@ class RateLimiter:
         self._full_at: OrderedDict[str, float] = OrderedDict()
 
     def take(self, user_id: str) -> None:
-        """Take a token. Raises RateLimited, and takes none, if there is none."""
+        """Take a token from the bucket of this user. Raises RateLimited if it is empty."""
         now = self._clock()
         full_at = max(now, self._full_at.get(user_id, now))
         wait = full_at - self._depth - now
@@ -42,46 +44,46 @@ class RateLimiter:
         self._drop_idle(now)
 
     def _drop_idle(self, now: float) -> None:
-        """Forget callers whose buckets are full, two at most for each that is added, and whoever is too many."""
+        """Drop up to two buckets that are full, or the oldest ones while there are more than MAX_BUCKETS."""
         for _ in range(2):
             user_id, full_at = next(iter(self._full_at.items()))
-            if full_at > now and len(self._full_at) <= MOST_BUCKETS:
+            if full_at > now and len(self._full_at) <= MAX_BUCKETS:
                 return
             del self._full_at[user_id]
 
 
-def pauses() -> Iterator[float]:
-    """Times from HELD_BACK to twice that, for ever, and spread evenly however many of them are taken.
+def delays() -> Iterator[float]:
+    """Yield delays between MIN_DELAY and twice that (s), evenly spread however many are taken.
 
-    Calls that came together would else come back together, and keep everybody else waiting. (The multiples of the
-    golden ratio modulo 1 lie as evenly as those of any number: D. E. Knuth, The Art of Computer Programming 3, 6.4.)
+    Without the spread, calls that arrived together would be retried together. (Multiples of the golden ratio modulo 1
+    are the most even sequence: D. E. Knuth, The Art of Computer Programming 3, 6.4.)
     """
-    place = 0.0
+    position = 0.0
     while True:
-        yield HELD_BACK * (1 + place)
-        place = (place + _GOLDEN) % 1
+        yield MIN_DELAY * (1 + position)
+        position = (position + _GOLDEN) % 1
 
 
 class RefusalDelay:
-    """Holds back some refusals at a time; when there are more, they are given at once."""
+    """Delays RateLimited errors by 250 to 500 ms, so that clients that retry at once do not spin."""
 
     def __init__(self) -> None:
-        self._pauses = pauses()
-        self._held_back = 0
+        self._delays = delays()
+        self._delayed = 0
 
-    async def hold_back(self, refusal: RateLimited, remaining: float | None) -> RateLimited:
-        """Wait a little, half of what is `remaining` until the deadline (s) at most.
+    async def wait(self, error: RateLimited, remaining: float | None) -> RateLimited:
+        """Wait, for at most half of the time that is `remaining` until the call's deadline (s).
 
-        Answers the refusal with the time that is then left to wait.
+        Returns the error with its retry time reduced by the time waited.
         """
-        pause = next(self._pauses)
+        delay = next(self._delays)
         if remaining is not None:
-            pause = min(pause, remaining / 2)
-        if self._held_back >= _MOST_HELD_BACK or pause <= 0:
-            return refusal
-        self._held_back += 1
+            delay = min(delay, remaining / 2)
+        if self._delayed >= _MAX_DELAYED or delay <= 0:
+            return error
+        self._delayed += 1
         try:
-            await asyncio.sleep(pause)
+            await asyncio.sleep(delay)
         finally:
-            self._held_back -= 1
-        return RateLimited(seconds=max(0.001, refusal.seconds - pause))
+            self._delayed -= 1
+        return RateLimited(seconds=max(0.001, error.seconds - delay))

@@ -1,4 +1,7 @@
-"""TaskService over gRPC. Every method parses, calls the rules and renders; errors leave through the interceptors."""
+"""TaskService over gRPC. Each method parses the request, calls Tasks and renders the result.
+
+Errors pass through to the interceptor, which maps them to statuses.
+"""
 
 from google.protobuf.empty_pb2 import Empty
 from taskwell.v1 import tasks_pb2, tasks_pb2_grpc
@@ -10,7 +13,7 @@ from service.tasks.methods import Tasks
 
 
 class TaskServicer(tasks_pb2_grpc.TaskServiceServicer):
-    """The six methods of the contract."""
+    """The methods of the contract."""
 
     def __init__(self, tasks: Tasks) -> None:
         self._tasks = tasks

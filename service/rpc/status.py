@@ -1,4 +1,4 @@
-"""How each error leaves the service: one table, and the google.rpc.Status that carries the details (AIP-193)."""
+"""Status codes: one table from errors to codes, and the google.rpc.Status with the details (AIP-193)."""
 
 import math
 from collections.abc import Mapping
@@ -50,7 +50,7 @@ CODES: Mapping[type[RequestError], StatusCode] = MappingProxyType(
     }
 )
 
-# Where the same call may succeed a little later, and how much later (ms).
+# Errors after which the same call may succeed, and the delay before a retry (ms).
 RETRY_DELAYS = MappingProxyType(
     {
         errors.Overloaded: 100,
@@ -62,7 +62,7 @@ RETRY_DELAYS = MappingProxyType(
 
 
 def status_of(error: RequestError) -> status_pb2.Status:
-    """The status that tells the caller of this error."""
+    """Return the status to send for this error."""
     details: list[Message] = [error_details_pb2.ErrorInfo(reason=error.reason, domain=DOMAIN, metadata=error.metadata)]
     if isinstance(error, InvalidArgument):
         violations = [

@@ -1,4 +1,4 @@
-"""Calls that last: ended when the server shuts down."""
+"""Long-lived streams, and their end at shutdown."""
 
 from __future__ import annotations
 
@@ -8,53 +8,53 @@ from contextlib import contextmanager
 from typing import Any
 
 from service.errors import ShuttingDown
-from service.rpc.handlers import Behaviour, Context, generates
+from service.rpc.handlers import Behaviour, Context, yields_responses
 
 
 class OpenStreams:
-    """Ends the calls that would never end by themselves, health watches and reflection, when the server shuts down.
+    """Tracks health watches and reflection streams, to end them at shutdown.
 
-    Without it, one open watch would hold up every shutdown for the whole of its grace period.
+    They do not end on their own: without this, one open watch would make each shutdown use its whole grace period.
     """
 
     def __init__(self) -> None:
         self._open: set[asyncio.Task[Any]] = set()
-        self._ending = False
+        self._closed = False
 
-    def end(self) -> None:
-        """End them all, with UNAVAILABLE, so that their clients turn to another server."""
-        self._ending = True
+    def close(self) -> None:
+        """End all open streams with UNAVAILABLE, so that their clients reconnect elsewhere, and refuse new ones."""
+        self._closed = True
         for task in self._open:
             task.cancel()
 
-    def ended(self, behaviour: Behaviour) -> Behaviour:
-        """The same, but ended by `end`, and refused from then on."""
+    def track(self, behaviour: Behaviour) -> Behaviour:
+        """Wrap a method so that `close` ends its calls."""
 
-        async def answer(request: Any, context: Context) -> None:  # noqa: ANN401 - any message
-            with self._endable():
+        async def respond(request: Any, context: Context) -> None:  # noqa: ANN401 - any message
+            with self._tracked():
                 await behaviour(request, context)
 
-        async def answer_many(request: Any, context: Context) -> AsyncIterator[Any]:  # noqa: ANN401 - any message
-            with self._endable():
+        async def stream(request: Any, context: Context) -> AsyncIterator[Any]:  # noqa: ANN401 - any message
+            with self._tracked():
                 async for response in behaviour(request, context):
                     yield response
 
-        return answer_many if generates(behaviour) else answer
+        return stream if yields_responses(behaviour) else respond
 
-    def _refuse_if_ending(self) -> None:
-        if self._ending:
+    def _refuse_if_closed(self) -> None:
+        if self._closed:
             raise ShuttingDown
 
     @contextmanager
-    def _endable(self) -> Iterator[None]:
-        self._refuse_if_ending()
+    def _tracked(self) -> Iterator[None]:
+        self._refuse_if_closed()
         task = asyncio.current_task()
         assert task is not None
         self._open.add(task)
         try:
             yield
         except asyncio.CancelledError:
-            if self._ending:
+            if self._closed:
                 task.uncancel()
                 raise ShuttingDown from None
             raise

@@ -187,14 +187,14 @@ class Service:
     async def stop(self, grace: float) -> None:
         """Say NOT_SERVING, refuse new calls, let those under way end within `grace` seconds, close the database."""
         ends = time.monotonic() + grace
-        self._health.end()
+        self._health.set_not_serving()
         self._authentication.stop()
         if self._metrics:
             self._metrics.stop()
         if self._rest:
             self._rest.retire()
         await asyncio.sleep(_LAST_WORDS)
-        self._streams.end()
+        self._streams.close()
         remaining = max(0.0, ends - time.monotonic())
         await asyncio.gather(self._server.stop(remaining), *([self._rest.stop(remaining)] if self._rest else []))
         with suppress(TimeoutError):

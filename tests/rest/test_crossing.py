@@ -106,7 +106,7 @@ async def test_readiness_turns_as_soon_as_the_service_says_so(sqlite_url: str) -
     assert service._rest
     door: Any = service._rest._listener._config.app
     assert (await asked(door, "/readyz", ("host", "localhost")))[0] == 200
-    service._health.end()
+    service._health.set_not_serving()
     assert await asked(door, "/readyz", ("host", "localhost")) == (503, {"status": "NOT_SERVING"})
 
 

@@ -10,7 +10,7 @@ from grpc import StatusCode
 from grpc_health.v1 import health_pb2, health_pb2_grpc
 from taskwell.v1 import tasks_pb2
 
-from service.rpc.rate_limit import HELD_BACK, pauses
+from service.rpc.rate_limit import MIN_DELAY, delays
 from tests.rpc.given import METHODS, raw_call, well_formed
 from tests.running import Api, refused, running_service, settings_for
 from tests.tls.issuing import GATEWAY, HOSTS, Authority, Files, secure_channel
@@ -43,19 +43,19 @@ def test_a_refusal_is_held_back_so_that_who_tries_again_at_once_keeps_nobody_bus
         began = time.monotonic()
         refusals = [hasty.start("ListTasks", tasks_pb2.ListTasksRequest()) for _ in range(100)]
         other.list()
-        assert not any(refusal.done() for refusal in refusals) or time.monotonic() - began >= HELD_BACK
+        assert not any(refusal.done() for refusal in refusals) or time.monotonic() - began >= MIN_DELAY
         assert {refusal.code() for refusal in refusals} == {StatusCode.RESOURCE_EXHAUSTED}
-        assert time.monotonic() - began >= HELD_BACK
+        assert time.monotonic() - began >= MIN_DELAY
         with refused(StatusCode.RESOURCE_EXHAUSTED, "RATE_LIMITED"):
-            raw_call(channel, "ListTasks", b"", user=hasty.user, timeout=HELD_BACK / 2).result()
+            raw_call(channel, "ListTasks", b"", user=hasty.user, timeout=MIN_DELAY / 2).result()
 
 
 @pytest.mark.parametrize("count", [2, 3, 64, 1000])
 def test_refusals_of_calls_that_came_together_are_given_one_by_one(count: int) -> None:
-    given = sorted(islice(pauses(), 7, 7 + count))
-    assert given[0] >= HELD_BACK
-    assert given[-1] < 2 * HELD_BACK
-    evenly = HELD_BACK / count
+    given = sorted(islice(delays(), 7, 7 + count))
+    assert given[0] >= MIN_DELAY
+    assert given[-1] < 2 * MIN_DELAY
+    evenly = MIN_DELAY / count
     assert all(evenly / 3 < later - earlier < 3 * evenly for earlier, later in pairwise(given))
 
 

@@ -74,7 +74,7 @@ def test_idle_callers_are_forgotten() -> None:
 
 
 def test_no_more_than_so_many_are_remembered_and_those_who_called_last(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(rate_limit_module, "MOST_BUCKETS", 100)
+    monkeypatch.setattr(rate_limit_module, "MAX_BUCKETS", 100)
     held = Held(rate=0.001, burst=1)
     for number in range(1000):
         assert held.wait(f"user-{number}") == 0
