@@ -13,7 +13,7 @@ LOCK := $(BIN)/uv pip compile --quiet --upgrade --universal --generate-hashes --
 SERVICE := --python-version 3.11
 CLIENT := clients/python/pyproject.toml --extra cli --python-version 3.10
 
-.PHONY: help setup run demo test check format generate lock tables bench bench-quick bench-pages soak-tls soak-isolation soak-requests \
+.PHONY: help setup run demo test test-stress check format generate lock tables bench bench-quick bench-pages soak-tls soak-isolation soak-requests \
   soak-lost-answers matrix fuzz-rest compare-envoy docs-page assets build clean
 
 help: ## List the targets
@@ -60,6 +60,10 @@ demo: .venv/installed ## Call all six RPCs of a running service, each request an
 
 test: .venv/installed .venv-oldest/installed .venv-generate/installed ## Run every test, on SQLite and on a real PostgreSQL
 	@$(BIN)/pytest --numprocesses auto --maxprocesses 4
+
+TIMES ?= 3
+test-stress: .venv/installed .venv-oldest/installed .venv-generate/installed ## Run every test three times with cold caches and a CPU hog per core (40 minutes)
+	@$(BIN)/python tools/stress.py --times $(TIMES)
 
 check: .venv/installed .venv-generate/installed ## Format, lint, types, contract, layers, generated code and schema: the one gate
 	@$(BIN)/ruff format --check --quiet . || { echo "ruff: run 'make format'"; exit 1; }
