@@ -1,4 +1,4 @@
-"""Nobody waits for a library that they do not need, least of all a probe that runs every few seconds."""
+"""Each command imports only the libraries that it needs: a health probe runs every few seconds."""
 
 import subprocess
 import sys
@@ -25,11 +25,15 @@ ALL = {
         ("service.__main__, service.server.supervisor", set()),
         ("service.config.load", set()),
         ("service.server.health_check", {"grpc"}),
-        ("service.config.load, service.server.startup, service.server.app", {"grpc", "psycopg", "sqlalchemy"}),
+        (
+            "service.config.load, service.server.startup, service.server.app",
+            # SQLAlchemy's public asyncio API imports its ORM: 38 ms and 6 MB in a process that serves.
+            {"grpc", "psycopg", "sqlalchemy", "sqlalchemy.orm"},
+        ),
     ],
     ids=["supervisor", "config", "health", "serve"],
 )
-def test_nothing_is_loaded_that_is_not_needed(tmp_path: Path, modules: str, needed: set[str]) -> None:
+def test_a_command_imports_only_the_libraries_it_needs(tmp_path: Path, modules: str, needed: set[str]) -> None:
     program = f"import sys, {modules}; print(*sys.modules)"
     loaded = subprocess.run([sys.executable, "-c", program], cwd=tmp_path, capture_output=True, text=True, check=True)
     assert needed == ALL & set(loaded.stdout.split())
