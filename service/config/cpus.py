@@ -1,4 +1,4 @@
-"""How many processes are of use on this machine."""
+"""The number of CPUs that this process may use."""
 
 import math
 import os
@@ -8,10 +8,10 @@ _CGROUP_CPU = Path("/sys/fs/cgroup/cpu.max")
 
 
 def usable_cpus() -> int:
-    """The cores that this process may use: those it may run on, or fewer if its container is given less (cgroup v2)."""
-    cores = len(os.sched_getaffinity(0))
+    """Return the CPUs in the affinity mask, or fewer if the container has a CPU limit (cgroup v2)."""
+    cpus = len(os.sched_getaffinity(0))
     try:
         quota, period = _CGROUP_CPU.read_text().split()
-        return min(cores, math.ceil(int(quota) / int(period)))
+        return min(cpus, math.ceil(int(quota) / int(period)))
     except (OSError, ValueError):  # no cgroup, or no limit: "max 100000"
-        return cores
+        return cpus

@@ -1,4 +1,4 @@
-"""What the values of settings may look like: types that refuse others with a sentence for whoever set them."""
+"""Field types of the settings, with error messages for operators."""
 
 import re
 from typing import Annotated
@@ -9,7 +9,7 @@ from service.address import parse_address
 from service.auth.jwks import parse_jwks_source
 
 PREFIX = "TASKWELL_"
-"""What the name of every setting's environment variable begins with."""
+"""Prefix of the environment variables."""
 
 
 def _is_address(text: str) -> str:
@@ -37,7 +37,7 @@ def _are_origins(text: str) -> str:
 
 
 def listed(text: str | None) -> tuple[str, ...]:
-    """What stands between commas."""
+    """Split a comma-separated list; blanks around items and empty items are dropped."""
     return tuple(filter(None, map(str.strip, (text or "").split(","))))
 
 
@@ -45,7 +45,7 @@ AddressText = Annotated[str, AfterValidator(_is_address)]
 HostsText = Annotated[str, AfterValidator(_are_hosts)]
 OriginsText = Annotated[str, AfterValidator(_are_origins)]
 JwksText = Annotated[str, AfterValidator(_is_jwks_source)]
-# As a scope is spelt (RFC 6749, 3.3), and a claim may be.
+# A scope token (RFC 6749, 3.3); names of claims follow the same pattern.
 Name = Annotated[str, Field(pattern=r"^[!#-\[\]-~]{1,255}$")]
 Seconds = Annotated[float, Field(gt=0, le=86_400)]
 Count = Annotated[int, Field(ge=1, le=1_000_000)]

@@ -1,4 +1,4 @@
-"""Reading the settings: from flags, the environment and `.env`, in that order of precedence, or refusing them all."""
+"""Loads the settings from flags, the environment and `.env`, in that order of precedence."""
 
 import difflib
 import os
@@ -11,10 +11,9 @@ from service.config.settings import Settings
 
 
 def load_settings(program: str, arguments: list[str]) -> Settings:
-    """Read the settings, `arguments` being the flags behind the command `program`.
+    """Load the settings; `arguments` are the flags after the command `program`.
 
-    Raises SettingsError with a sentence for each setting that is wrong; exits as argparse does for flags that are
-    unknown and for --help.
+    Raises SettingsError with a line for each invalid setting. Exits like argparse for --help and for unknown flags.
     """
     try:
         settings: Settings = _settings_class(program)(_cli_parse_args=arguments)
@@ -22,23 +21,23 @@ def load_settings(program: str, arguments: list[str]) -> Settings:
         raise SettingsError("\n".join(_sentence(each) for each in error.errors())) from None
     except (OSError, UnicodeError) as error:
         raise SettingsError(f"the file .env cannot be read as UTF-8 text: {error}") from None
-    _refuse_misspelt()
+    _refuse_misspelled()
     return settings
 
 
 class SettingsError(Exception):
-    """Settings that cannot be served with; the message names each one and says what to change."""
+    """Invalid settings; the message names each one and says what to change."""
 
 
-def _refuse_misspelt() -> None:
-    """Raise SettingsError for a variable that is nearly one of ours: it was meant to do something and does nothing."""
+def _refuse_misspelled() -> None:
+    """Raise SettingsError for a variable whose name is close to that of a setting: it would be ignored."""
     known = {f"{PREFIX}{name.upper()}" for name in Settings.model_fields}
     for name in os.environ:
         if name.startswith(PREFIX) and name not in known and (near := difflib.get_close_matches(name, known, 1, 0.85)):
             raise SettingsError(f"{name}: there is no such setting; did you mean {near[0]}?")
 
 
-def _settings_class(program: str) -> Any:  # noqa: ANN401 - the class is Settings but for the name it shows in --help
+def _settings_class(program: str) -> Any:  # noqa: ANN401 - Settings, with another program name in --help
     return type("Settings", (Settings,), {"__doc__": Settings.__doc__, "model_config": {"cli_prog_name": program}})
 
 

@@ -1,4 +1,7 @@
-"""Settings: every one of them, and what it may be. Read once, then frozen; which go together, consistency.py knows."""
+"""The settings: each with its type, default and description. Read once, then frozen.
+
+consistency.py has the checks across settings.
+"""
 
 import sys
 from collections.abc import Mapping
@@ -26,22 +29,22 @@ from service.config.field_types import (
 from service.db.url import DatabaseUrl, PostgresServer, parse_database_url
 from service.tls.files import CertificateFiles
 
-# As long as what HS256 makes of it (RFC 7518, 3.2), in bytes.
-_SHORTEST_SECRET = 32
+# At least as long as the output of HS256 (RFC 7518, 3.2), in bytes.
+_MIN_SECRET_BYTES = 32
 
-_MOST_WORKERS = 256
-# Elsewhere SO_REUSEPORT lets several sockets listen on one port, and one of them gets all connections.
+_MAX_WORKERS = 256
+# Elsewhere, one of several sockets on a port with SO_REUSEPORT gets all connections.
 _SPREADS_CONNECTIONS = sys.platform == "linux"
 
 
 class Settings(BaseSettings):
-    """Every setting is an environment variable, its name in capitals behind TASKWELL_, and a flag of the same name."""
+    """Each setting is an environment variable (its name in capitals, prefixed with TASKWELL_) and a flag."""
 
     model_config = SettingsConfigDict(
         env_prefix=PREFIX,
         env_file=".env",
         env_ignore_empty=True,
-        extra="ignore",  # .env may hold other programs' variables
+        extra="ignore",  # .env may have variables of other programs
         frozen=True,
         hide_input_in_errors=True,  # an input may be a secret
         cli_kebab_case=True,
@@ -51,167 +54,192 @@ class Settings(BaseSettings):
     )
 
     grpc_address: AddressText = Field(
-        "127.0.0.1:50051", description="Where to serve gRPC, host:port; port 0 picks a free one"
+        "127.0.0.1:50051", description="Address to serve gRPC on, host:port; port 0 picks a free port"
     )
     rest_address: AddressText | None = Field(
-        None, description="Where to serve REST (JSON over HTTP/1.1), host:port; unset, nowhere"
+        None, description="Address to serve REST (JSON over HTTP/1.1) on, host:port. Unset: REST is off"
     )
     rest_hosts: HostsText | None = Field(
         None,
-        description="The names by which REST may be asked for (header host), separated by commas, or *; unset, "
-        "localhost where x-user-id is believed on a loopback address, else any",
+        description="Host names that REST requests may use (header Host), separated by commas, or * for any; others "
+        "are refused with 421. Unset: localhost only, where x-user-id is trusted on a loopback address, else any",
     )
     rest_cors_origins: OriginsText | None = Field(
         None,
-        description="The origins (https://app.example.com) whose pages may call REST from a browser, separated by "
-        "commas, or *; unset, none",
+        description="Origins (https://app.example.com) whose web pages may call REST from a browser (CORS), separated "
+        "by commas, or * for any. Unset: none",
     )
     metrics_address: AddressText | None = Field(
-        None, description="Where to serve metrics to Prometheus, host:port; unset, nowhere"
+        None, description="Address to serve Prometheus metrics on, host:port. Unset: metrics are off"
     )
     workers: Literal["auto"] | int = Field(
-        "auto", description="Processes that serve; auto is one for each core on PostgreSQL (on Linux), else 1"
+        "auto", description="Number of server processes; auto is one per CPU on PostgreSQL (on Linux), else 1"
     )
     database_url: SecretStr = Field(
         SecretStr("sqlite:///taskwell.db"),
-        description="The database: sqlite:///file, or PostgreSQL in SQLAlchemy's or in libpq's form",
+        description="Database: sqlite:///FILE, or PostgreSQL as an SQLAlchemy URL or a libpq connection string",
     )
     migrate: bool = Field(
-        False, description="On PostgreSQL, migrate the schema before serving; on SQLite this is always done"
+        False, description="Migrate the schema on PostgreSQL before serving; on SQLite this is always done"
     )
     auth: Literal["metadata", "jwt"] = Field(
         "metadata",
-        description="How callers are known: metadata takes x-user-id as a trusted mesh or gateway set it, jwt takes "
-        "signed tokens",
+        description="Authentication of callers: metadata trusts the header x-user-id, which a mesh or gateway must "
+        "set; jwt verifies signed tokens",
     )
     jwt_jwks: JwksText | None = Field(
-        None, description="Where the issuer of the tokens publishes its keys (EdDSA, ES256, RS256): a URL or a file"
+        None, description="URL or file of the token issuer's public keys (a JWKS with EdDSA, ES256 or RS256 keys)"
     )
     jwt_secret: SecretStr | None = Field(
-        None, description="Or the secret that the tokens are signed with (HS256), at least 32 bytes"
+        None, description="Shared secret that tokens are signed with (HS256), at least 32 bytes; in place of a JWKS"
     )
-    jwt_issuer: str | None = Field(None, description="Who must have issued a token (iss); jwt needs it")
-    jwt_audience: str | None = Field(None, description="For whom a token must be (aud); jwt needs it")
+    jwt_issuer: str | None = Field(
+        None, description="Issuer (iss) that tokens must have; required with TASKWELL_AUTH=jwt"
+    )
+    jwt_audience: str | None = Field(
+        None, description="Audience (aud) that tokens must have; required with TASKWELL_AUTH=jwt"
+    )
     jwt_scope_claim: Name | None = Field(
-        None, description="The claim with a token's scopes, for example scope; unset, every token may do everything"
+        None, description="Claim that lists a token's scopes, for example scope. Unset: scopes are not checked"
     )
-    jwt_read_scope: Name = Field("tasks.read", description="The scope that allows GetTask and ListTasks")
-    jwt_write_scope: Name = Field("tasks.write", description="The scope that allows the other methods")
+    jwt_read_scope: Name = Field("tasks.read", description="Scope required for GetTask and ListTasks")
+    jwt_write_scope: Name = Field("tasks.write", description="Scope required for the methods that change tasks")
     trust_network: bool = Field(
-        False, description="Allow metadata authentication on an address that other machines can reach"
+        False,
+        description="Allow TASKWELL_AUTH=metadata on an address that other machines can reach: each of them can then "
+        "claim to be any user",
     )
     tls_cert: str | None = Field(
-        None, description="The certificate to serve TLS with, and those between it and its CA: a PEM file"
+        None, description="Server certificate, followed by its intermediates: a PEM file. Unset: no TLS"
     )
-    tls_key: str | None = Field(None, description="The key of that certificate: a PEM file")
+    tls_key: str | None = Field(None, description="Private key of TASKWELL_TLS_CERT: a PEM file")
     tls_client_ca: str | None = Field(
-        None, description="Turns on mutual TLS: only clients with a certificate of this CA are connected; a PEM file"
+        None,
+        description="CA of client certificates: a PEM file. Turns on mutual TLS: only clients with a certificate of "
+        "this CA can connect",
     )
     tls_client_names: str | None = Field(
         None,
-        description="The services that may call, by a DNS name or URI (SPIFFE id) in their certificate, separated by "
-        "commas",
+        description="Services that may call, by a DNS name or URI (SPIFFE id) in their certificate, separated by "
+        "commas; calls of others are PERMISSION_DENIED",
     )
     health_ca: str | None = Field(
-        None, description="What 'taskwell health' verifies a TLS server by: a PEM file; unset, TASKWELL_TLS_CERT itself"
+        None,
+        description="CA that 'taskwell health' verifies the server with: a PEM file. Unset: TASKWELL_TLS_CERT itself",
     )
     health_cert: str | None = Field(
-        None, description="The certificate it shows where mutual TLS asks for one; unset, the server's own"
+        None,
+        description="Client certificate of 'taskwell health' for mutual TLS: a PEM file. Unset: TASKWELL_TLS_CERT",
     )
-    health_key: str | None = Field(None, description="The key of that certificate")
+    health_key: str | None = Field(None, description="Private key of TASKWELL_HEALTH_CERT: a PEM file")
     users: Literal["any", "known"] = Field(
         "any",
-        description="any makes a user with their first task; known refuses users without a row in the users table",
+        description="any creates a user with their first task; known refuses users without a row in the table users "
+        "(PERMISSION_DENIED)",
     )
     reflection: Literal["open", "caller", "off"] = Field(
         "open",
-        description="Server reflection: for everybody (and REST's /docs and /openapi.json with it), for calls that "
-        "name a user, or not at all",
+        description="Server reflection: open serves it to everybody, and /docs and /openapi.json over REST; caller "
+        "serves it to authenticated callers; off serves none",
     )
     log_level: Literal["debug", "info", "warning", "error"] = Field(
-        "info", description="The least severe log lines to write; debug has a line for every successful call"
+        "info", description="Lowest level of log lines to write; debug writes one for each successful call too"
     )
     log_format: Literal["auto", "json", "console"] = Field(
-        "auto", description="How log lines look on standard error: auto is console on a terminal, else json"
+        "auto", description="Format of the log on standard error; auto is console on a terminal, else json"
     )
 
     coalesce: bool = Field(
-        True, description="Turn concurrent calls into one statement; without it every call sends its own"
+        True, description="Send concurrent calls to the database in batches; false sends a statement for each call"
     )
     max_in_flight: Count = Field(
-        2048, description="Calls under way at once in each worker; one more is RESOURCE_EXHAUSTED"
+        2048, description="Maximum task calls in flight in each worker; further calls are RESOURCE_EXHAUSTED"
     )
     rate_limit: Annotated[float, Field(ge=0.001, le=1_000_000)] | None = Field(
         None,
-        description="Calls per second that each user may make, counted by each worker for itself; more are "
-        "RESOURCE_EXHAUSTED; unset, as many as they like",
+        description="Maximum calls per second of each user, counted in each worker separately; further calls are "
+        "RESOURCE_EXHAUSTED. Unset: no rate limit",
     )
     rate_burst: Count | None = Field(
-        None, description="Calls that a user may make at once before that counts; unset, those of one second"
+        None, description="Calls that a user may make at once before the rate limit applies. Unset: those of one second"
     )
-    max_call_seconds: Seconds = Field(30, description="How long a call may take, whatever its deadline (s)")
+    max_call_seconds: Seconds = Field(
+        30, description="Maximum duration of a call, whatever its deadline (s); then it is DEADLINE_EXCEEDED"
+    )
     max_message_bytes: Annotated[int, Field(ge=1024, le=2**26)] = Field(
-        65_536, description="The largest request message (bytes); a larger one is RESOURCE_EXHAUSTED"
+        65_536, description="Maximum size of a request message (bytes); a larger one is RESOURCE_EXHAUSTED"
     )
     max_metadata_bytes: Annotated[int, Field(ge=1024, le=2**20)] = Field(
-        16_384, description="The largest metadata of a request (bytes); larger ones are RESOURCE_EXHAUSTED"
+        16_384, description="Maximum size of the metadata of a request (bytes); a larger one is RESOURCE_EXHAUSTED"
     )
     max_concurrent_streams: Count = Field(
-        1000, description="Calls under way at once on one connection; more wait in the client"
+        1000, description="Maximum calls in flight on one connection; further calls wait in the client"
     )
     max_connections: Count = Field(
         10_000,
-        description="Connections open at once to each worker; one more is closed (by REST, after its handshake)",
+        description="Maximum open connections of each worker; further ones are closed (by REST, after the handshake)",
     )
     handshake_timeout: Seconds = Field(
-        10, description="How long a new connection may take to speak HTTP/2, and to keep to its limits (s)"
+        10,
+        description="Time for a new connection to finish its TLS and HTTP/2 handshakes (s); then it is closed",
     )
     rest_request_timeout: Seconds = Field(
-        10, description="How long a REST request may take to arrive, and its answer to be taken (s)"
+        10,
+        description="Time for a REST request to arrive, and for its response to be received (s); then the connection "
+        "is closed",
     )
-    keepalive_time: Seconds = Field(
-        60, description="How long a connection may be silent before it is asked for a sign of life (s)"
-    )
+    keepalive_time: Seconds = Field(60, description="Interval between keepalive pings on a silent connection (s)")
     keepalive_timeout: Seconds = Field(
-        20, description="How long the answer to that may take before the connection is closed (s)"
+        20, description="Time for a client to answer a keepalive ping (s); then the connection is closed"
     )
     keepalive_min_interval: Seconds = Field(
-        10, description="How often a client may ask for a sign of life (s); more often closes the connection"
+        10,
+        description="Minimum interval between a client's keepalive pings (s); a client that pings more often is "
+        "disconnected",
     )
-    max_connection_idle: Seconds = Field(900, description="How long a connection without calls is kept open (s)")
+    max_connection_idle: Seconds = Field(900, description="Time after which a connection without calls is closed (s)")
     max_connection_age: Seconds = Field(
-        600, description="The age at which a connection is asked to close (s), so that clients spread over servers anew"
+        600,
+        description="Age at which a connection is closed (s), so that clients reconnect and spread over the servers",
     )
-    max_connection_age_grace: Seconds = Field(60, description="How long calls may go on after that (s)")
-    shutdown_grace: Seconds = Field(20, description="How long calls may go on after SIGTERM or SIGINT (s)")
+    max_connection_age_grace: Seconds = Field(
+        60, description="Time for the calls on a connection of that age to finish (s); then they are aborted"
+    )
+    shutdown_grace: Seconds = Field(
+        20, description="Time for calls in flight to finish after SIGTERM or SIGINT (s); then they are aborted"
+    )
 
     database_pool_size: Count = Field(10, description="Database connections that each worker keeps open")
     database_max_overflow: Annotated[int, Field(ge=0, le=10_000)] = Field(
-        5, description="Database connections that each worker opens beyond those under load"
+        5, description="Further database connections that each worker opens under load and closes afterwards"
     )
     database_pool_timeout: Seconds = Field(
-        10, description="How long a call waits for a database connection before it is UNAVAILABLE (s)"
+        10, description="Time for a call to wait for a database connection (s); then it is UNAVAILABLE"
     )
     database_pool_recycle: Seconds = Field(
         240,
-        description="The age at which a database connection is replaced (s); below the 300 s after which Neon suspends",
+        description="Age at which a database connection is replaced (s); keep it below the 300 s after which Neon "
+        "suspends",
     )
     database_ping_after: Seconds = Field(
-        30, description="How long a database connection may lie idle before it is checked with a round trip (s)"
+        30, description="Idle time after which a database connection is checked by a round trip before use (s)"
     )
     database_prepare: bool = Field(
-        True, description="Prepare statements on PostgreSQL; turned off by itself behind a pooler that cannot"
+        True,
+        description="Use prepared statements on PostgreSQL; turned off automatically behind a pooler without them",
     )
-    database_start_timeout: Seconds = Field(30, description="How long to wait for the database at the start (s)")
+    database_start_timeout: Seconds = Field(
+        30, description="Time to wait for the database at startup (s); then the start fails"
+    )
 
     @field_validator("workers", mode="before")
     @classmethod
     def _is_a_number_of_workers(cls, value: object) -> object:
         text = str(value)
-        if text != "auto" and not (text.isascii() and text.isdigit() and 1 <= int(text) <= _MOST_WORKERS):
-            raise ValueError(f"must be a number from 1 to {_MOST_WORKERS}, or auto")
+        if text != "auto" and not (text.isascii() and text.isdigit() and 1 <= int(text) <= _MAX_WORKERS):
+            raise ValueError(f"must be a number from 1 to {_MAX_WORKERS}, or auto")
         if text not in {"auto", "1"} and not _SPREADS_CONNECTIONS:
-            raise ValueError("must be 1 on this system: it does not spread connections over processes, as Linux does")
+            raise ValueError("must be 1 on this system: only Linux spreads connections over several processes")
         return value
 
     @field_validator("database_url")
@@ -223,10 +251,12 @@ class Settings(BaseSettings):
     @field_validator("jwt_secret")
     @classmethod
     def _is_a_secret(cls, value: SecretStr | None) -> SecretStr | None:
-        if value and len(value.get_secret_value().encode()) < _SHORTEST_SECRET:
-            raise ValueError(f"must be at least {_SHORTEST_SECRET} bytes long: a shorter one can be guessed")
+        if value and len(value.get_secret_value().encode()) < _MIN_SECRET_BYTES:
+            raise ValueError(f"must be at least {_MIN_SECRET_BYTES} bytes long: a shorter one can be guessed")
         if value and value.get_secret_value().lstrip().startswith(("-----BEGIN", "ssh-", "{", "[")):
-            raise ValueError(f"must not be a key of another kind, which others may know: {PREFIX}JWT_JWKS takes those")
+            raise ValueError(
+                f"must not be a key of another kind, which others may know: set {PREFIX}JWT_JWKS for those"
+            )
         return value
 
     @model_validator(mode="after")
@@ -245,12 +275,12 @@ class Settings(BaseSettings):
 
     @property
     def hosts(self) -> tuple[str, ...] | None:
-        """The names by which REST may be asked for; None for any."""
+        """Host names that REST requests may use; None for any."""
         if self.rest_hosts:
             names = listed(self.rest_hosts)
             return None if "*" in names else names
-        believes = self.evidence == RULES["metadata", False] and not self.trust_network
-        return ("localhost", self.rest.host) if believes and self.rest else None
+        trusts_header = self.auth_rule == RULES["metadata", False] and not self.trust_network
+        return ("localhost", self.rest.host) if trusts_header and self.rest else None
 
     @property
     def cors_origins(self) -> tuple[str, ...]:
@@ -266,19 +296,19 @@ class Settings(BaseSettings):
 
     @property
     def worker_count(self) -> int:
-        """How many processes serve."""
+        """Number of server processes."""
         if self.workers != "auto":
             return self.workers
         return usable_cpus() if isinstance(self.database, PostgresServer) and _SPREADS_CONNECTIONS else 1
 
     @property
-    def evidence(self) -> Rule:
-        """What must be shown by whom who calls."""
+    def auth_rule(self) -> Rule:
+        """The certificate and the credential that a client must present."""
         return RULES[self.auth, self.tls_client_ca is not None]
 
     @property
     def tls(self) -> CertificateFiles | None:
-        """What TLS is served with, if it is."""
+        """Certificate files; None without TLS."""
         if self.tls_cert is None or self.tls_key is None:
             return None
         return CertificateFiles(self.tls_cert, self.tls_key, self.tls_client_ca)
@@ -292,7 +322,7 @@ class Settings(BaseSettings):
         return parse_database_url(self.database_url.get_secret_value())
 
     def as_environment(self, others: Mapping[str, str]) -> dict[str, str]:
-        """These variables with those that make these settings, secrets in clear, in place of any that make others.
+        """Return `others` with the variables of these settings, secrets in plain text, in place of any other settings.
 
         `inherited_settings` reads them.
         """
@@ -306,5 +336,5 @@ class Settings(BaseSettings):
 
 
 def inherited_settings() -> Settings:
-    """The settings of the process that started this one, as `Settings.as_environment` handed them down."""
-    return Settings(_env_file=None)  # type: ignore[call-arg]  # of pydantic-settings, not of the class
+    """Load the settings that the supervisor passed down by `Settings.as_environment`."""
+    return Settings(_env_file=None)  # type: ignore[call-arg]  # an argument of pydantic-settings

@@ -29,7 +29,7 @@ class Authentication:
 
     def __init__(self, settings: Settings) -> None:
         self._source = settings.jwks
-        self._keys = _keys(settings) if settings.evidence.user is User.TOKEN else None
+        self._keys = _keys(settings) if settings.auth_rule.user is User.TOKEN else None
         self._tokens = _tokens(self._keys, settings) if self._keys else None
         self._keeping: asyncio.Task[None] | None = None
         self._files = settings.tls

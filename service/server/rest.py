@@ -39,7 +39,7 @@ class Rest:
     def __init__(self, settings: Settings, address: Address, call: Call) -> None:
         self.address = address
         self._files = settings.tls
-        key, challenge = _CALLERS[settings.evidence.user]
+        key, challenge = _CALLERS[settings.auth_rule.user]
         crossing = (key, *_CROSSING)
         terms = Terms(
             crossing={name.encode(): name for name in crossing},

@@ -1,4 +1,4 @@
-"""Settings: where they come from, which are refused, what is shown of them."""
+"""Settings: sources and precedence, validation, secrets."""
 
 import socket
 from pathlib import Path
@@ -18,7 +18,7 @@ def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     return tmp_path
 
 
-def test_the_defaults_are_settings_that_can_be_served_with() -> None:
+def test_default_settings_are_valid() -> None:
     settings = load_settings("taskwell serve", [])
     assert (settings.grpc_address, str(settings.database)) == ("127.0.0.1:50051", "sqlite:///taskwell.db")
 
@@ -76,13 +76,13 @@ def test_the_defaults_are_settings_that_can_be_served_with() -> None:
         ("database_url", "sqlite:///file.db?mode=ro", "no parameters"),
     ],
 )
-def test_a_wrong_setting_is_refused_with_a_sentence_that_names_it(
+def test_an_invalid_setting_is_refused_and_named(
     monkeypatch: pytest.MonkeyPatch, name: str, value: str, sentence: str
 ) -> None:
     monkeypatch.setenv(f"TASKWELL_{name.upper()}", value)
-    with pytest.raises(SettingsError) as refusal:
+    with pytest.raises(SettingsError) as refused:
         load_settings("taskwell serve", [])
-    message = str(refusal.value)
+    message = str(refused.value)
     assert message.startswith(f"TASKWELL_{name.upper()}: ")
     assert sentence in message
     assert "secret" not in message
@@ -91,18 +91,21 @@ def test_a_wrong_setting_is_refused_with_a_sentence_that_names_it(
 @pytest.mark.parametrize(
     ("flags", "sentence"),
     [
-        (["--rest-hosts", "tasks.example"], "TASKWELL_REST_ADDRESS: TASKWELL_REST_HOSTS needs it"),
-        (["--rest-cors-origins", "https://app.example"], "TASKWELL_REST_ADDRESS: TASKWELL_REST_CORS_ORIGINS needs it"),
+        (["--rest-hosts", "tasks.example"], "TASKWELL_REST_ADDRESS: is required by TASKWELL_REST_HOSTS"),
+        (
+            ["--rest-cors-origins", "https://app.example"],
+            "TASKWELL_REST_ADDRESS: is required by TASKWELL_REST_CORS_ORIGINS",
+        ),
         (
             ["--rest-address", "127.0.0.1:0", "--rest-cors-origins", "*"],
-            "TASKWELL_REST_CORS_ORIGINS: * would let every",
+            "TASKWELL_REST_CORS_ORIGINS: * with TASKWELL_AUTH=metadata would let every",
         ),
     ],
 )
-def test_what_does_not_go_together_over_rest_is_refused(flags: list[str], sentence: str) -> None:
-    with pytest.raises(SettingsError) as refusal:
+def test_contradictory_rest_settings_are_refused(flags: list[str], sentence: str) -> None:
+    with pytest.raises(SettingsError) as refused:
         load_settings("taskwell serve", flags)
-    assert str(refusal.value).startswith(sentence)
+    assert str(refused.value).startswith(sentence)
 
 
 @pytest.mark.parametrize(
@@ -116,23 +119,21 @@ def test_what_does_not_go_together_over_rest_is_refused(flags: list[str], senten
         (["--rest-address", "127.0.0.1:0", "--trust-network"], None),
     ],
 )
-def test_rest_is_asked_for_as_this_machine_unless_the_network_is_trusted(
+def test_rest_hosts_default_to_localhost_unless_the_network_is_trusted(
     flags: list[str], hosts: tuple[str, ...] | None
 ) -> None:
     assert load_settings("taskwell serve", flags).hosts == hosts
 
 
-def test_every_wrong_setting_is_named_at_once() -> None:
-    with pytest.raises(SettingsError) as refusal:
+def test_all_invalid_settings_are_named_at_once() -> None:
+    with pytest.raises(SettingsError) as refused:
         load_settings("taskwell serve", ["--max-in-flight", "0", "--users", "some"])
-    assert len(str(refusal.value).splitlines()) == 2
+    assert len(str(refused.value).splitlines()) == 2
 
 
-def test_flags_come_before_the_environment_and_that_before_the_env_file(
-    folder: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    kept = "TASKWELL_MAX_IN_FLIGHT=1\nTASKWELL_USERS=known\nTASKWELL_LOG_LEVEL=debug\nOTHER=1\n"
-    (folder / ".env").write_text(kept)
+def test_precedence_is_flags_then_environment_then_env_file(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    env_file = "TASKWELL_MAX_IN_FLIGHT=1\nTASKWELL_USERS=known\nTASKWELL_LOG_LEVEL=debug\nOTHER=1\n"
+    (folder / ".env").write_text(env_file)
     for name, value in {"MAX_IN_FLIGHT": "2", "LOG_LEVEL": "error", "USERS": ""}.items():
         monkeypatch.setenv(f"TASKWELL_{name}", value)
     settings = load_settings("taskwell serve", ["--max-in-flight", "3"])
@@ -140,13 +141,13 @@ def test_flags_come_before_the_environment_and_that_before_the_env_file(
 
 
 @pytest.mark.parametrize("address", ["127.0.0.1:0", "127.1.2.3:1", "[::1]:65535", "localhost:50051"])
-def test_loopback_addresses_need_no_trust(address: str) -> None:
+def test_trust_network_is_not_needed_on_loopback_addresses(address: str) -> None:
     if address.startswith("[") and not socket.has_ipv6:
         pytest.skip("this machine has no IPv6")
     assert str(load_settings("taskwell serve", ["--grpc-address", address]).grpc) == address
 
 
-def test_other_addresses_are_served_on_a_trusted_network() -> None:
+def test_trust_network_allows_other_addresses() -> None:
     settings = load_settings("taskwell serve", ["--grpc-address", "0.0.0.0:50051", "--trust-network"])
     assert settings.grpc == Address("0.0.0.0", 50051)
 
@@ -161,7 +162,7 @@ def test_other_addresses_are_served_on_a_trusted_network() -> None:
         (["--database-url", "postgresql://db/tasks", "--workers", "1"], 1),
     ],
 )
-def test_a_worker_for_each_core_serves_from_postgresql(
+def test_workers_auto_is_one_per_cpu_on_postgresql(
     monkeypatch: pytest.MonkeyPatch, flags: list[str], expected: int
 ) -> None:
     monkeypatch.setattr("service.config.settings.usable_cpus", lambda: 2)
@@ -171,7 +172,7 @@ def test_a_worker_for_each_core_serves_from_postgresql(
 @pytest.mark.parametrize(
     ("limit", "cores"), [("max 100000", 8), ("150000 100000", 2), ("50000 100000", 1), ("1600000 100000", 8), (None, 8)]
 )
-def test_the_cores_are_those_of_the_container(
+def test_cpus_are_limited_by_the_cgroup(
     folder: Path, monkeypatch: pytest.MonkeyPatch, limit: str | None, cores: int
 ) -> None:
     monkeypatch.setattr("os.sched_getaffinity", lambda _: set(range(8)), raising=False)
@@ -181,7 +182,7 @@ def test_the_cores_are_those_of_the_container(
     assert load_settings("taskwell serve", ["--database-url", "postgresql://db/tasks"]).worker_count == cores
 
 
-def test_several_workers_are_refused_where_connections_are_not_spread(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_several_workers_are_refused_on_other_systems_than_linux(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("service.config.settings._SPREADS_CONNECTIONS", False)
     assert load_settings("taskwell serve", ["--database-url", "postgresql://db/tasks"]).worker_count == 1
     assert load_settings("taskwell serve", ["--workers", "1"]).worker_count == 1
@@ -189,7 +190,7 @@ def test_several_workers_are_refused_where_connections_are_not_spread(monkeypatc
         load_settings("taskwell serve", ["--workers", "2"])
 
 
-def test_a_worker_inherits_the_settings_and_reads_no_others(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_worker_inherits_the_settings_of_the_supervisor_only(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     (folder / ".env").write_text("TASKWELL_USERS=known\n")
     monkeypatch.setenv("TASKWELL_MAX_IN_FLIGHT", "3")
     flags = ["--database-url", "postgresql://u:s3cret@db/tasks", "--trust-network", "--max-in-flight", "4"]
@@ -205,17 +206,17 @@ def test_a_worker_inherits_the_settings_and_reads_no_others(folder: Path, monkey
     assert settings.model_fields_set == inherited.model_fields_set
 
 
-def test_settings_cannot_be_changed_afterwards() -> None:
+def test_settings_are_frozen() -> None:
     with pytest.raises(ValueError, match="frozen"):
         load_settings("taskwell serve", []).max_in_flight = 1
 
 
-def test_every_setting_says_what_it_is() -> None:
+def test_every_setting_has_a_description() -> None:
     for name, field in Settings.model_fields.items():
         assert field.description, name
 
 
-def test_an_ipv6_address_is_read_and_written_in_brackets() -> None:
+def test_an_ipv6_address_is_parsed_and_printed_in_brackets() -> None:
     assert parse_address("[::1]:1") == Address("::1", 1)
     assert str(Address("::1", 1)) == "[::1]:1"
 
@@ -229,7 +230,7 @@ def test_an_ipv6_address_is_read_and_written_in_brackets() -> None:
         "host=db.example port=6543 dbname=tasks user=user password=s3cret sslmode=require",
     ],
 )
-def test_every_form_of_a_postgresql_url_is_the_same_database_and_hides_its_password(url: str) -> None:
+def test_every_form_of_a_postgresql_url_hides_the_password(url: str) -> None:
     shown = str(parse_database_url(url))
     for part in ("user=user", "password=***", "host=db.example", "port=6543", "dbname=tasks", "sslmode=require"):
         assert part in shown
@@ -244,13 +245,13 @@ def test_every_form_of_a_postgresql_url_is_the_same_database_and_hides_its_passw
         "host=one,two port=1,2 dbname=tasks user=u target_session_attrs=read-write",
     ],
 )
-def test_several_hosts_may_be_given(url: str) -> None:
+def test_a_postgresql_url_may_name_several_hosts(url: str) -> None:
     shown = str(parse_database_url(url))
     for part in ("host=one,two", "port=1,2", "target_session_attrs=read-write"):
         assert part in shown
 
 
-def test_what_a_url_says_comes_before_our_defaults() -> None:
+def test_parameters_of_a_database_url_override_the_defaults() -> None:
     url = parse_database_url("postgresql://db/tasks?connect_timeout=3&application_name=mine")
     assert "connect_timeout=3" in getattr(url, "conninfo", "")
     assert "application_name=mine" in getattr(url, "conninfo", "")
@@ -268,7 +269,7 @@ def load_with(monkeypatch: pytest.MonkeyPatch, values: dict[str, str]) -> Settin
 
 
 @pytest.mark.parametrize("values", [KEYED, PUBLISHED])
-def test_signed_tokens_need_no_trust_in_the_network(monkeypatch: pytest.MonkeyPatch, values: dict[str, str]) -> None:
+def test_trust_network_is_not_needed_with_jwt(monkeypatch: pytest.MonkeyPatch, values: dict[str, str]) -> None:
     assert load_with(monkeypatch, {**values, "grpc_address": "0.0.0.0:50051"}).auth == "jwt"
 
 
@@ -276,40 +277,40 @@ def test_signed_tokens_need_no_trust_in_the_network(monkeypatch: pytest.MonkeyPa
     ("values", "sentences"),
     [
         ({"auth": "jwt"}, ["TASKWELL_JWT_JWKS: ", "TASKWELL_JWT_ISSUER: ", "TASKWELL_JWT_AUDIENCE: "]),
-        ({**KEYED, "jwt_secret": ""}, ["TASKWELL_JWT_JWKS: jwt needs keys"]),
+        ({**KEYED, "jwt_secret": ""}, ["TASKWELL_JWT_JWKS: TASKWELL_AUTH=jwt requires keys"]),
         ({**KEYED, "jwt_jwks": "jwks.json"}, ["TASKWELL_JWT_SECRET: set either this or TASKWELL_JWT_JWKS"]),
-        ({**KEYED, "jwt_issuer": ""}, ["TASKWELL_JWT_ISSUER: jwt needs it"]),
-        ({**PUBLISHED, "jwt_audience": ""}, ["TASKWELL_JWT_AUDIENCE: jwt needs it"]),
-        ({**KEYED, "jwt_read_scope": "read"}, ["TASKWELL_JWT_SCOPE_CLAIM: set it as well"]),
+        ({**KEYED, "jwt_issuer": ""}, ["TASKWELL_JWT_ISSUER: is required by TASKWELL_AUTH=jwt"]),
+        ({**PUBLISHED, "jwt_audience": ""}, ["TASKWELL_JWT_AUDIENCE: is required by TASKWELL_AUTH=jwt"]),
+        ({**KEYED, "jwt_read_scope": "read"}, ["TASKWELL_JWT_SCOPE_CLAIM: must be set too"]),
         ({**KEYED, "auth": "metadata"}, [f"TASKWELL_JWT_{name}: " for name in ("AUDIENCE", "ISSUER", "SECRET")]),
-        ({"jwt_jwks": "jwks.json"}, ["TASKWELL_JWT_JWKS: means nothing unless TASKWELL_AUTH=jwt"]),
-        ({"jwt_scope_claim": "scope"}, ["TASKWELL_JWT_SCOPE_CLAIM: means nothing"]),
+        ({"jwt_jwks": "jwks.json"}, ["TASKWELL_JWT_JWKS: has no effect without TASKWELL_AUTH=jwt"]),
+        ({"jwt_scope_claim": "scope"}, ["TASKWELL_JWT_SCOPE_CLAIM: has no effect"]),
     ],
 )
-def test_settings_of_tokens_that_contradict_each_other_are_refused(
+def test_contradictory_jwt_settings_are_refused(
     monkeypatch: pytest.MonkeyPatch, values: dict[str, str], sentences: list[str]
 ) -> None:
-    with pytest.raises(SettingsError) as refusal:
+    with pytest.raises(SettingsError) as refused:
         load_with(monkeypatch, values)
-    lines = str(refusal.value).splitlines()
+    lines = str(refused.value).splitlines()
     assert [line for line, sentence in zip(lines, sentences, strict=True) if not line.startswith(sentence)] == []
-    assert SECRET not in str(refusal.value)
+    assert SECRET not in str(refused.value)
 
 
 SERVED = {"tls_cert": "server.pem", "tls_key": "server-key.pem"}
 MUTUAL = {**SERVED, "tls_client_ca": "clients.pem", "tls_client_names": "gateway.example"}
 
 
-def test_mutual_tls_needs_no_trust_in_the_network(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_trust_network_is_not_needed_with_mutual_tls(monkeypatch: pytest.MonkeyPatch) -> None:
     assert load_with(monkeypatch, {**MUTUAL, "grpc_address": "0.0.0.0:50051"}).tls is not None
 
 
-def test_tls_alone_says_nothing_of_who_calls(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_trust_network_is_needed_with_server_tls_alone(monkeypatch: pytest.MonkeyPatch) -> None:
     with pytest.raises(SettingsError, match="TASKWELL_GRPC_ADDRESS: other machines can reach"):
         load_with(monkeypatch, {**SERVED, "grpc_address": "0.0.0.0:50051"})
 
 
-def test_names_are_separated_by_commas(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_tls_client_names_are_separated_by_commas(monkeypatch: pytest.MonkeyPatch) -> None:
     settings = load_with(monkeypatch, {**MUTUAL, "tls_client_names": "gateway.example , spiffe://example/a,"})
     assert settings.client_names == ("gateway.example", "spiffe://example/a")
 
@@ -317,23 +318,26 @@ def test_names_are_separated_by_commas(monkeypatch: pytest.MonkeyPatch) -> None:
 @pytest.mark.parametrize(
     ("values", "sentences"),
     [
-        ({"tls_cert": "a"}, ["TASKWELL_TLS_KEY: TASKWELL_TLS_CERT needs it"]),
-        ({"tls_key": "a"}, ["TASKWELL_TLS_CERT: TASKWELL_TLS_KEY needs it"]),
-        ({**MUTUAL, "tls_cert": "", "tls_key": ""}, ["TASKWELL_TLS_CERT: TASKWELL_TLS_CLIENT_CA needs it"]),
-        ({**SERVED, "tls_client_names": "a"}, ["TASKWELL_TLS_CLIENT_CA: TASKWELL_TLS_CLIENT_NAMES needs it"]),
-        ({**MUTUAL, "tls_client_names": ""}, ["TASKWELL_TLS_CLIENT_NAMES: mutual TLS with TASKWELL_AUTH=metadata"]),
-        ({**KEYED, **MUTUAL, "tls_client_names": ","}, ["TASKWELL_TLS_CLIENT_NAMES: has no name in it"]),
-        ({**SERVED, "health_cert": "a"}, ["TASKWELL_HEALTH_KEY: TASKWELL_HEALTH_CERT needs it"]),
-        ({**SERVED, "health_key": "a"}, ["TASKWELL_HEALTH_CERT: TASKWELL_HEALTH_KEY needs it"]),
-        ({"rate_burst": "5"}, ["TASKWELL_RATE_LIMIT: TASKWELL_RATE_BURST needs it"]),
-        ({"health_ca": "a"}, ["TASKWELL_TLS_CERT: TASKWELL_HEALTH_CA needs it"]),
+        ({"tls_cert": "a"}, ["TASKWELL_TLS_KEY: is required by TASKWELL_TLS_CERT"]),
+        ({"tls_key": "a"}, ["TASKWELL_TLS_CERT: is required by TASKWELL_TLS_KEY"]),
+        ({**MUTUAL, "tls_cert": "", "tls_key": ""}, ["TASKWELL_TLS_CERT: is required by TASKWELL_TLS_CLIENT_CA"]),
+        ({**SERVED, "tls_client_names": "a"}, ["TASKWELL_TLS_CLIENT_CA: is required by TASKWELL_TLS_CLIENT_NAMES"]),
+        (
+            {**MUTUAL, "tls_client_names": ""},
+            ["TASKWELL_TLS_CLIENT_NAMES: is required by mutual TLS with TASKWELL_AUTH=metadata"],
+        ),
+        ({**KEYED, **MUTUAL, "tls_client_names": ","}, ["TASKWELL_TLS_CLIENT_NAMES: contains no name"]),
+        ({**SERVED, "health_cert": "a"}, ["TASKWELL_HEALTH_KEY: is required by TASKWELL_HEALTH_CERT"]),
+        ({**SERVED, "health_key": "a"}, ["TASKWELL_HEALTH_CERT: is required by TASKWELL_HEALTH_KEY"]),
+        ({"rate_burst": "5"}, ["TASKWELL_RATE_LIMIT: is required by TASKWELL_RATE_BURST"]),
+        ({"health_ca": "a"}, ["TASKWELL_TLS_CERT: is required by TASKWELL_HEALTH_CA"]),
     ],
     ids=lambda value: "" if isinstance(value, list) else ",".join(f"{name}={each}" for name, each in value.items()),
 )
-def test_settings_that_need_others_are_refused_without_them(
+def test_a_setting_is_refused_without_the_one_it_requires(
     monkeypatch: pytest.MonkeyPatch, values: dict[str, str], sentences: list[str]
 ) -> None:
-    with pytest.raises(SettingsError) as refusal:
+    with pytest.raises(SettingsError) as refused:
         load_with(monkeypatch, values)
-    lines = str(refusal.value).splitlines()
+    lines = str(refused.value).splitlines()
     assert [line for line, sentence in zip(lines, sentences, strict=True) if not line.startswith(sentence)] == []
