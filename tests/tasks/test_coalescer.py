@@ -50,6 +50,10 @@ class Operation:
         for gate in self._gates:
             gate.set()
 
+    def let_one_go(self, number: int) -> None:
+        """Let the batch of this number return, counted from 0."""
+        self._gates[number].set()
+
 
 def coalescer(operation: Operation, *, keyed: bool = False, **how: float) -> Coalescer[Request, str]:
     batching = BatchSettings(**{"overlap": 1, "max_batches": how.get("overlap", 1), **how})  # type: ignore[arg-type]
@@ -158,6 +162,25 @@ async def test_a_later_call_does_not_overtake_one_that_waits_for_the_same_key() 
     asked = start(calls, *(("a", number) for number in range(20)))
     await asyncio.gather(*asked)
     assert operation.sets == [[("a", number)] for number in range(20)]
+
+
+async def test_a_released_key_goes_to_the_call_that_waits_for_it_before_later_calls_in_the_queue() -> None:
+    operation = Operation()
+    batching = BatchSettings(overlap=2, max_batches=2, patience=1000)
+    calls: Coalescer[Request, str] = Coalescer(
+        operation, owner=lambda request: request[0], key=lambda request: request[0], batching=batching
+    )
+    asked = start(calls, ("a", 1))
+    await operation.called(1)
+    asked += start(calls, ("a", 2), ("b", 1))  # a second batch: "a" is busy, so that its call is parked
+    await operation.called(2)
+    asked += start(calls, ("a", 3))  # two batches are in flight: this call stays in the queue
+    await settle()
+    operation.let_one_go(0)
+    await operation.called(3)
+    operation.let_go()
+    await asyncio.gather(*asked)
+    assert operation.sets == [[("a", 1)], [("b", 1)], [("a", 2)], [("a", 3)]]
 
 
 async def test_a_call_whose_caller_is_gone_is_dropped_before_it_is_sent() -> None:
