@@ -1,12 +1,14 @@
 """The buckets of callers: what they let through, when, and how much is remembered."""
 
+import asyncio
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from service.errors import RateLimited
 from service.rpc import rate_limit as rate_limit_module
-from service.rpc.rate_limit import RateLimiter
+from service.rpc.rate_limit import RateLimiter, RefusalDelay
 from tests.auth.issuing import Clock
 
 
@@ -82,3 +84,24 @@ def test_no_more_than_so_many_are_remembered_and_those_who_called_last(monkeypat
         assert len(held.rates._full_at) <= 100
     assert held.wait("user-999") == 1000
     assert held.wait("user-1") == 0
+
+
+async def test_rate_limit_errors_beyond_the_bound_are_not_delayed(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(rate_limit_module, "_MAX_DELAYED", 2)
+    monkeypatch.setattr(rate_limit_module, "MIN_DELAY", 1000.0)
+    delay, refusal = RefusalDelay(), RateLimited(seconds=5000)
+
+    async def delayed() -> asyncio.Task[RateLimited]:
+        task = asyncio.create_task(delay.wait(refusal, None))
+        await asyncio.sleep(0)
+        return task
+
+    first, second, third = [await delayed() for _ in range(3)]
+    assert [first.done(), second.done(), third.done()] == [False, False, True]
+    assert third.result() is refusal
+    second.cancel()  # its caller is gone: another error may be delayed instead
+    await asyncio.sleep(0)
+    fourth, fifth = [await delayed() for _ in range(2)]
+    assert [first.done(), fourth.done(), fifth.done()] == [False, False, True]
+    for task in (first, fourth):
+        task.cancel()
