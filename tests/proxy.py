@@ -21,6 +21,8 @@ class Proxy:
         self._flowing.set()
         self._refusing = False
         self._swallowing = False
+        self._silent: set[socket.socket] = set()
+        self._breaks_one = False
         self.swallowed = threading.Event()
         """Set when an answer was swallowed."""
         self._listener = socket.create_server(("127.0.0.1", 0))
@@ -52,6 +54,14 @@ class Proxy:
 
     def flow(self) -> None:
         self._flowing.set()
+
+    def lose_peers(self) -> None:
+        """Forward nothing more on the connections that exist, as after a failover; new ones work.
+
+        The first of them that is used breaks, as TCP's timeout would have it in the end; the others stay silent.
+        """
+        self._silent = {end for pair in self._pairs for end in pair}
+        self._breaks_one = True
 
     def swallow_answers(self) -> None:
         """Cut the connection at the next answer: what was asked has been done, and nobody learns of it."""
@@ -85,6 +95,11 @@ class Proxy:
         with contextlib.suppress(OSError):
             while data := source.recv(65536):
                 self._flowing.wait()
+                if source in self._silent:
+                    if self._breaks_one:
+                        self._breaks_one = False
+                        break
+                    continue
                 if answers and self._swallowing:
                     self._swallowing = False
                     self.swallowed.set()

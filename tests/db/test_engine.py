@@ -1,6 +1,8 @@
 """What the engine does with connections on PostgreSQL."""
 
+import asyncio
 from collections.abc import AsyncIterator
+from contextlib import AsyncExitStack
 
 import psycopg
 import pytest
@@ -13,6 +15,7 @@ from service.db.store import SqlTaskStore
 from service.db.url import parse_database_url
 from service.errors import DatabaseUnavailable
 from tests.db.making import new_task
+from tests.proxy import proxied
 
 PREPARED = "SELECT count(*) FROM pg_prepared_statements"
 
@@ -98,3 +101,20 @@ async def test_a_statement_that_takes_too_long_is_given_up_and_its_connection_is
         await database.write(statement(database, "SELECT pg_sleep(60)"), parameters={}, repeatable=False)
     assert list(await database.read(statement(database, "SELECT 1"), {})) == [(1,)]
     await database.close()
+
+
+async def test_after_one_lost_connection_no_other_of_its_age_is_used(postgresql_url: str) -> None:
+    async def ask_on_each_connection(database: Database) -> None:
+        async with AsyncExitStack() as stack, asyncio.timeout(60):
+            for connection in [await stack.enter_async_context(database._connection()) for _ in range(3)]:
+                assert list(await fetch(connection, "SELECT 1")) == [(1,)]
+
+    with proxied(postgresql_url) as proxy:
+        database = Database(parse_database_url(proxy.conninfo), PoolSettings(size=3, max_overflow=0))
+        await ask_on_each_connection(database)
+        proxy.lose_peers()
+        # The statement that met the broken connection is run again on a new one.
+        assert list(await database.read(statement(database, "SELECT 1"), {})) == [(1,)]
+        # Two connections of the pool are half dead, with nothing on them that poll(2) could see.
+        await ask_on_each_connection(database)
+        await database.close()
