@@ -9,8 +9,9 @@ import signal
 import sys
 import time
 from collections.abc import Callable
-from contextlib import suppress
 from typing import TYPE_CHECKING, NoReturn
+
+from service.standard_streams import drain, never_block, open_missing
 
 # Each command loads what it needs: a supervisor stays in memory and needs next to nothing.
 if TYPE_CHECKING:
@@ -38,6 +39,7 @@ Every setting is a flag and an environment variable, in upper case behind TASKWE
 
 def main() -> int:
     """Run one command; the exit status is 0, or 1 for a failure and 2 for a wrong call, with a sentence on stderr."""
+    open_missing()
     command, *arguments = sys.argv[1:] or ["help"]
     if command in {"help", "--help", "-h"}:
         print(USAGE, end="")
@@ -58,10 +60,9 @@ def main() -> int:
 
 def serve(arguments: list[str]) -> int:
     settings = _settings("serve", arguments)
-    from service.log import configure_log
     from service.server.startup import StartError, metrics_folder, prepare_schema, reserve_addresses
 
-    configure_log(settings.log_level, settings.log_format)
+    _begin_log(settings.log_level, settings.log_format)
     _end_without_a_word()
     try:
         prepare_schema(settings)
@@ -74,12 +75,10 @@ def serve(arguments: list[str]) -> int:
 
 def supervise(arguments: list[str]) -> int:
     """What `serve` becomes where there are several workers; not for people to call."""
-    from service.log import configure_log
     from service.server.supervisor import GivenUp, Patience, Supervisor, run_until_signalled
 
     def announce(words: str) -> None:
-        with suppress(BrokenPipeError):  # nobody listens, which is no reason not to serve
-            print(words, end="", flush=True)
+        print(words, end="")
 
     def forget(worker: int) -> None:
         if folder:
@@ -90,7 +89,7 @@ def supervise(arguments: list[str]) -> int:
     if len(arguments) != 5:
         return _fail("'taskwell supervise' is what 'taskwell serve' becomes; call that", status=2)
     count, grace, log_level, log_format, folder = arguments
-    configure_log(log_level, log_format)
+    _begin_log(log_level, log_format)
     patience = Patience(grace=float(grace))
     command = [*_this_program(), "work"]
     gc.enable()
@@ -107,13 +106,12 @@ def supervise(arguments: list[str]) -> int:
 def work(arguments: list[str]) -> int:
     """Serve as one of several workers; for the supervisor to call."""
     from service.config.settings import inherited_settings
-    from service.log import configure_log
     from service.server.startup import StartError
 
     if len(arguments) != 1:
         return _fail("'taskwell work' is for the supervisor to call; call 'taskwell serve'", status=2)
     settings, worker = inherited_settings(), int(arguments[0])
-    configure_log(settings.log_level, settings.log_format, worker=worker)
+    _begin_log(settings.log_level, settings.log_format, worker=worker)
     _end_without_a_word()
     try:
         return _serve(settings, worker)
@@ -228,6 +226,17 @@ def _settings(command: str, arguments: list[str]) -> "Settings":
         sys.exit(_fail(str(error), status=2))
 
 
+def _begin_log(level: str, style: str, **always: object) -> None:
+    """Set up the log of a process that stays: nothing that it says may block or fail, whoever says it."""
+    from service.log import configure_log, log_uncaught
+
+    # The gRPC core writes to the descriptor itself, which blocks, and lines of its own form.
+    os.environ.setdefault("GRPC_VERBOSITY", "NONE")
+    never_block()
+    configure_log(level, style, **always)
+    log_uncaught()
+
+
 def _end_without_a_word() -> None:
     """Let a signal end the process, also the first one of a container, until a server has handlers of its own."""
     for number in (signal.SIGTERM, signal.SIGINT):
@@ -253,6 +262,7 @@ def _become_supervisor(settings: "Settings", metrics_folder: str) -> NoReturn:
     grace = settings.shutdown_grace + 5
     arguments = (settings.worker_count, grace, settings.log_level, settings.log_format, metrics_folder)
     command = [*_this_program(), "supervise", *map(str, arguments)]
+    drain()
     environment = {**settings.as_environment(os.environ), "PROMETHEUS_MULTIPROC_DIR": metrics_folder}
     os.execve(command[0], command, environment)  # noqa: S606 - of this very program
 
@@ -284,6 +294,7 @@ def _shown(value: object) -> object:
 
 
 def _fail(sentence: str, *, status: int = 1) -> int:
+    never_block()
     print(f"taskwell: {sentence}", file=sys.stderr)
     return status
 

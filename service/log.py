@@ -1,15 +1,26 @@
-"""How log lines look: one event a line, on standard error, so that standard output stays the announcements' own."""
+"""Log lines: one event a line, on standard error. Standard output is for announcements alone."""
 
+import json
 import logging
+import select
 import sys
+import threading
+from collections.abc import Mapping
+from types import TracebackType
+from typing import Any
 
 import structlog
+
+# The longest text (characters) and the longest list in a line; the further ones are for lines that a pipe would still
+# not take whole (POSIX: PIPE_BUF), so that the lines of several workers would mix.
+_CUTS = ((1024, 16), (256, 4), (64, 2))
 
 
 def configure_log(level: str, style: str, **always: object) -> None:
     """Set up structlog for this process; `style` is `json`, `console`, or `auto` for console on a terminal.
 
-    Every line holds what is `always` to be in it.
+    Every line holds what is `always` to be in it. Lines never block and never fail where `standard_streams.never_block`
+    was called before.
     """
     # Without the values of variables: they hold what users write.
     tracebacks = structlog.tracebacks.ExceptionDictTransformer(show_locals=False)
@@ -27,17 +38,53 @@ def configure_log(level: str, style: str, **always: object) -> None:
     last: list[structlog.typing.Processor] = (
         [structlog.dev.ConsoleRenderer(exception_formatter=structlog.dev.plain_traceback)]
         if to_people
-        else [structlog.processors.ExceptionRenderer(tracebacks), structlog.processors.JSONRenderer(ensure_ascii=False)]
+        else [
+            structlog.processors.ExceptionRenderer(tracebacks),
+            structlog.processors.JSONRenderer(_dumps_short, ensure_ascii=False),
+        ]
     )
     structlog.configure(
         processors=[*shared, *last],
         wrapper_class=structlog.make_filtering_bound_logger(logging.getLevelNamesMapping()[level.upper()]),
-        logger_factory=structlog.PrintLoggerFactory(sys.stderr),
+        logger_factory=structlog.WriteLoggerFactory(sys.stderr),
         cache_logger_on_first_use=True,
     )
     root = logging.getLogger()
     if not any(isinstance(handler, _Passing) for handler in root.handlers):
         root.addHandler(_Passing(logging.WARNING))
+
+
+def log_uncaught() -> None:
+    """Log what Python itself would write to standard error, as lines of the log: exceptions nobody caught, warnings."""
+    logging.captureWarnings(capture=True)
+    sys.excepthook = _log_death
+    threading.excepthook = _log_dead_thread
+    sys.unraisablehook = _log_unraisable
+
+
+def _dumps_short(line: Mapping[str, Any], **options: Any) -> str:  # noqa: ANN401 - of json.dumps
+    """Render a line as JSON, cut to what a pipe takes whole."""
+    rendered = json.dumps(line, **options)
+    if len(rendered) <= _CUTS[0][0]:
+        return rendered
+    for most_characters, most_items in _CUTS:
+        rendered = json.dumps(_cut(json.loads(rendered), most_characters, most_items), **options)
+        if len(rendered.encode(errors="backslashreplace")) < select.PIPE_BUF:
+            break
+    return rendered
+
+
+def _cut(value: Any, most_characters: int, most_items: int) -> Any:  # noqa: ANN401 - anything of JSON
+    """A JSON value with every text cut; of lists, such as the frames of a traceback, the last items are kept."""
+    match value:
+        case str() if len(value) > most_characters:
+            return f"{value[:most_characters]}… ({len(value)} characters)"
+        case dict():
+            return {key: _cut(each, most_characters, most_items) for key, each in value.items()}
+        case list():
+            return [_cut(each, most_characters, most_items) for each in value[-most_items:]]
+        case _:
+            return value
 
 
 class _Passing(logging.Handler):
@@ -47,3 +94,17 @@ class _Passing(logging.Handler):
         structlog.get_logger(record.name).log(
             record.levelno, record.getMessage().strip(), logger=record.name, exc_info=record.exc_info or None
         )
+
+
+def _log_death(kind: type[BaseException], error: BaseException, traceback: TracebackType | None) -> None:
+    structlog.get_logger("python").critical("the process dies", exc_info=(kind, error, traceback))
+
+
+def _log_dead_thread(died: threading.ExceptHookArgs) -> None:
+    name = died.thread.name if died.thread else None
+    structlog.get_logger("thread").error("a thread died", thread=name, exc_info=died.exc_value)
+
+
+def _log_unraisable(ignored: "sys.UnraisableHookArgs") -> None:
+    message = ignored.err_msg or "an exception was ignored"
+    structlog.get_logger("python").error(message, where=repr(ignored.object), exc_info=ignored.exc_value)

@@ -37,6 +37,7 @@ from service.server.authentication import Authentication
 from service.server.grpc_options import server_options
 from service.server.sockets import refuse_taken
 from service.server.startup import StartError, cannot_listen
+from service.standard_streams import drain
 from service.tasks.methods import Tasks
 from service.tls.files import CertificateError
 from service.tls.grpc_credentials import server_credentials
@@ -247,6 +248,7 @@ async def serve(settings: Settings, worker: int | None = None) -> None:
     service = Service(settings, worker)
     _announce(service, await service.start(), settings)
     if worker is not None:
+        drain()
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         loop.add_reader(sys.stdin, on_end_of_input)
     _settle_garbage_collection()
@@ -257,14 +259,14 @@ async def serve(settings: Settings, worker: int | None = None) -> None:
 
 def _announce(service: Service, address: Address, settings: Settings) -> None:
     """Say where calls are accepted, and how a first one is made."""
-    print(f"gRPC listening on {address}", flush=True)
+    print(f"gRPC listening on {address}")
     if settings.reflection == "open":
-        print(grpcurl_example(address, settings), flush=True)
+        print(grpcurl_example(address, settings))
     if service.rest_address:
-        print(f"REST listening on {service.rest_address}", flush=True)
-        print(curl_example(service.rest_address, settings), flush=True)
+        print(f"REST listening on {service.rest_address}")
+        print(curl_example(service.rest_address, settings))
     if service.metrics_address:
-        print(f"metrics listening on {service.metrics_address}", flush=True)
+        print(f"metrics listening on {service.metrics_address}")
 
 
 def _settle_garbage_collection() -> None:

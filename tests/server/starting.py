@@ -6,7 +6,7 @@ import socket
 import subprocess
 import sys
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import IO
 
@@ -86,3 +86,13 @@ def accepts(address: str) -> bool:
     except ConnectionError:
         return False
     return True
+
+
+def is_free(address: str) -> bool:
+    """Whether a server could listen there."""
+    host, _, port = address.rpartition(":")
+    with socket.socket() as probe, suppress(OSError):
+        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        probe.bind((host, int(port)))
+        return True
+    return False

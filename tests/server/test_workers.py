@@ -12,7 +12,7 @@ from grpc import StatusCode
 from taskwell.v1 import tasks_pb2
 
 from tests.running import new_user, refused
-from tests.server.starting import PATIENCE, accepts, run, serving
+from tests.server.starting import PATIENCE, accepts, is_free, run, serving
 from tests.server.workers import call_until, held_call, workers
 from tests.waiting import until
 
@@ -21,15 +21,6 @@ from tests.waiting import until
 def url(database_kind: str, request: pytest.FixtureRequest) -> str:
     """A database of either kind, migrated or to be."""
     return "sqlite:///taskwell.db" if database_kind == "sqlite" else str(request.getfixturevalue("postgresql_url"))
-
-
-def is_free(address: str) -> bool:
-    host, _, port = address.rpartition(":")
-    with socket.socket() as probe, suppress(OSError):
-        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-        probe.bind((host, int(port)))
-        return True
-    return False
 
 
 def test_all_workers_serve_and_the_address_is_said_once(tmp_path: Path, url: str) -> None:
