@@ -3,7 +3,7 @@
 import time
 from collections.abc import Callable
 
-_PATIENCE = 30.0  # s; long, so that it only ends what would never come
+_PATIENCE = 120.0  # s; long, so that it only ends what would never come
 
 
 def until(condition: Callable[[], bool]) -> None:

@@ -15,7 +15,7 @@ import grpc
 from tests.running import Api
 
 COMMAND = (sys.executable, "-m", "service")
-PATIENCE = 30.0  # s
+PATIENCE = 120.0  # s
 
 
 def run(*arguments: str, folder: Path, **environment: str) -> subprocess.CompletedProcess[str]:
