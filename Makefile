@@ -78,6 +78,7 @@ check: .venv/installed .venv-generate/installed ## Format, lint, types, contract
 	@.venv-generate/bin/python tools/generate.py --check
 	@$(BIN)/python -m tools.openapi --check
 	@$(BIN)/python tools/check_schema.py
+	@$(BIN)/python tools/tables.py --check
 	@echo "check: all passed"
 
 format: .venv/installed ## Format the Python and the proto
@@ -98,7 +99,7 @@ lock: .venv/installed ## Resolve the dependencies anew into requirements/
 	@$(LOCK) $(CLIENT) --resolution lowest-direct -o requirements/client-oldest.txt
 	@$(LOCK) $(CLIENT) -o requirements/client-newest.txt
 
-tables: .venv/installed ## Write the tables of README and SECURITY from the code
+tables: .venv/installed ## Write the tables in docs/ from the code
 	@$(BIN)/python tools/tables.py
 
 bench: .venv/installed .venv-bench/installed ## Measure the service beside its peers: a table, JSON and charts in build/bench (25 minutes)

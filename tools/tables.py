@@ -1,5 +1,10 @@
-"""Writes the tables of README and SECURITY from the code; a test holds them current."""
+"""Writes the tables of the documents from the code: errors, settings, metrics, limits, credentials.
 
+python tools/tables.py            write them
+python tools/tables.py --check    exit with 1 if a table is not current
+"""
+
+import sys
 from pathlib import Path
 
 from grpc import StatusCode
@@ -19,9 +24,18 @@ from service.tasks import validation
 from service.tls import files
 
 ROOT = Path(__file__).resolve().parent.parent
-DOCUMENTS = (ROOT / "README.md", ROOT / "SECURITY.md")
+DOCUMENTS = tuple(
+    ROOT / "docs" / page
+    for page in (
+        "reference/errors.md",
+        "reference/settings.md",
+        "reference/metrics.md",
+        "operations/authentication.md",
+        "operations/limits.md",
+    )
+)
 
-# The settings that bound what a caller can cost, in the table of limits.
+# The settings in the table of limits: they bound what a caller can cost.
 LIMITING = (
     *("max_in_flight", "rate_limit", "rate_burst", "max_call_seconds", "max_message_bytes", "max_metadata_bytes"),
     *("max_connections", "max_concurrent_streams", "handshake_timeout", "keepalive_min_interval"),
@@ -33,13 +47,13 @@ LIMITING = (
 
 
 def settings_table() -> str:
-    """Every setting, its default and what it is for."""
+    """Every setting, its default and its description."""
     rows = [f"| `{PREFIX}{name.upper()}` | {_default(field)} | {field.description} |" for name, field in _fields()]
-    return "\n".join(["| setting | default | |", "|---|---|---|", *rows])
+    return "\n".join(["| setting | default | description |", "|---|---|---|", *rows])
 
 
 def errors_table() -> str:
-    """Every error: its code, its reason, whether a retry may help, and the message."""
+    """Every error: its code, its reason, its retry delay and its message."""
     rows = [
         f"| {code.name} | `{error.reason}` | {_retry(error)} | {sentence(error)} |"
         for error, code in sorted(CODES.items(), key=_place)
@@ -48,53 +62,53 @@ def errors_table() -> str:
 
 
 def metrics_table() -> str:
-    """Every metric, its labels and what it tells."""
+    """Every metric, its labels and its description."""
     rows = [
         f"| `{series.name}` | {', '.join(f'`{label}`' for label in series.labels)} | {series.description} |"
         for series in ALL_SERIES
     ]
-    return "\n".join(["| metric | labels | |", "|---|---|---|", *rows])
+    return "\n".join(["| metric | labels | description |", "|---|---|---|", *rows])
 
 
-def evidence_table() -> str:
-    """What must be shown by whom, and who the user then is."""
+def credentials_table() -> str:
+    """The certificate and the credential that each mode requires."""
     rows = [
         f"| `{mode}` | {'set' if mutual else 'not set'} | {rule.certificate.value} | {rule.user.value} |"
         for (mode, mutual), rule in RULES.items()
     ]
-    header = f"| `{PREFIX}AUTH` | `{PREFIX}TLS_CLIENT_CA` | a client's certificate | the user |"
+    header = f"| `{PREFIX}AUTH` | `{PREFIX}TLS_CLIENT_CA` | client certificate | user |"
     return "\n".join([header, "|---|---|---|---|", *rows])
 
 
 def limits_table() -> str:
-    """Everything that is bounded: by a setting, or for good."""
+    """Every limit: those with a setting, then the fixed ones."""
     settings = [
         f"| {field.description} | {_default(field)} | `{PREFIX}{name.upper()}` |"
         for name, field in _fields()
         if name in LIMITING
     ]
     fixed = [
-        ("A user's name: printable ASCII characters", 255),
-        ("A title (code points)", validation.TITLE_MAX),
-        ("A description (code points)", validation.DESCRIPTION_MAX),
+        ("Length of a user id (printable ASCII characters)", 255),
+        ("Length of a title (code points)", validation.TITLE_MAX),
+        ("Length of a description (code points)", validation.DESCRIPTION_MAX),
         ("Tasks on a page", validation.PAGE_SIZE_MAX),
-        ("A page (bytes)", validation.PAGE_BYTES_MAX),
-        ("Parameters in a query of a REST request", queries.MOST_PARAMETERS),
+        ("Size of a page (bytes)", validation.PAGE_BYTES_MAX),
+        ("Parameters in the query of a REST request", queries.MOST_PARAMETERS),
         ("Etags in a header of a REST request", conditions.MOST_TAGS),
-        ("A token (bytes)", tokens.MOST_BYTES),
-        ("Verified tokens that are remembered", tokens.MOST_REMEMBERED),
-        ("How often tokens with unknown keys have the issuer asked (s)", f"{keys.ASKED_INTERVAL:g}"),
-        ("Calls that wait for the issuer's keys", keys.MOST_WAITING),
-        ("A JWKS (bytes)", jwks.MOST_BYTES),
-        ("A file for TLS (bytes)", files.MOST_BYTES),
-        ("Users whose calls are counted, where they are limited", rate_limit.MAX_BUCKETS),
+        ("Size of a token (bytes)", tokens.MOST_BYTES),
+        ("Verified tokens in the cache", tokens.MOST_REMEMBERED),
+        ("Interval between key fetches that unknown keys cause (s)", f"{keys.ASKED_INTERVAL:g}"),
+        ("Calls that wait for the keys of the issuer", keys.MOST_WAITING),
+        ("Size of a JWKS (bytes)", jwks.MOST_BYTES),
+        ("Size of a PEM file (bytes)", files.MOST_BYTES),
+        ("Users that the rate limit remembers", rate_limit.MAX_BUCKETS),
     ]
-    rows = [*settings, *(f"| {what} | `{limit}` | |" for what, limit in fixed)]
-    return "\n".join(["| | limit | setting |", "|---|---|---|", *rows])
+    rows = [*settings, *(f"| {limited} | `{limit}` | |" for limited, limit in fixed)]
+    return "\n".join(["| limited | limit | setting |", "|---|---|---|", *rows])
 
 
 def with_tables(text: str) -> str:
-    """The text with every table between its markers as it must be now; what has no such markers has no such table."""
+    """The text, with the current table between each pair of markers in it."""
     for name, table in TABLES.items():
         if f"<!-- {name} -->\n" not in text:
             continue
@@ -121,13 +135,13 @@ def _default(field: FieldInfo) -> str:
 
 def _retry(error: type[RequestError]) -> str:
     if error is RateLimited:
-        return "as said"
+        return "in the message"
     delay = RETRY_DELAYS.get(error)
     return f"{delay / 1000:g} s" if delay else ""
 
 
 def sentence(error: type[RequestError]) -> str:
-    """What callers read, its placeholders in italics."""
+    """The message, with its placeholders in italics."""
     if error.sentence == "{summary}":
         return "What is wrong with each field, and what to change."
     return error.sentence.replace(":.3g}", "}").replace("{", "*").replace("}", "*")
@@ -136,11 +150,22 @@ def sentence(error: type[RequestError]) -> str:
 TABLES = {
     "settings": settings_table,
     "errors": errors_table,
-    "evidence": evidence_table,
+    "credentials": credentials_table,
     "limits": limits_table,
     "metrics": metrics_table,
 }
 
+
+def main(arguments: list[str]) -> int:
+    outdated = {page: text for page in DOCUMENTS if (text := with_tables(page.read_text())) != page.read_text()}
+    if arguments == ["--check"]:
+        for page in outdated:
+            print(f"{page.relative_to(ROOT)}: a table is not current, run 'make tables'")
+        return 1 if outdated else 0
+    for page, text in outdated.items():
+        page.write_text(text)
+    return 0
+
+
 if __name__ == "__main__":
-    for document in DOCUMENTS:
-        document.write_text(with_tables(document.read_text()))
+    sys.exit(main(sys.argv[1:]))

@@ -1,4 +1,4 @@
-"""The Go client, clients/go, against the real service; programs that use it: the example and the one of the README.
+"""The Go client, clients/go, against the real service; programs that use it: the example, and those of the documents.
 
 What the module does is tested in Go, beside it; here services are started for those tests.
 """
@@ -25,6 +25,7 @@ ROOT = Path(__file__).parents[2]
 MODULE = ROOT / "clients" / "go"
 EXAMPLE = ROOT / "examples" / "go"
 README = (ROOT / "README.md").read_text()
+GUIDE = (ROOT / "docs" / "guide" / "go.md").read_text()
 SECRET = "what both of them know and nobody else"
 
 pytestmark = pytest.mark.timeout(600)  # s; the first build downloads and compiles gRPC
@@ -130,14 +131,23 @@ def test_the_go_example_walks_all_tasks_of_a_user(go: str, one_at_a_time: Path, 
     ] == printed.splitlines()
 
 
-@pytest.mark.usefixtures("go")
-def test_the_program_of_the_readme_runs_in_an_empty_folder(
-    one_at_a_time: Path, sqlite_url: str, tmp_path: Path
+def test_the_programs_of_the_documents_run_in_an_empty_folder(
+    go: str, one_at_a_time: Path, sqlite_url: str, tmp_path: Path
 ) -> None:
-    [program] = re.findall(r"^```go\n(.*?)^```", README, flags=re.DOTALL | re.MULTILINE)
-    [session] = re.findall(r"^```console\n(\$ go mod init .*?)^```", README, flags=re.DOTALL | re.MULTILINE)
+    [program] = re.findall(r"^```go\n(.*?)^```", GUIDE, flags=re.DOTALL | re.MULTILINE)
+    [session] = re.findall(r"^```console\n(\$ go mod init .*?)^```", GUIDE, flags=re.DOTALL | re.MULTILINE)
     commands = "\n".join(re.findall(r"^\$ (.*)", session, flags=re.MULTILINE)).replace("PATH/TO", str(ROOT))
+    [lines] = re.findall(r"^```go\n(.*?)^```", README, flags=re.DOTALL | re.MULTILINE)
     with running_service(settings_for(sqlite_url)) as address:
         (tmp_path / "main.go").write_text(program.replace("127.0.0.1:50051", address))
         printed = run("bash", "-ec", commands, cwd=tmp_path, lock=one_at_a_time)
+        (tmp_path / "main.go").write_text(as_program(lines, program).replace("127.0.0.1:50051", address))
+        printed_by_lines = run(go, "run", ".", cwd=tmp_path, lock=one_at_a_time)
     assert re.search(r"^\S{36} Call Bob$", printed, flags=re.MULTILINE), printed
+    assert printed_by_lines.endswith("Call Bob <nil>\n" * 2), printed_by_lines
+
+
+def as_program(lines: str, program: str) -> str:
+    """A program of these lines, with the imports of another program."""
+    head, _, _ = program.replace('\t"log"\n', "").partition("func main()")
+    return f"{head}func main() {{\nctx := context.Background()\n{lines}_ = err\n}}\n"

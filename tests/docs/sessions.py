@@ -1,41 +1,53 @@
-"""Sessions of a document, commands and what they print, run against a real service."""
+"""Runs sessions of a page, commands and their output, in a shell and against a real service."""
 
 import os
 import re
+import shutil
 import subprocess
 import sys
 from pathlib import Path
 
+import pytest
+
+from tests.docs.pages import ROOT, blocks, commands_of, sections
 from tests.running import running_doors, settings_for
 
-ROOT = Path(__file__).parents[2]
-SECRET = "what both of them know and nobody else"
-TOKENS = {"auth": "jwt", "jwt_secret": SECRET, "jwt_issuer": "https://issuer.example", "jwt_audience": "taskwell"}
+SHELLS = {"bash": ("bash", "--norc", "-c"), "zsh": ("zsh", "-f", "-c")}
+"""The shells that readers paste commands into (zsh on macOS), without the start-up files of whoever runs the tests."""
+
+_TOOLS = ("curl", "ghz", "grpcui", "grpcurl", "openssl")
 
 
-def blocks(document: str, language: str) -> list[str]:
-    return re.findall(rf"^```{language}\n(.*?)^```", document, flags=re.DOTALL | re.MULTILINE)
+def in_shell(shell: str, script: str) -> list[str]:
+    """The command that runs a script in a shell. Skips the test where the shell is missing."""
+    if not shutil.which(shell):
+        pytest.skip(f"{shell} is not installed: the sessions of the documents were not run in it")
+    return [*SHELLS[shell], script]
 
 
-def commands_of(session: str) -> list[str]:
-    return re.findall(r"^\$ (.*)", session.replace("\\\n", ""), flags=re.MULTILINE)
-
-
-def with_certificates(readme: str, folder: Path) -> dict[str, str]:
-    """Make the README's certificates in a folder. Answers the settings of the service that it starts with them."""
-    [making] = [block for block in blocks(readme, "console") if "openssl req" in block]
-    made = subprocess.run(["bash", "-ec", "\n".join(commands_of(making))], cwd=folder, capture_output=True, check=False)
-    assert made.returncode == 0, made.stderr
-    [settings] = re.findall(r"^\$ export (TASKWELL_TLS_CERT=.*)\n\$ export (.*)", readme, flags=re.MULTILINE)
-    values = dict(pair.split("=") for line in settings for pair in line.split())
-    named = {name.removeprefix("TASKWELL_").lower(): value for name, value in values.items()}
-    return {name: str(folder / value) if value.endswith(".pem") else value for name, value in named.items()}
-
-
-def assert_goes_as_written(session: str, folder: Path, settings: dict[str, str]) -> None:
-    """Run the commands of a session against a server with these settings, and compare what they print."""
+def session_of(page: str, section: str) -> str:
+    """The console blocks of a section. Skips the test where a tool is missing that the commands need."""
+    session = "".join(blocks(sections(page)[section], "console"))
     commands = commands_of(session)
     assert commands
+    for tool in _TOOLS:
+        used = any(re.search(rf"(^|[|(] ?){tool} ", command) for command in commands)
+        if used and not shutil.which(tool):
+            pytest.skip(f"{tool} is not installed: '{section}' of {page} was not run")
+    return session
+
+
+def with_certificates(folder: Path, shell: str) -> dict[str, str]:
+    """Make the certificates of docs/operations/tls.md in a folder. Returns the settings to serve with them."""
+    making, serving = blocks(sections("docs/operations/tls.md")["Try it"], "sh")
+    made = subprocess.run(in_shell(shell, f"set -e\n{making}"), cwd=folder, capture_output=True, text=True, check=False)
+    assert made.returncode == 0, made.stderr
+    values = dict(re.findall(r"TASKWELL_(\S+?)=(\S+)", serving))
+    return {name.lower(): str(folder / value) if value.endswith(".pem") else value for name, value in values.items()}
+
+
+def assert_prints_what_is_written(session: str, folder: Path, settings: dict[str, str], shell: str) -> None:
+    """Run the commands of a session against a service with these settings, and compare the output."""
     for name, place in {".venv": Path(sys.prefix), "generated": ROOT / "generated"}.items():
         if not (folder / name).exists():
             (folder / name).symlink_to(place)
@@ -43,7 +55,7 @@ def assert_goes_as_written(session: str, folder: Path, settings: dict[str, str])
     with running_doors(settings_for(url, rest_address="127.0.0.1:0", **settings)) as doors:
         places = {"127.0.0.1:50051": doors.grpc, "127.0.0.1:8080": doors.rest}
         done = subprocess.run(
-            ["bash", "-c", _replaced("\n".join(commands), places)],
+            in_shell(shell, _replaced("\n".join(commands_of(session)), places)),
             cwd=folder,
             env={
                 **os.environ,
@@ -54,13 +66,12 @@ def assert_goes_as_written(session: str, folder: Path, settings: dict[str, str])
             stdout=subprocess.PIPE,
             stderr=subprocess.STDOUT,
             text=True,
-            timeout=60,
             check=False,
         )
     written = re.sub(r"^\$ .*\n", "", session.replace("\\\n", ""), flags=re.MULTILINE)
-    said = _replaced(done.stdout, {found: place for place, found in places.items()})
-    # curl ends no line where the answer does not.
-    assert shape_of(written).replace("} ", "}") == shape_of(said).replace("} ", "}")
+    printed = _replaced(done.stdout, {found: place for place, found in places.items()})
+    # curl writes no newline behind a body.
+    assert shape_of(written).replace("} ", "}") == shape_of(printed).replace("} ", "}")
 
 
 def _replaced(text: str, places: dict[str, str]) -> str:
@@ -70,7 +81,7 @@ def _replaced(text: str, places: dict[str, str]) -> str:
 
 
 def shape_of(text: str) -> str:
-    """The text without what differs from run to run: ids, times, and how tabs are drawn."""
+    """The text without everything that differs from run to run: ids, times, and white space."""
     text = re.sub(r"[0-9a-f-]{36}", "ID", text)
     text = re.sub(r"\d{4}-\d\d-\d\d(T[0-9:.]+Z| \d\d:\d\d)", "TIME", text)
     text = re.sub(r"\b\d{10}\b", "TIME", text)
