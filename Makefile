@@ -14,7 +14,7 @@ SERVICE := --python-version 3.11
 CLIENT := clients/python/pyproject.toml --extra cli --python-version 3.10
 
 .PHONY: help setup run demo test test-stress check format generate lock tables bench bench-quick bench-pages soak-tls soak-isolation soak-requests \
-  soak-lost-answers matrix fuzz-rest compare-envoy docs-page assets build clean
+  soak-lost-answers matrix fuzz-rest compare-envoy docs docs-page assets build clean
 
 help: ## List the targets
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /|/' | awk -F'|' '{printf "  make %-18s %s\n", $$1, $$2}'
@@ -123,6 +123,11 @@ fuzz-rest: .venv/installed ## Send the REST door what schemathesis makes of its 
 
 compare-envoy: .venv/installed .venv-envoy/installed ## Compare the REST door with Envoy's transcoder, answer by answer
 	@$(BIN)/python -m tests.oracle.envoy
+
+docs: .venv/installed ## Build the documentation in build/docs; a broken link or anchor fails
+	@rm -rf build/docs
+	@$(BIN)/sphinx-build --quiet --fail-on-warning --keep-going -c docs -d build/doctrees . build/docs
+	@echo "docs: open build/docs/index.html"
 
 docs-page: .venv/installed ## Take docs/guide/rest-docs.png of the REST door's documentation page (needs Chromium)
 	@$(BIN)/python -m tests.rest.screenshot
