@@ -22,7 +22,7 @@ from service.db.schema import Schema
 from service.db.store import SqlTaskStore
 from service.db.url import parse_database_url
 from service.log import configure_log
-from service.model import NewTask, TaskChange, TaskStatus
+from service.model import NewTask, TaskChange, TaskDraft, TaskStatus
 from tests.postgres import fresh_database, running_postgres
 from tests.running import running_service, settings_for
 
@@ -40,9 +40,11 @@ async def fill(url: str) -> None:
     start = datetime(2026, 1, 1, tzinfo=UTC)
     for first in range(0, TASKS, 1000):
         moments = (start + timedelta(seconds=number) for number in range(first, first + 1000))
-        tasks = [NewTask(USER, str(uuid4()), f"Task of {moment}", "Words " * 20, moment) for moment in moments]
+        tasks = [
+            NewTask(USER, str(uuid4()), TaskDraft(f"Task of {moment}", "Words " * 20), moment) for moment in moments
+        ]
         await store.create(tasks)
-        done = [TaskChange(*task.key, task.created_at, status=TaskStatus.COMPLETE) for task in tasks[::3]]
+        done = [TaskChange(*task.key, task.created_at, {"status": TaskStatus.COMPLETE}) for task in tasks[::3]]
         await store.update(done)
     async with database._connection() as connection:  # noqa: SLF001 - what autovacuum would do in its own time
         await fetch(connection, "VACUUM")

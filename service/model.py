@@ -1,11 +1,11 @@
 """The nouns: what a task is, who is calling, and what a caller asks to be done. Plain values that know nothing else."""
 
 import re
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, fields
 from datetime import datetime
 from enum import IntEnum
-from typing import NamedTuple, TypeGuard
+from typing import Any, NamedTuple, TypeGuard
 
 _USER_ID = re.compile(r"[!-~]{1,255}")
 
@@ -60,13 +60,29 @@ class Task(NamedTuple):
 
 
 @dataclass(frozen=True, slots=True)
+class TaskDraft:
+    """The fields of a task that a caller writes, as sent: not validated; empty, 0 or None where absent.
+
+    A field has the same name in the proto, here, in Task and in the table.
+    """
+
+    title: str = ""
+    description: str = ""
+    status: int = TaskStatus.UNSPECIFIED
+
+
+WRITABLE_FIELDS = tuple(field.name for field in fields(TaskDraft))
+CONTENT_FIELDS = tuple(name for name in WRITABLE_FIELDS if name != "status")
+"""The writable fields but the status: a new task does not choose its status, and a full replacement keeps it."""
+
+
+@dataclass(frozen=True, slots=True)
 class NewTask:
-    """A task to be created. `request_id` and `request_digest` are both there or both None."""
+    """A task to be created, incomplete whatever its draft says. `request_id` and `request_digest` go together."""
 
     user_id: str
     id: str
-    title: str
-    description: str
+    draft: TaskDraft
     created_at: datetime
     request_id: str | None = None
     request_digest: str | None = None
@@ -78,14 +94,15 @@ class NewTask:
 
 @dataclass(frozen=True, slots=True)
 class TaskChange:
-    """A change to one task. None leaves a field as it is; `version` None means whatever the version is."""
+    """A change to one task: the writable fields in `values` get these values, the others stay as they are.
+
+    None clears a field that may be null. `version` is the version that the task must have, None for any.
+    """
 
     user_id: str
     id: str
     changed_at: datetime
-    title: str | None = None
-    description: str | None = None
-    status: TaskStatus | None = None
+    values: Mapping[str, Any]
     version: int | None = None
 
     @property
@@ -95,7 +112,7 @@ class TaskChange:
 
 @dataclass(frozen=True, slots=True)
 class TaskRemoval:
-    """A task to be deleted; `version` None means whatever the version is."""
+    """A task to be deleted. `version` is the version that the task must have, None for any."""
 
     user_id: str
     id: str
@@ -130,12 +147,3 @@ class TaskPage:
 
     tasks: Sequence[Task]
     next_page_token: str
-
-
-@dataclass(frozen=True, slots=True)
-class TaskDraft:
-    """The writable fields of a task as a caller sent them: not checked yet; absent is empty or 0, as in proto3."""
-
-    title: str = ""
-    description: str = ""
-    status: int = TaskStatus.UNSPECIFIED

@@ -7,30 +7,40 @@ cannot look into it when it plans, soon settles for one plan for all.
 """
 
 import json
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from datetime import datetime
+from operator import attrgetter
 from typing import Any
 
 from sqlalchemy import CTE, Column, Dialect, FromClause, Text, bindparam, cast, func, literal_column, select
 from sqlalchemy.dialects.postgresql import ARRAY
 from sqlalchemy.types import TypeEngine
 
+Columns = Mapping[str, TypeEngine[Any]]
 Parameters = dict[str, Any]
 
 
 class RowSet:
-    """A named set of rows with typed columns, to select from; `parameters` turns rows into what a statement takes."""
+    """Rows with typed columns, as a table to select from; `of` and `parameters` make the parameters of a statement.
 
-    def __init__(self, dialect: Dialect, name: str, /, **types: TypeEngine[Any]) -> None:
+    `columns` has a type for each path of an attribute, such as `draft.title`; the column has the last name of the path.
+    """
+
+    def __init__(self, dialect: Dialect, name: str, columns: Columns) -> None:
         self._name = name
-        self._types = types
+        self._row = attrgetter(*columns)
+        types = self._types = {path.rpartition(".")[2]: each for path, each in columns.items()}
         self._is_postgresql = dialect.name == "postgresql"
         self._binders = [each.dialect_impl(dialect).bind_processor(dialect) for each in types.values()]
         self.cte: CTE = self._unnest() if self._is_postgresql else self._json_each()
         self.c = self.cte.c
 
+    def of(self, sources: Iterable[Any]) -> Parameters:
+        """The parameters for a row of each of these objects: its attributes, of the paths that the columns have."""
+        return self.parameters(map(self._row, sources))
+
     def parameters(self, rows: Iterable[Sequence[object]]) -> Parameters:
-        """The parameters that stand for these rows, each a value for every column in the order of the constructor."""
+        """The parameters for these rows, each a value for every column, in the order of the columns."""
         if self._is_postgresql:
             columns = zip(*rows, strict=True)
             return {

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from datetime import datetime
 from types import SimpleNamespace
 from typing import Any, NamedTuple
 
@@ -34,38 +33,33 @@ from sqlalchemy import (
     update,
 )
 from sqlalchemy.dialects import postgresql, sqlite
-from sqlalchemy.types import TypeEngine
 
 from service.db.compiled_statement import CompiledStatement
-from service.db.rowset import RowSet
+from service.db.rowset import Columns, RowSet
 from service.db.tables import TaskId, UtcDateTime, tasks, users
-from service.model import TaskQuery, TaskStatus
+from service.model import CONTENT_FIELDS, WRITABLE_FIELDS, Task, TaskChange, TaskQuery, TaskStatus
 
 # As text, which is what the model has: the driver would make an object of each only for us to print it.
 _ID = cast(tasks.c.id, Text).label("id")
 
 
+# Each writable field has a bit in the column `written` of a change: null may be what is written.
+_WRITTEN_BITS = {name: 1 << number for number, name in enumerate(WRITABLE_FIELDS)}
+
+
 def task_columns(dialect: Dialect) -> tuple[ColumnElement[Any], ...]:
-    """The columns of model.Task, in its order; moments in UTC without saying so.
+    """The columns of model.Task, in its order; moments as naive values in UTC.
 
     PostgreSQL would answer in the zone of the session, which its driver looks up for every value.
     """
 
-    def moment(column: ColumnElement[datetime]) -> ColumnElement[datetime]:
-        bare = DateTime()
+    def read(name: str) -> ColumnElement[Any]:
+        column, bare = tasks.c[name], DateTime()
+        if not isinstance(column.type, UtcDateTime):
+            return _ID if name == "id" else column
         return func.timezone("UTC", column, type_=bare) if dialect.name == "postgresql" else type_coerce(column, bare)
 
-    return (
-        tasks.c.user_id,
-        _ID,
-        tasks.c.title,
-        tasks.c.description,
-        tasks.c.status,
-        tasks.c.version,
-        moment(tasks.c.created_at),
-        moment(tasks.c.updated_at),
-        moment(tasks.c.completed_at),
-    )
+    return tuple(read(name) for name in Task._fields)
 
 
 class PageKind(NamedTuple):
@@ -80,7 +74,7 @@ class PageKind(NamedTuple):
         return cls(query.status is not None, query.newest_first, query.after is not None)
 
 
-_QUERY_TYPES: dict[str, TypeEngine[Any]] = {
+_QUERY_TYPES: Columns = {
     "number": Integer(),
     "user_id": Text(),
     "limit": BigInteger(),
@@ -95,34 +89,19 @@ class Statements:
 
     def __init__(self, dialect: Dialect) -> None:
         self._insert: Any = postgresql.insert if dialect.name == "postgresql" else sqlite.insert
-        self.keys = RowSet(dialect, "keys", user_id=Text(), id=TaskId)
-        self.requests = RowSet(dialect, "requests", user_id=Text(), id=TaskId, request_id=TaskId)
-        self.user_ids = RowSet(dialect, "user_ids", id=Text())
-        self.removals = RowSet(dialect, "removals", user_id=Text(), id=TaskId, version=BigInteger())
-        self.queries = RowSet(dialect, "queries", **_QUERY_TYPES)
         self.has_lateral = dialect.name == "postgresql"
-        self.new_tasks = RowSet(
-            dialect,
-            "new_tasks",
-            user_id=Text(),
-            id=TaskId,
-            title=Text(),
-            description=Text(),
-            request_id=TaskId,
-            request_digest=Text(),
-            created_at=UtcDateTime(),
-        )
-        self.changes = RowSet(
-            dialect,
-            "changes",
-            user_id=Text(),
-            id=TaskId,
-            title=Text(),
-            description=Text(),
-            status=SmallInteger(),
-            version=BigInteger(),
-            changed_at=UtcDateTime(),
-        )
+        key: Columns = {"user_id": Text(), "id": TaskId}
+        self.keys = RowSet(dialect, "keys", key)
+        self.requests = RowSet(dialect, "requests", {**key, "request_id": TaskId})
+        self.user_ids = RowSet(dialect, "user_ids", {"id": Text()})
+        self.removals = RowSet(dialect, "removals", {**key, "version": BigInteger()})
+        self.queries = RowSet(dialect, "queries", _QUERY_TYPES)
+        drafted = {f"draft.{name}": tasks.c[name].type for name in CONTENT_FIELDS}
+        request = {"request_id": TaskId, "request_digest": Text()}
+        self.new_tasks = RowSet(dialect, "new_tasks", {**key, **drafted, **request, "created_at": UtcDateTime()})
+        values = {name: tasks.c[name].type for name in WRITABLE_FIELDS}
+        change: Columns = {"version": BigInteger(), "changed_at": UtcDateTime(), "written": Integer()}
+        self._changes = RowSet(dialect, "changes", {**key, **change, **values})
         self._dialect = dialect
         self._pages: dict[PageKind, CompiledStatement] = {}
         self._task_columns = task_columns(dialect)
@@ -147,6 +126,20 @@ class Statements:
             for number, query in queries
         ]
         return self.queries.parameters(rows) if self.has_lateral else dict(zip(_QUERY_TYPES, rows[0], strict=True))
+
+    def change_parameters(self, changes: Sequence[TaskChange]) -> dict[str, Any]:
+        """The parameters for these changes."""
+        return self._changes.parameters(
+            (
+                change.user_id,
+                change.id,
+                change.version,
+                change.changed_at,
+                sum([_WRITTEN_BITS[name] for name in change.values]),
+                *map(change.values.get, WRITABLE_FIELDS),
+            )
+            for change in changes
+        )
 
     def _lateral_pages(self, kind: PageKind) -> Executable:
         asked = self.queries
@@ -190,8 +183,7 @@ class Statements:
         source = {
             "user_id": new.user_id,
             "id": new.id,
-            "title": new.title,
-            "description": new.description,
+            **{name: new[name] for name in CONTENT_FIELDS},
             "status": literal(int(TaskStatus.INCOMPLETE), SmallInteger()),
             "version": literal(1, BigInteger()),
             "request_id": new.request_id,
@@ -214,29 +206,28 @@ class Statements:
         return union_all(found.join(asked.cte, by_request), found.join(asked.cte, _same_task(asked)))
 
     def _update(self) -> Executable:
-        locked = _locked(self.changes)
+        locked = _locked(self._changes)
         new = locked.c
-        title = func.coalesce(new.title, tasks.c.title)
-        description = func.coalesce(new.description, tasks.c.description)
-        status = func.coalesce(new.status, tasks.c.status)
+        values: dict[str, ColumnElement[Any]] = {
+            name: case((new.written.bitwise_and(bit) != 0, new[name]), else_=tasks.c[name])
+            for name, bit in _WRITTEN_BITS.items()
+        }
         # Clocks of several servers differ: a change never seems to be older than the one before it.
         changed_at = case((new.changed_at > tasks.c.updated_at, new.changed_at), else_=tasks.c.updated_at)
         return (
             update(tasks)
             .values(
-                title=title,
-                description=description,
-                status=status,
+                **values,
                 version=tasks.c.version + 1,
                 updated_at=changed_at,
                 completed_at=case(
-                    (status == int(TaskStatus.COMPLETE), func.coalesce(tasks.c.completed_at, changed_at))
+                    (values["status"] == int(TaskStatus.COMPLETE), func.coalesce(tasks.c.completed_at, changed_at))
                 ),
             )
             .where(
                 _same_task(locked),
                 or_(new.version.is_(None), new.version == tasks.c.version),
-                or_(title != tasks.c.title, description != tasks.c.description, status != tasks.c.status),
+                or_(*(value.is_distinct_from(tasks.c[name]) for name, value in values.items())),
             )
             .returning(*self._task_columns)
         )

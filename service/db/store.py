@@ -79,18 +79,7 @@ class SqlTaskStore:
 
     async def _insert(self, tasks: Sequence[NewTask]) -> set[TaskKey]:
         """Insert what is new and answer its keys; what was there before is left alone."""
-        parameters = self._sql.new_tasks.parameters(
-            (
-                task.user_id,
-                task.id,
-                task.title,
-                task.description,
-                task.request_id,
-                task.request_digest,
-                task.created_at,
-            )
-            for task in sorted(tasks, key=_create_order)
-        )
+        parameters = self._sql.new_tasks.of(sorted(tasks, key=_create_order))
         if self._known_users_only:
             rows = await self._database.write(self._sql.create, parameters=parameters, repeatable=True)
         else:
@@ -106,7 +95,7 @@ class SqlTaskStore:
 
     async def _earlier(self, tasks: Sequence[NewTask]) -> dict[TaskKey, Task | RequestError]:
         """What earlier requests made of these; nothing for a task that was deleted in the meantime."""
-        parameters = self._sql.requests.parameters((task.user_id, task.id, task.request_id) for task in tasks)
+        parameters = self._sql.requests.of(tasks)
         rows = await self._database.read(self._sql.find_requests, parameters)
         found = [(_task(columns), request_id, digest) for *columns, request_id, digest in rows]
         by_id = {each[0].key: each for each in found}
@@ -121,18 +110,7 @@ class SqlTaskStore:
         return outcomes
 
     async def _update_once(self, changes: Sequence[TaskChange]) -> dict[TaskKey, Task | RequestError]:
-        parameters = self._sql.changes.parameters(
-            (
-                change.user_id,
-                change.id,
-                change.title,
-                change.description,
-                change.status,
-                change.version,
-                change.changed_at,
-            )
-            for change in changes
-        )
+        parameters = self._sql.change_parameters(changes)
         # Run twice, a change without a version comes to the same; with one, the second run would find its own version.
         repeatable = all(change.version is None for change in changes)
         rows = await self._database.write(self._sql.update, parameters=parameters, repeatable=repeatable)
@@ -150,9 +128,7 @@ class SqlTaskStore:
         return outcomes
 
     async def _delete_once(self, removals: Sequence[TaskRemoval]) -> dict[TaskKey, RequestError | None]:
-        parameters = self._sql.removals.parameters(
-            (removal.user_id, removal.id, removal.version) for removal in removals
-        )
+        parameters = self._sql.removals.of(removals)
         rows = await self._database.write(self._sql.delete, parameters=parameters, repeatable=False)
         outcomes: dict[TaskKey, RequestError | None] = dict.fromkeys(TaskKey(*row) for row in rows)
         if left := [removal for removal in removals if removal.key not in outcomes]:
@@ -210,8 +186,8 @@ def _as_created(task: NewTask) -> Task:
     return Task(
         user_id=task.user_id,
         id=task.id,
-        title=task.title,
-        description=task.description,
+        title=task.draft.title,
+        description=task.draft.description,
         status=TaskStatus.INCOMPLETE,
         version=1,
         created_at=task.created_at,
@@ -221,5 +197,4 @@ def _as_created(task: NewTask) -> Task:
 
 
 def _is_already(task: Task, change: TaskChange) -> bool:
-    wanted = ((change.title, task.title), (change.description, task.description), (change.status, task.status))
-    return all(new is None or new == old for new, old in wanted)
+    return all(getattr(task, name) == value for name, value in change.values.items())

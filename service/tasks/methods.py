@@ -1,6 +1,7 @@
 """The rules: six methods, and what they need of a store. Knows nothing of gRPC or SQL."""
 
 import hashlib
+import json
 from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import replace
 from datetime import datetime
@@ -9,6 +10,8 @@ from typing import TypeVar
 
 from service.errors import CallerUnknown, InvalidArgument, RequestError, TaskNotFound, Violation
 from service.model import (
+    CONTENT_FIELDS,
+    WRITABLE_FIELDS,
     Caller,
     NewTask,
     Position,
@@ -34,6 +37,8 @@ R = TypeVar("R")
 # Pages of up to so many tasks, and up to so many of them, are read together: what is longer would make others wait,
 # and takes memory: at most 40 MiB for such a set.
 _SMALL_PAGE, _PAGES_AT_ONCE = 64, 32
+
+_ALL_WRITABLE = f"{', '.join(WRITABLE_FIELDS[:-1])} and {WRITABLE_FIELDS[-1]}"
 
 
 class Tasks:
@@ -79,19 +84,11 @@ class Tasks:
         self._known_users_only = known_users_only
 
     async def create(self, caller: Caller, draft: TaskDraft, request_id: str) -> Task:
-        validation.refuse(
-            [
-                *validation.title("task.title", draft.title),
-                *validation.description("task.description", draft.description),
-                *validation.new_status("task.status", draft.status),
-                *validation.request_id("request_id", request_id),
-            ]
-        )
+        validation.refuse([*validation.new_task(draft), *validation.request_id("request_id", request_id)])
         task = NewTask(
             user_id=caller.user_id,
             id=self._new_id(),
-            title=draft.title,
-            description=draft.description,
+            draft=draft,
             created_at=self._clock(),
             request_id=request_id.lower() or None,
             request_digest=_content_digest(draft) if request_id else None,
@@ -147,20 +144,12 @@ class Tasks:
     async def update(self, caller: Caller, task_id: str, draft: TaskDraft, *, paths: Sequence[str], etag: str) -> Task:
         validation.refuse([*validation.task_id("task.id", task_id), *validation.update_mask("update_mask", paths)])
         written = _written_fields(draft, paths)
-        validation.refuse(
-            [
-                *(validation.title("task.title", draft.title) if "title" in written else ()),
-                *(validation.description("task.description", draft.description) if "description" in written else ()),
-                *(validation.status("task.status", draft.status) if "status" in written else ()),
-            ]
-        )
+        validation.refuse(validation.written_fields(draft, written))
         change = TaskChange(
             user_id=caller.user_id,
             id=task_id.lower(),
             changed_at=self._clock(),
-            title=draft.title if "title" in written else None,
-            description=draft.description if "description" in written else None,
-            status=TaskStatus(draft.status) if "status" in written else None,
+            values={name: getattr(draft, name) for name in written},
             version=version_of(etag),
         )
         return await self._of_known(caller, self._update.submit(change))
@@ -171,7 +160,7 @@ class Tasks:
             user_id=caller.user_id,
             id=task_id.lower(),
             changed_at=self._clock(),
-            status=TaskStatus.COMPLETE,
+            values={"status": TaskStatus.COMPLETE},
             version=version_of(etag),
         )
         return await self._of_known(caller, self._update.submit(change))
@@ -234,24 +223,28 @@ def _continue(query: TaskQuery, page_token: str) -> TaskQuery:
 
 def _written_fields(draft: TaskDraft, paths: Sequence[str]) -> frozenset[str]:
     """Which fields an update writes (AIP-134)."""
-    populated = frozenset(field for field in validation.WRITABLE_FIELDS if getattr(draft, field))
-    named = frozenset(paths).intersection(validation.WRITABLE_FIELDS)
+    populated = frozenset(field for field in WRITABLE_FIELDS if getattr(draft, field))
+    named = frozenset(paths).intersection(WRITABLE_FIELDS)
     if "status" in named - populated:
         raise InvalidArgument(
             Violation("task.status", "is named in update_mask: give TASK_STATUS_INCOMPLETE or TASK_STATUS_COMPLETE")
         )
     if "*" in paths:
-        return populated | {"title", "description"}
+        return populated.union(CONTENT_FIELDS)
     if paths:
         return named
     if not populated:
         raise InvalidArgument(
-            Violation("update_mask", "is empty and so are title, description and status: set what is to be changed")
+            Violation("update_mask", f"is empty and so are {_ALL_WRITABLE}: set what is to be changed")
         )
     return populated
 
 
 def _content_digest(draft: TaskDraft) -> str:
-    """What makes two creates equal: title and description, with no way to move a character from one to the other."""
-    title = draft.title.encode()
-    return hashlib.sha256(b"%d:%b%b" % (len(title), title, draft.description.encode())).hexdigest()
+    """A digest of what two creates with one request_id must have in common.
+
+    Empty fields are left out: a field that is added later changes no digest of a task without it.
+    """
+    content = {name: value for name in CONTENT_FIELDS if (value := getattr(draft, name))}
+    text = json.dumps(content, ensure_ascii=False, sort_keys=True, default=datetime.isoformat)
+    return hashlib.sha256(text.encode()).hexdigest()

@@ -1,10 +1,11 @@
 """What a field must look like (design section 2). Each function yields what is wrong, as sentences for the caller."""
 
 import re
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
+from typing import Any
 
 from service.errors import InvalidArgument, Violation
-from service.model import Task, TaskStatus
+from service.model import CONTENT_FIELDS, WRITABLE_FIELDS, Task, TaskDraft, TaskStatus
 
 TITLE_MAX = 255
 """The longest title, in Unicode code points."""
@@ -17,7 +18,6 @@ PAGE_BYTES_MAX = 3 * 2**20
 PAGE_CHUNK = 256
 """How many tasks are read at once: the longest that there can be then take about 5 MiB."""
 
-WRITABLE_FIELDS = ("title", "description", "status")
 OUTPUT_ONLY_FIELDS = ("id", "create_time", "update_time", "complete_time", "etag")
 
 _UUID = re.compile(r"[0-9a-f]{8}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{12}")
@@ -78,6 +78,27 @@ def new_status(field: str, value: int) -> Iterator[Violation]:
         yield Violation(
             field, "of a new task is TASK_STATUS_INCOMPLETE: leave it out, and complete the task afterwards"
         )
+
+
+_RULES: Mapping[str, Callable[[str, Any], Iterator[Violation]]] = {
+    "title": title,
+    "description": description,
+    "status": status,
+}
+"""One rule for each writable field."""
+
+
+def written_fields(draft: TaskDraft, names: Collection[str]) -> Iterator[Violation]:
+    """What is wrong with these fields of a draft. The others may hold anything."""
+    for name in WRITABLE_FIELDS:
+        if name in names:
+            yield from _RULES[name](f"task.{name}", getattr(draft, name))
+
+
+def new_task(draft: TaskDraft) -> Iterator[Violation]:
+    """What is wrong with the draft of a new task."""
+    yield from written_fields(draft, CONTENT_FIELDS)
+    yield from new_status("task.status", draft.status)
 
 
 def task_id(field: str, value: str) -> Iterator[Violation]:

@@ -5,7 +5,7 @@ from typing import Any
 from uuid import uuid4
 
 from service.db.store import SqlTaskStore
-from service.model import NewTask, Task, TaskQuery
+from service.model import CONTENT_FIELDS, NewTask, Task, TaskDraft, TaskQuery
 from tests.running import new_user
 
 START = datetime(2026, 1, 2, 3, 4, 5, 678901, tzinfo=UTC)
@@ -17,8 +17,9 @@ def later(seconds: float) -> datetime:
 
 
 def new_task(user_id: str | None = None, **fields: Any) -> NewTask:
-    values = {"title": "Buy milk", "description": "", "created_at": START, **fields}
-    return NewTask(user_id or new_user(), str(uuid4()), **values)
+    draft = {name: fields.pop(name) for name in CONTENT_FIELDS if name in fields}
+    values = {"created_at": START, **fields}
+    return NewTask(user_id or new_user(), str(uuid4()), TaskDraft(**{"title": "Buy milk", **draft}), **values)
 
 
 def requested(user_id: str, request_id: str, digest: str = "a" * 64, **fields: Any) -> NewTask:

@@ -47,7 +47,7 @@ async def store(url: str) -> AsyncIterator[SqlTaskStore]:
 
 
 def change_of(task: NewTask, title: str = "New") -> TaskChange:
-    return TaskChange(task.user_id, task.id, later(1), title=title)
+    return TaskChange(task.user_id, task.id, later(1), {"title": title})
 
 
 def removal_of(task: NewTask) -> TaskRemoval:

@@ -65,7 +65,9 @@ async def fill(database_url: str) -> None:
     for number, user in enumerate(users):
         tasks = [new_task(user, created_at=later(number + each)) for each in range(TASKS_EACH)]
         await store.create(tasks)
-        await store.update([TaskChange(*task.key, later(number), status=TaskStatus.COMPLETE) for task in tasks[::3]])
+        await store.update(
+            [TaskChange(*task.key, later(number), {"status": TaskStatus.COMPLETE}) for task in tasks[::3]]
+        )
     async with database._connection() as connection:
         await fetch(connection, "ANALYZE")
     await database.close()
@@ -136,8 +138,8 @@ async def test_every_other_statement_finds_its_tasks_by_a_key(explained: Explain
     await store.create(again)
     for operation in (
         lambda: store.get(keys),
-        lambda: store.update([TaskChange(*key, later(9999), title="New") for key in keys]),
-        lambda: store.update([TaskChange(*key, later(9999), title="Newer", version=2) for key in keys]),
+        lambda: store.update([TaskChange(*key, later(9999), {"title": "New"}) for key in keys]),
+        lambda: store.update([TaskChange(*key, later(9999), {"title": "Newer"}, version=2) for key in keys]),
         lambda: store.create(again),
         lambda: store.delete([TaskRemoval(*key) for key in keys[::2]]),
         lambda: store.delete([TaskRemoval(*key, 1) for key in keys]),

@@ -48,7 +48,7 @@ UNDOCUMENTED = {
 }
 BOUNDED = {"grpcio", "grpcio-reflection", "prometheus-client", "sqlalchemy"}
 # Documented names that begin with an underscore: of os, of named tuples, and two of pydantic-settings.
-DOCUMENTED = {"_exit", "_replace", "_env_file", "_cli_parse_args"}
+DOCUMENTED = {"_exit", "_fields", "_replace", "_env_file", "_cli_parse_args"}
 
 
 def is_private(name: str | None) -> bool:

@@ -16,7 +16,8 @@ from google.protobuf.timestamp_pb2 import Timestamp
 from grpc import StatusCode
 from taskwell.v1 import tasks_pb2
 
-from service.tasks.validation import OUTPUT_ONLY_FIELDS, WRITABLE_FIELDS
+from service.model import WRITABLE_FIELDS
+from service.tasks.validation import OUTPUT_ONLY_FIELDS
 from tests.running import Api, refused
 
 FIELDS = tasks_pb2.Task.DESCRIPTOR.fields_by_name

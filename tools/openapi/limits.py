@@ -10,8 +10,9 @@ from itertools import groupby
 
 from taskwell.v1 import tasks_pb2
 
+from service.model import WRITABLE_FIELDS
 from service.tasks import validation
-from service.tasks.validation import DESCRIPTION_MAX, OUTPUT_ONLY_FIELDS, PAGE_SIZE_DEFAULT, TITLE_MAX, WRITABLE_FIELDS
+from service.tasks.validation import DESCRIPTION_MAX, OUTPUT_ONLY_FIELDS, PAGE_SIZE_DEFAULT, TITLE_MAX
 from tools.openapi.contract import Schema
 
 UUID: Schema = {"type": "string", "format": "uuid"}
