@@ -22,6 +22,8 @@ from sqlalchemy import (
 )
 from sqlalchemy.types import TypeEngine
 
+from service.tasks.validation import DESCRIPTION_MAX, TITLE_MAX
+
 metadata = MetaData(
     naming_convention={
         "pk": "%(table_name)s_pkey",
@@ -80,8 +82,8 @@ tasks = Table(
     Column("completed_at", UtcDateTime),
     PrimaryKeyConstraint("user_id", "id"),
     UniqueConstraint("user_id", "request_id"),
-    CheckConstraint("length(title) BETWEEN 1 AND 255", name="title_length"),
-    CheckConstraint("length(description) <= 5000", name="description_length"),
+    CheckConstraint(f"length(title) BETWEEN 1 AND {TITLE_MAX}", name="title_length"),
+    CheckConstraint(f"length(description) <= {DESCRIPTION_MAX}", name="description_length"),
     CheckConstraint("status IN (1, 2)", name="status_set"),
     CheckConstraint("(status = 2) = (completed_at IS NOT NULL)", name="complete_has_time"),
     CheckConstraint("(request_id IS NULL) = (request_digest IS NULL)", name="request_has_digest"),
