@@ -35,7 +35,7 @@ SESSIONS: dict[tuple[str, str], dict[str, str]] = {
     ("docs/guide/cli.md", "The tasks of a user"): {},
     (DEBUGGING, "Look around"): {},
     (DEBUGGING, "Read an error"): {},
-    (DEBUGGING, "Where the service does not describe itself"): {"reflection": "off"},
+    (DEBUGGING, "Without reflection"): {"reflection": "off"},
     (DEBUGGING, "With a token"): TOKENS,
     (DEBUGGING, "buf curl"): {},
     ("docs/guide/grpc.md", ""): {},
