@@ -1,4 +1,4 @@
-"""Where a server listens: a host and a port."""
+"""Addresses of servers: a host and a port."""
 
 import ipaddress
 import re
@@ -8,7 +8,7 @@ from dataclasses import dataclass
 
 @dataclass(frozen=True, slots=True)
 class Address:
-    """Where to listen: a host and a port; port 0 picks a free one."""
+    """A host and a port to listen on; port 0 picks a free port."""
 
     host: str
     port: int
@@ -18,7 +18,7 @@ class Address:
 
     @property
     def is_loopback(self) -> bool:
-        """Whether only this machine can reach it. A name is looked up; one that cannot be is taken for reachable."""
+        """True if only this machine can reach the address. A name that cannot be resolved counts as reachable."""
         try:
             found = {str(info[4][0]) for info in socket.getaddrinfo(self.host, None)}
         except (OSError, UnicodeError):
@@ -27,7 +27,7 @@ class Address:
 
 
 def parse_address(text: str) -> Address:
-    """Read `host:port` or `[ipv6]:port`. Raises ValueError with a sentence for whoever set it."""
+    """Parse `host:port` or `[ipv6]:port`. Raises ValueError with a message for operators."""
     parts = re.fullmatch(r"(?:\[(?P<ipv6>[^][]+)\]|(?P<host>[^:]+)):(?P<port>[^:]*)", text)
     if parts is None:
         hint = ", with an IPv6 address in brackets: [::1]:50051" if text.count(":") > 1 else ""

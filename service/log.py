@@ -19,12 +19,12 @@ _CUTS = ((1024, 16), (256, 4), (64, 2))
 def configure_log(level: str, style: str, **always: object) -> None:
     """Set up structlog for this process; `style` is `json`, `console`, or `auto` for console on a terminal.
 
-    Every line holds what is `always` to be in it. Lines never block and never fail where `standard_streams.never_block`
-    was called before.
+    The fields in `always` are added to every line. Writing a line never blocks or fails if
+    `standard_streams.never_block` was called before.
     """
-    # Without the values of variables: they hold what users write.
+    # Tracebacks leave out local variables: they contain users' data.
     tracebacks = structlog.tracebacks.ExceptionDictTransformer(show_locals=False)
-    to_people = style == "console" or (style == "auto" and sys.stderr.isatty())
+    for_terminal = style == "console" or (style == "auto" and sys.stderr.isatty())
 
     def add_always(_logger: object, _method: str, line: structlog.typing.EventDict) -> structlog.typing.EventDict:
         return {**line, **always}
@@ -37,7 +37,7 @@ def configure_log(level: str, style: str, **always: object) -> None:
     ]
     last: list[structlog.typing.Processor] = (
         [structlog.dev.ConsoleRenderer(exception_formatter=structlog.dev.plain_traceback)]
-        if to_people
+        if for_terminal
         else [
             structlog.processors.ExceptionRenderer(tracebacks),
             structlog.processors.JSONRenderer(_dumps_short, ensure_ascii=False),
@@ -50,8 +50,8 @@ def configure_log(level: str, style: str, **always: object) -> None:
         cache_logger_on_first_use=True,
     )
     root = logging.getLogger()
-    if not any(isinstance(handler, _Passing) for handler in root.handlers):
-        root.addHandler(_Passing(logging.WARNING))
+    if not any(isinstance(handler, _ForwardToStructlog) for handler in root.handlers):
+        root.addHandler(_ForwardToStructlog(logging.WARNING))
 
 
 def log_uncaught() -> None:
@@ -87,8 +87,8 @@ def _cut(value: Any, most_characters: int, most_items: int) -> Any:  # noqa: ANN
             return value
 
 
-class _Passing(logging.Handler):
-    """Passes on what libraries (uvicorn, asyncio, grpc) say by way of the standard library, from warnings on."""
+class _ForwardToStructlog(logging.Handler):
+    """Forwards warnings and errors that libraries (uvicorn, asyncio, grpc) log through the standard library."""
 
     def emit(self, record: logging.LogRecord) -> None:
         structlog.get_logger(record.name).log(

@@ -12,14 +12,14 @@ from prometheus_client import CollectorRegistry, make_wsgi_app
 from service.address import Address
 from service.metrics.recorder import CONNECTIONS, IN_FLIGHT, WAITING, Metrics
 
-# How often the values that are watched are noted (s).
+# Interval between samples of the gauges (s).
 _SAMPLE_EVERY = 1.0
 
 
 class MetricsEndpoint:
-    """The `metrics` of the calls of `methods`, served once it is started.
+    """Serves `metrics`, which count the calls of `methods`.
 
-    With a `worker` number it is one of several on the same address.
+    With a `worker` number, it shares its address with the endpoints of the other workers.
     """
 
     def __init__(self, address: Address, methods: Iterable[str], worker: int | None) -> None:
@@ -31,19 +31,19 @@ class MetricsEndpoint:
     def watch(
         self, *, in_flight: Callable[[], float], waiting: Callable[[], float], connections: Callable[[], float]
     ) -> None:
-        """Note now and then what these answer: calls under way, calls that wait, database connections in use."""
+        """Set the functions to sample: calls in flight, calls waiting for the database, database connections in use."""
         for series, value in ((IN_FLIGHT, in_flight), (WAITING, waiting), (CONNECTIONS, connections)):
             self.metrics.watch(series, value)
 
     def start(self) -> None:
-        """Serve them; `address` has the port that was picked from then on. Raises OSError if the address is taken."""
+        """Start serving; `address` then has the actual port. Raises OSError if the address is in use."""
         host, port = self.address.host, self.address.port
         port = _serve(self.metrics.registry, host, port, shares_port=not self._is_alone)
         self.address = Address(host, port)
         self._sampling = asyncio.create_task(self._sample())
 
     def stop(self) -> None:
-        """Sample no more. The door stays open until the process ends: the last counts are worth a scrape too."""
+        """Stop sampling. The endpoint stays up until the process exits, so that the last counts can be scraped."""
         if self._sampling:
             self._sampling.cancel()
 
@@ -54,7 +54,7 @@ class MetricsEndpoint:
 
 
 def _serve(registry: CollectorRegistry, host: str, port: int, *, shares_port: bool) -> int:
-    """Serve the registry at `/metrics` until this process ends; answers the port. Raises OSError if it is taken."""
+    """Serve the registry until this process exits and return the port. Raises OSError if the address is in use."""
 
     class Server(_Server):
         address_family = _family_of(host, port)
@@ -75,7 +75,7 @@ class _Server(ThreadingMixIn, WSGIServer):
 
 
 class _Handler(WSGIRequestHandler):
-    timeout = 10  # s; for a client that says nothing
+    timeout = 10  # s; for a client that sends nothing
 
     def log_message(self, *_: object) -> None:
-        """Scrapes are not worth a line each."""
+        """Log nothing: scrapes are too frequent."""

@@ -1,6 +1,6 @@
-"""What Prometheus may know of the service: counted where it happens, added up over the workers.
+"""The metrics: definitions, recording, and their sums over all workers.
 
-No label is ever made of what a caller sends: a method that the service does not have is `unknown`.
+No label has a value that a caller sends: calls of unknown methods are counted with the method `unknown`.
 """
 
 from collections.abc import Callable, Iterable
@@ -14,24 +14,28 @@ from service.metrics.value_storage import use_value_storage
 
 @dataclass(frozen=True, slots=True)
 class Series:
-    """A metric: its name, its labels and what it tells."""
+    """Definition of a metric: name, labels, and the description for operators."""
 
     name: str
     labels: tuple[str, ...]
     description: str
 
 
-# The first two are those of go-grpc-prometheus, codes spelt as Go does, so that its dashboards and alerts fit.
+# The first two follow go-grpc-prometheus, with codes as Go spells them, so that its dashboards and alerts work.
 HANDLED = Series(
-    "grpc_server_handled_total", ("grpc_service", "grpc_method", "grpc_code"), "Calls answered, by code (OK, NotFound)"
+    "grpc_server_handled_total",
+    ("grpc_service", "grpc_method", "grpc_code"),
+    "Finished calls, by status code (OK, NotFound)",
 )
 HANDLING = Series(
-    "grpc_server_handling_seconds", ("grpc_service", "grpc_method"), "How long calls took, streams until their end (s)"
+    "grpc_server_handling_seconds",
+    ("grpc_service", "grpc_method"),
+    "Duration of calls (s); of streams, until their end",
 )
-BATCH_SIZE = Series("taskwell_batch_size", ("operation",), "How many calls went to the database together")
-OVERLOADED = Series("taskwell_overloaded_total", (), "Calls refused because too many were under way or waiting")
-IN_FLIGHT = Series("taskwell_calls_in_flight", (), "Task calls under way")
-WAITING = Series("taskwell_calls_waiting", (), "Task calls that wait to be sent to the database")
+BATCH_SIZE = Series("taskwell_batch_size", ("operation",), "Calls in each batch sent to the database")
+OVERLOADED = Series("taskwell_overloaded_total", (), "Calls refused because too many were in flight or waiting")
+IN_FLIGHT = Series("taskwell_calls_in_flight", (), "Task calls in flight")
+WAITING = Series("taskwell_calls_waiting", (), "Task calls waiting to be sent to the database")
 CONNECTIONS = Series("taskwell_database_connections_in_use", (), "Database connections in use")
 ALL_SERIES = (HANDLED, HANDLING, BATCH_SIZE, OVERLOADED, IN_FLIGHT, WAITING, CONNECTIONS)
 
@@ -41,15 +45,14 @@ _UNKNOWN = "/unknown/unknown"
 
 
 class Metrics:
-    """The counts of this process; at most one of it. `registry` is what a scrape reads.
+    """The metrics of this process; create only one. A scrape reads `registry`.
 
-    `methods` are the full names (`/service/Method`) of those that the service has. A process with a `worker` number is
-    one of several, which share the folder that the variable PROMETHEUS_MULTIPROC_DIR names: a scrape of any of them
-    reads the counts of all.
+    `methods` are the full names (`/service/Method`) of the service's methods. Processes with a `worker` number share
+    the folder in the variable PROMETHEUS_MULTIPROC_DIR: a scrape of any of them returns the sums over all.
     """
 
     def __init__(self, methods: Iterable[str], worker: int | None = None) -> None:
-        disable_created_metrics()  # type: ignore[no-untyped-call]  # of prometheus_client, here and below
+        disable_created_metrics()  # type: ignore[no-untyped-call]  # of prometheus_client, as below
         use_value_storage(worker)
         own = self.registry = CollectorRegistry()
         if worker is not None:
@@ -68,7 +71,7 @@ class Metrics:
             self._resolve(method, "OK")
 
     def on_call(self, method: str, code: str, seconds: float) -> None:
-        """Count a call that was answered: its full name, its code (`NOT_FOUND`) and how long it took."""
+        """Count a finished call: full method name, status code (`NOT_FOUND`), duration (s)."""
         try:
             count, observe = self._of_call[method, code]
         except KeyError:
@@ -77,7 +80,7 @@ class Metrics:
         observe(seconds)
 
     def on_batch(self, operation: str, size: int) -> None:
-        """Count a set of calls that goes to the database together."""
+        """Record the size of a batch that is sent to the database."""
         try:
             observe = self._of_batch[operation]
         except KeyError:
@@ -85,21 +88,24 @@ class Metrics:
         observe(size)
 
     def on_overload(self) -> None:
-        """Count a call that was refused because there are too many."""
+        """Count a call that was refused because too many are in flight."""
         self._overloaded.inc()
 
     def watch(self, series: Series, value: Callable[[], float]) -> None:
-        """Have `sample` note this value, which changes too often to be counted at every change."""
+        """Add a gauge that `sample` sets to `value()`; it changes too often to be set at every change."""
         gauge = Gauge(series.name, series.description, registry=self._own, multiprocess_mode="livesum")
         self._gauges.append((gauge, value))
 
     def sample(self) -> None:
-        """Note the values that are watched, as they are now."""
+        """Set the gauges to their current values."""
         for gauge, value in self._gauges:
             gauge.set(value())
 
     def _resolve(self, method: str, code: str) -> tuple[Callable[[], None], Callable[[float], None]]:
-        """What counts the calls of a method with a code. There are as many as methods times codes, and no more."""
+        """Return the functions that record a call of this method with this code.
+
+        Their number is bounded: methods times codes.
+        """
         if method not in self.methods:
             method = _UNKNOWN
         if (method, code) not in self._of_call:
