@@ -1,4 +1,4 @@
-"""The command line: `taskwell serve | migrate | check | config | health | token`; `task` is the client's."""
+"""The command line: `taskwell serve | migrate | check | config | health | token`; the client adds `task`."""
 
 import argparse
 import asyncio
@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, NoReturn
 
 from service.standard_streams import drain, never_block, open_missing
 
-# Each command loads what it needs: a supervisor stays in memory and needs next to nothing.
+# Each command imports what it needs: the supervisor stays in memory and needs almost nothing.
 if TYPE_CHECKING:
     from service.config.settings import Settings
     from service.db.schema import Schema
@@ -21,24 +21,24 @@ if TYPE_CHECKING:
 USAGE = """\
 usage: taskwell COMMAND [--SETTING VALUE ...]
 
-  serve              serve the tasks until SIGTERM or SIGINT
-  migrate up         bring the schema of the database to this version   [REVISION]
-  migrate down       take the last migration back, and what it holds    [REVISION]
+  serve              run the server until SIGTERM or SIGINT
+  migrate up         migrate the database schema to this version   [REVISION]
+  migrate down       revert the last migration; its data is lost   [REVISION]
   migrate current    print the schema revision of the database
-  check              verify settings, database and schema without serving
-  config             print the effective settings, secrets masked
-  health             ask the server at the address of the settings; exit 0 if it serves, else 1
-  token --user NAME  print a token for development, signed with TASKWELL_JWT_SECRET
-                     [--expires-in SECONDS, else 3600] [--scope SCOPES, else both]
-  task               add, list, show, edit, done, reopen, rm: a user's tasks on a running service
+  check              verify the settings, the database and its schema, without serving
+  config             print the effective settings, with secrets masked
+  health             check the server with these settings: exit status 0 if it is SERVING, else 1
+  token --user NAME  print a development token signed with TASKWELL_JWT_SECRET
+                     [--expires-in SECONDS, default 3600] [--scope SCOPES, default both]
+  task               add, list, show, edit, done, reopen, rm: the tasks of a user, on a running server
 
-Every setting is a flag and an environment variable, in upper case behind TASKWELL_ (also in a file .env):
---grpc-address is TASKWELL_GRPC_ADDRESS. 'taskwell serve --help' lists them.
+Each setting is a flag and an environment variable, also read from the file .env: --grpc-address is
+TASKWELL_GRPC_ADDRESS. 'taskwell serve --help' lists them.
 """
 
 
 def main() -> int:
-    """Run one command; the exit status is 0, or 1 for a failure and 2 for a wrong call, with a sentence on stderr."""
+    """Run a command and return its exit status: 0, 1 for a failure, 2 for wrong usage, with a message on stderr."""
     open_missing()
     command, *arguments = sys.argv[1:] or ["help"]
     if command in {"help", "--help", "-h"}:
@@ -46,13 +46,13 @@ def main() -> int:
         return 0
     if command not in COMMANDS:
         return _fail(f"there is no command {command!r}\n\n{USAGE}", status=2)
-    # What is loaded now stays for good: to look for garbage in it again and again takes a tenth of the time to start.
+    # Imported modules stay: scanning them for garbage again and again would take a tenth of the startup time.
     gc.disable()
     try:
         status = COMMANDS[command](arguments)
         sys.stdout.flush()
     except BrokenPipeError:
-        # Whoever read us (`taskwell config | head`) has seen enough; Python would try to write the rest once more.
+        # The reader (`taskwell config | head`) has closed the pipe; Python would try to write the rest at exit.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 1
     return status
@@ -60,43 +60,43 @@ def main() -> int:
 
 def serve(arguments: list[str]) -> int:
     settings = _settings("serve", arguments)
-    from service.server.startup import StartError, metrics_folder, prepare_schema, reserve_addresses
+    from service.server.startup import StartError, make_metrics_folder, prepare_schema, reserve_addresses
 
-    _begin_log(settings.log_level, settings.log_format)
-    _end_without_a_word()
+    _start_log(settings.log_level, settings.log_format)
+    _exit_on_signal()
     try:
         prepare_schema(settings)
         if settings.worker_count > 1:
-            _become_supervisor(reserve_addresses(settings), metrics_folder(settings))
+            _become_supervisor(reserve_addresses(settings), make_metrics_folder(settings))
         return _serve(settings)
     except StartError as error:
         return _fail(str(error))
 
 
 def supervise(arguments: list[str]) -> int:
-    """What `serve` becomes where there are several workers; not for people to call."""
-    from service.server.supervisor import GivenUp, Patience, Supervisor, run_until_signalled
+    """Run the workers. `serve` execs this command if there are several; not for people to call."""
+    from service.server.supervisor import RestartPolicy, Supervisor, WorkersFailed, run_until_signalled
 
-    def announce(words: str) -> None:
-        print(words, end="")
+    def announce(announcement: str) -> None:
+        print(announcement, end="")
 
-    def forget(worker: int) -> None:
+    def drop_gauges(worker: int) -> None:
         if folder:
             from prometheus_client.multiprocess import mark_process_dead
 
             mark_process_dead(worker, folder)  # type: ignore[no-untyped-call]  # of prometheus_client
 
     if len(arguments) != 5:
-        return _fail("'taskwell supervise' is what 'taskwell serve' becomes; call that", status=2)
+        return _fail("'taskwell supervise' is started by 'taskwell serve': run that", status=2)
     count, grace, log_level, log_format, folder = arguments
-    _begin_log(log_level, log_format)
-    patience = Patience(grace=float(grace))
+    _start_log(log_level, log_format)
+    policy = RestartPolicy(grace=float(grace))
     command = [*_this_program(), "work"]
     gc.enable()
-    supervisor = Supervisor(command, int(count), announce=announce, on_death=forget, patience=patience)
+    supervisor = Supervisor(command, int(count), announce=announce, on_exit=drop_gauges, policy=policy)
     try:
         return asyncio.run(run_until_signalled(supervisor))
-    except GivenUp as error:
+    except WorkersFailed as error:
         return _fail(str(error))
     finally:
         if folder:
@@ -104,15 +104,15 @@ def supervise(arguments: list[str]) -> int:
 
 
 def work(arguments: list[str]) -> int:
-    """Serve as one of several workers; for the supervisor to call."""
+    """Serve as one of several workers. The supervisor starts this command; not for people to call."""
     from service.config.settings import inherited_settings
     from service.server.startup import StartError
 
     if len(arguments) != 1:
-        return _fail("'taskwell work' is for the supervisor to call; call 'taskwell serve'", status=2)
+        return _fail("'taskwell work' is started by the supervisor: run 'taskwell serve'", status=2)
     settings, worker = inherited_settings(), int(arguments[0])
-    _begin_log(settings.log_level, settings.log_format, worker=worker)
-    _end_without_a_word()
+    _start_log(settings.log_level, settings.log_format, worker=worker)
+    _exit_on_signal()
     try:
         return _serve(settings, worker)
     except StartError as error:
@@ -128,7 +128,7 @@ def migrate(arguments: list[str]) -> int:
     if direction == "current" and revision:
         return _fail("'taskwell migrate current' takes no revision", status=2)
     settings = _settings(f"migrate {direction}", arguments)
-    return _about_schema(settings, lambda schema: schema.migrate(direction, revision))
+    return _with_schema(settings, lambda schema: schema.migrate(direction, revision))
 
 
 def check(arguments: list[str]) -> int:
@@ -147,7 +147,7 @@ def check(arguments: list[str]) -> int:
         schema.verify(makes_users=settings.users == "any")
         return f"ok: the settings, the database ({settings.database}) and its schema ({schema.newest})"
 
-    return _about_schema(settings, verify)
+    return _with_schema(settings, verify)
 
 
 def config(arguments: list[str]) -> int:
@@ -162,15 +162,15 @@ def config(arguments: list[str]) -> int:
 
 def health(arguments: list[str]) -> int:
     settings = _settings("health", arguments)
-    from service.server.health_check import probe_itself
+    from service.server.health_check import check_health
     from service.tls.files import CertificateError
 
     try:
-        answer = probe_itself(settings)
+        status = check_health(settings)
     except CertificateError as error:
         return _fail(str(error))
-    print(answer)
-    return 0 if answer == "SERVING" else 1
+    print(status)
+    return 0 if status == "SERVING" else 1
 
 
 def token(arguments: list[str]) -> int:
@@ -182,8 +182,8 @@ def token(arguments: list[str]) -> int:
     settings = _settings("token", rest)
     if not settings.jwt_secret:
         return _fail(
-            "tokens can be made only with TASKWELL_AUTH=jwt and TASKWELL_JWT_SECRET; those that are verified with "
-            "TASKWELL_JWT_JWKS come from their issuer, who alone has the private key"
+            "a token can be signed only with TASKWELL_AUTH=jwt and TASKWELL_JWT_SECRET; with TASKWELL_JWT_JWKS, only "
+            "the issuer has the private key: get a token from it"
         )
     from service.auth.dev_tokens import mint_token
     from service.server.authentication import expected_of
@@ -217,7 +217,7 @@ COMMANDS: dict[str, Callable[[list[str]], int]] = {
 
 
 def _settings(command: str, arguments: list[str]) -> "Settings":
-    """The settings; ends the process with a sentence where they are wrong."""
+    """Load the settings; exit with a message if they are invalid."""
     from service.config.load import SettingsError, load_settings
 
     try:
@@ -226,19 +226,19 @@ def _settings(command: str, arguments: list[str]) -> "Settings":
         sys.exit(_fail(str(error), status=2))
 
 
-def _begin_log(level: str, style: str, **always: object) -> None:
-    """Set up the log of a process that stays: nothing that it says may block or fail, whoever says it."""
+def _start_log(level: str, style: str, **always: object) -> None:
+    """Set up the log of a long-running process: no write to it may block or fail."""
     from service.log import configure_log, log_uncaught
 
-    # The gRPC core writes to the descriptor itself, which blocks, and lines of its own form.
+    # The gRPC core writes to the file descriptor directly, which may block, and in its own format.
     os.environ.setdefault("GRPC_VERBOSITY", "NONE")
     never_block()
     configure_log(level, style, **always)
     log_uncaught()
 
 
-def _end_without_a_word() -> None:
-    """Let a signal end the process, also the first one of a container, until a server has handlers of its own."""
+def _exit_on_signal() -> None:
+    """Exit on SIGTERM and SIGINT until the server installs its handlers: by default, PID 1 ignores them."""
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, lambda number, _: sys.exit(128 + number))
 
@@ -255,25 +255,25 @@ def _serve(settings: "Settings", worker: int | None = None) -> int:
 
 
 def _become_supervisor(settings: "Settings", metrics_folder: str) -> NoReturn:
-    """Turn into a process that runs nothing but the supervisor, without all that was loaded until here."""
-    # Held back until the supervisor listens to them: the first process of a container would not hear them.
+    """Exec the supervisor: its process then has nothing in memory that was imported so far."""
+    # Blocked until the supervisor handles them: PID 1 of a container would ignore them.
     signal.pthread_sigmask(signal.SIG_BLOCK, (signal.SIGTERM, signal.SIGINT))
-    # A worker ends its calls in the time that it is given, and then needs a moment for itself.
+    # A worker needs its grace period for the calls in flight, and a few seconds more to close and exit.
     grace = settings.shutdown_grace + 5
     arguments = (settings.worker_count, grace, settings.log_level, settings.log_format, metrics_folder)
     command = [*_this_program(), "supervise", *map(str, arguments)]
     drain()
     environment = {**settings.as_environment(os.environ), "PROMETHEUS_MULTIPROC_DIR": metrics_folder}
-    os.execve(command[0], command, environment)  # noqa: S606 - of this very program
+    os.execve(command[0], command, environment)  # noqa: S606 - this program itself
 
 
 def _this_program() -> list[str]:
-    """The command that started this process, without the arguments."""
+    """Return the command that started this process, without its arguments."""
     return [sys.executable, *sys.orig_argv[1 : len(sys.orig_argv) - len(sys.argv) + 1]]
 
 
-def _about_schema(settings: "Settings", action: Callable[["Schema"], str]) -> int:
-    """Do something with the schema and print what it says; what a driver says is for who runs this command."""
+def _with_schema(settings: "Settings", action: Callable[["Schema"], str]) -> int:
+    """Run an action on the schema and print its result. Messages of the driver are shown: they are for the operator."""
     from service.db.schema import Schema, SchemaUnknown
     from service.errors import DatabaseUnavailable
 

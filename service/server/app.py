@@ -1,4 +1,4 @@
-"""The only wiring: every part is built here, top to bottom, then started, drained and stopped."""
+"""The wiring: builds every part of a server process, top to bottom, and starts, drains and stops it."""
 
 import asyncio
 import gc
@@ -35,7 +35,7 @@ from service.rpc.streams import OpenStreams
 from service.server.announcements import curl_example, grpcurl_example
 from service.server.authentication import Authentication
 from service.server.grpc_options import server_options
-from service.server.sockets import refuse_taken
+from service.server.sockets import refuse_address_in_use
 from service.server.startup import StartError, cannot_listen
 from service.standard_streams import drain
 from service.tasks.methods import Tasks
@@ -48,20 +48,22 @@ if TYPE_CHECKING:
 
 _log = structlog.get_logger("app")
 
-# After NOT_SERVING is said, watchers get this long to hear it before their streams are ended (s).
-_LAST_WORDS = 0.1
+# Time between reporting NOT_SERVING and ending the streams of health watchers (s): they must receive it first.
+_NOT_SERVING_DELAY = 0.1
+# Minimum time for the last steps of a shutdown whose grace period is used up (s).
+_MIN_STEP = 0.1
 
 
 class Service:
-    """One server process: build it in a running event loop, `start` it, let it serve, `stop` it.
+    """One server process. Create it in a running event loop, then `start` it and later `stop` it.
 
-    The schema must be there; `prepare_schema` sees to that. A service with a `worker` number is one of several on the
-    same addresses, which `reserve_addresses` keeps for them.
+    The schema must exist: `prepare_schema` migrates or verifies it. A service with a `worker` number shares its
+    addresses with other workers; `reserve_addresses` holds them.
     """
 
     def __init__(self, settings: Settings, worker: int | None = None) -> None:
         self._settings = settings
-        self._is_alone = worker is None
+        self._shares_ports = worker is not None
         self._database = Database(
             settings.database,
             PoolSettings(
@@ -71,7 +73,7 @@ class Service:
                 recycle=settings.database_pool_recycle,
                 ping_after=settings.database_ping_after,
                 prepare=settings.database_prepare,
-                # A call that nobody waits for any more may hold its connection only a little longer.
+                # A statement may outlive its call only briefly: it holds a database connection.
                 statement_timeout=settings.max_call_seconds + 5,
             ),
         )
@@ -99,7 +101,7 @@ class Service:
                 waiting=self._tasks.waiting,
                 connections=self._database.connections_in_use,
             )
-        calls = CallInterceptor(
+        interceptor = CallInterceptor(
             policy=policy,
             authenticate=self._authentication.authenticate,
             scopes=self._authentication.scopes,
@@ -110,12 +112,12 @@ class Service:
             guards=self._guards(),
         )
         self._server = grpc.aio.server(
-            interceptors=(calls,),
-            # Without the last a second server on the same port would silently take half of the calls.
-            options=[*server_options(settings), ("grpc.so_reuseport", int(worker is not None))],
+            interceptors=(interceptor,),
+            # SO_REUSEPORT for workers only: else a second server on the port would get half of the connections.
+            options=[*server_options(settings), ("grpc.so_reuseport", int(self._shares_ports))],
         )
-        # REST is a client of the same methods behind the same interceptor, and has no way around it.
-        in_process, servicer = InProcess(calls), TaskServicer(self._tasks)
+        # REST calls the same methods behind the same interceptor and cannot bypass it.
+        in_process, servicer = InProcess(interceptor), TaskServicer(self._tasks)
         for server in (self._server, in_process):
             tasks_pb2_grpc.add_TaskServiceServicer_to_server(servicer, cast("grpc.aio.Server", server))
             health_pb2_grpc.add_HealthServicer_to_server(self._health, cast("grpc.aio.Server", server))
@@ -124,9 +126,9 @@ class Service:
             add_reflection(self._server, (TASK_SERVICE, HEALTH))
 
     async def start(self) -> Address:
-        """Accept calls. Answers the address, with the port that was picked.
+        """Start to accept calls and return the gRPC address, with the actual port.
 
-        Raises StartError if the address is taken, or keys or certificates are not as they should be.
+        Raises StartError if an address is in use, or if keys or certificates are invalid.
         """
         try:
             await self._authentication.start()
@@ -135,8 +137,8 @@ class Service:
             raise StartError(str(error)) from error
         wanted = self._settings.grpc
         try:
-            if self._is_alone:
-                refuse_taken(wanted)
+            if not self._shares_ports:
+                refuse_address_in_use(wanted)
             if certificates is None:
                 port = self._server.add_insecure_port(str(wanted))
             else:
@@ -153,12 +155,12 @@ class Service:
 
     @property
     def rest_address(self) -> Address | None:
-        """Where REST is served, once it has started; None if it is not."""
+        """REST address, with the actual port once started; None without REST."""
         return self._rest.address if self._rest else None
 
     @property
     def metrics_address(self) -> Address | None:
-        """Where metrics are served, once it has started; None if they are not."""
+        """Metrics address, with the actual port once started; None without metrics."""
         return self._metrics.address if self._metrics else None
 
     def _start_metrics(self, endpoint: "MetricsEndpoint") -> None:
@@ -169,7 +171,7 @@ class Service:
 
     async def _start_rest(self, rest: "Rest") -> None:
         try:
-            await rest.start(shares_port=not self._is_alone)
+            await rest.start(shares_port=self._shares_ports)
         except CertificateError as error:
             raise StartError(str(error)) from error
         except OSError as error:
@@ -179,56 +181,56 @@ class Service:
         guards: list[Guard] = []
         if peers := self._authentication.peers:
             guards.append(lambda context: peers.require(context.auth_context()))
-        # After the peers: who may not speak for a user must not use up what the user may ask.
+        # After the check of peers: a service that may not call must not use up a user's rate limit.
         if rate := self._settings.rate_limit:
-            rates = RateLimiter(rate=rate, burst=self._settings.rate_burst or math.ceil(rate), clock=time.monotonic)
-            guards.append(lambda _: rates.take(current_caller().user_id))
+            limiter = RateLimiter(rate=rate, burst=self._settings.rate_burst or math.ceil(rate), clock=time.monotonic)
+            guards.append(lambda _: limiter.take(current_caller().user_id))
         return guards
 
     async def stop(self, grace: float) -> None:
-        """Say NOT_SERVING, refuse new calls, let those under way end within `grace` seconds, close the database."""
-        ends = time.monotonic() + grace
+        """Report NOT_SERVING, refuse new calls, drain calls in flight within `grace` seconds, close the database."""
+        deadline = time.monotonic() + grace
         self._health.set_not_serving()
         self._authentication.stop()
         if self._metrics:
             self._metrics.stop()
         if self._rest:
             self._rest.retire()
-        await asyncio.sleep(_LAST_WORDS)
+        await asyncio.sleep(_NOT_SERVING_DELAY)
         self._streams.close()
-        remaining = max(0.0, ends - time.monotonic())
+        remaining = max(0.0, deadline - time.monotonic())
         await asyncio.gather(self._server.stop(remaining), *([self._rest.stop(remaining)] if self._rest else []))
         with suppress(TimeoutError):
-            await asyncio.wait_for(self._tasks.drain(), max(_LAST_WORDS, ends - time.monotonic()))
-        await self._database.close(max(_LAST_WORDS, ends - time.monotonic()))
+            await asyncio.wait_for(self._tasks.drain(), max(_MIN_STEP, deadline - time.monotonic()))
+        await self._database.close(max(_MIN_STEP, deadline - time.monotonic()))
 
 
 def _metrics_endpoint(address: Address, methods: Iterable[str], worker: int | None) -> "MetricsEndpoint":
-    """Loads what metrics need, which a service without them does without."""
+    """Create the metrics endpoint. Its libraries are imported only when metrics are on."""
     from service.metrics.endpoint import MetricsEndpoint
 
     return MetricsEndpoint(address, methods, worker)
 
 
 def _rest(settings: Settings, address: Address, in_process: InProcess) -> "Rest":
-    """Loads what REST needs, which a service without it does without."""
+    """Create the REST server. Its libraries are imported only when REST is on."""
     from service.server.rest import Rest
 
     return Rest(settings, address, in_process.call)
 
 
 async def serve(settings: Settings, worker: int | None = None) -> None:
-    """Serve until SIGTERM or SIGINT, then drain. A second signal ends the process at once.
+    """Serve until SIGTERM or SIGINT, then shut down gracefully. A second signal ends the process at once.
 
-    A process with a `worker` number is one of several and follows the protocol of supervisor.py: it closes its standard
-    output when it is ready, and drains when its standard input ends.
+    A worker follows the protocol in supervisor.py: it closes its standard output when it is ready, and shuts down when
+    its standard input ends.
     """
     stopping = asyncio.Event()
     received: list[int] = []
 
-    def stop(**why: str) -> None:
+    def stop(**cause: str) -> None:
         if not stopping.is_set():
-            _log.info("shutting down", grace=settings.shutdown_grace, **why)
+            _log.info("shutting down", grace=settings.shutdown_grace, **cause)
             stopping.set()
 
     def on_signal(number: int) -> None:
@@ -251,14 +253,14 @@ async def serve(settings: Settings, worker: int | None = None) -> None:
         drain()
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         loop.add_reader(sys.stdin, on_end_of_input)
-    _settle_garbage_collection()
+    _freeze_garbage_collection()
     await stopping.wait()
     await service.stop(settings.shutdown_grace)
     _log.info("stopped")
 
 
 def _announce(service: Service, address: Address, settings: Settings) -> None:
-    """Say where calls are accepted, and how a first one is made."""
+    """Print the addresses and example calls."""
     print(f"gRPC listening on {address}")
     if settings.reflection == "open":
         print(grpcurl_example(address, settings))
@@ -269,7 +271,7 @@ def _announce(service: Service, address: Address, settings: Settings) -> None:
         print(f"metrics listening on {service.metrics_address}")
 
 
-def _settle_garbage_collection() -> None:
-    """Leave alone what is there for good: to look through all of it would hold up every call for some 50 ms."""
+def _freeze_garbage_collection() -> None:
+    """Exempt all objects created so far from garbage collection: scanning them would pause all calls for some 50 ms."""
     gc.collect()
     gc.freeze()

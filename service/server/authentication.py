@@ -1,6 +1,6 @@
-"""The wiring of who is calling: what the settings say, made into one way to authenticate.
+"""Builds authentication from the settings.
 
-Cryptography is loaded only where tokens or certificates are to be verified.
+The module `cryptography` is imported only if tokens or certificates are verified.
 """
 
 import asyncio
@@ -25,26 +25,26 @@ if TYPE_CHECKING:
 
 
 class Authentication:
-    """Finds the caller of a call, as the settings say. Make it in a running event loop, and `start` it."""
+    """Authenticates callers as the settings say. Create it in a running event loop, then `start` it."""
 
     def __init__(self, settings: Settings) -> None:
         self._source = settings.jwks
         self._keys = _keys(settings) if settings.auth_rule.user is User.TOKEN else None
         self._tokens = _tokens(self._keys, settings) if self._keys else None
-        self._keeping: asyncio.Task[None] | None = None
+        self._refreshing: asyncio.Task[None] | None = None
         self._files = settings.tls
         self.peers = Peers(settings.client_names) if settings.client_names else None
         self.scopes = {Access.READ: settings.jwt_read_scope, Access.WRITE: settings.jwt_write_scope}
 
     def authenticate(self, metadata: Iterable[tuple[str, str | bytes]]) -> Caller | Awaitable[Caller]:
-        """The caller whom a call's metadata names, at once where nobody has to be asked. Raises a RequestError."""
+        """Return the caller, or an awaitable if the issuer must be asked for keys. Raises a RequestError."""
         return self._tokens.authenticate(metadata) if self._tokens else caller_from_metadata(metadata)
 
     async def start(self) -> None:
-        """Begin to keep an issuer's keys fresh.
+        """Start to refresh the issuer's keys in the background.
 
-        An issuer that cannot be reached yet is no reason not to start: calls are UNAVAILABLE until it can be. Raises
-        KeysError for a file without keys, which will not mend itself.
+        The server starts without an issuer that is unreachable, and calls are UNAVAILABLE until it is back. A file
+        without keys is permanent: it raises KeysError.
         """
         if self._keys is None:
             return
@@ -57,10 +57,10 @@ class Authentication:
                 await self._keys.load()
         except KeysError as error:
             raise KeysError(f"{PREFIX}JWT_JWKS: {self._source}: {error}") from error
-        self._keeping = asyncio.create_task(self._keys.keep_fresh())
+        self._refreshing = asyncio.create_task(self._keys.keep_fresh())
 
     def certificates(self) -> "Certificates | None":
-        """What to serve TLS with, if it is to be served. Raises CertificateError."""
+        """Load the certificates; None without TLS. Raises CertificateError."""
         if self._files is None:
             return None
         from service.tls.certificates import Certificates
@@ -68,13 +68,13 @@ class Authentication:
         return Certificates(self._files)
 
     def stop(self) -> None:
-        """Ask the issuer no more."""
-        if self._keeping:
-            self._keeping.cancel()
+        """Stop refreshing keys."""
+        if self._refreshing:
+            self._refreshing.cancel()
 
 
 def expected_of(settings: Settings) -> Expected:
-    """What tokens must say. The settings' `auth` is jwt, and with that both are set."""
+    """Return the claims that tokens must have. With `auth` jwt, issuer and audience are set."""
     assert settings.jwt_issuer
     assert settings.jwt_audience
     return Expected(settings.jwt_issuer, settings.jwt_audience, settings.jwt_scope_claim)

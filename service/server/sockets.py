@@ -1,4 +1,4 @@
-"""Addresses to listen on: refused where they are taken, and kept for several workers."""
+"""Listening sockets: refuses addresses that are in use, and reserves addresses for several workers."""
 
 import errno
 import socket
@@ -6,32 +6,34 @@ from contextlib import ExitStack
 
 from service.address import Address
 
-# How often a port is picked until it is free under every address of a name.
+# Attempts to pick a port that is free on every address of a host name.
 _ATTEMPTS = 20
 
 
-def refuse_taken(address: Address) -> None:
-    """Raise OSError if any of the addresses of this name is in use: gRPC is content if one of them is free."""
+def refuse_address_in_use(address: Address) -> None:
+    """Raise OSError if any address of the host name is in use: gRPC itself starts if one of them is free."""
     if address.port:
         for each in _bind_all(address):
             each.close()
 
 
 def bind(address: Address, *, shares: bool) -> list[socket.socket]:
-    """Sockets to listen on, on each of the addresses of this name; `shares` with others that do. Raises OSError."""
+    """Return bound sockets, one for each address of the host name. Raises OSError.
+
+    With `shares`, other sockets that do the same may share the port (SO_REUSEPORT).
+    """
     return _bind_all(address, shares=shares)
 
 
 def reserve(address: Address) -> list[socket.socket]:
-    """Keep an address, on a port that is picked if it has none, for workers that share it.
+    """Reserve an address for workers that share it; port 0 picks a port.
 
-    As long as these sockets are open, be it in a program that this process turns into (exec), nobody else can listen
-    there, whether or not a worker does. Raises OSError if any of the addresses of the name is in use, or none is this
-    machine's.
+    While these sockets are open, also after an exec, no other program can listen on the address, even if no worker
+    does. Raises OSError if an address of the host name is in use, or if none belongs to this machine.
     """
     bound = _bind_all(address)
     for each in bound:
-        # In this order: until here it shares with nobody, so two servers that start at once do not join each other.
+        # Only after bind, so that two servers that start at the same time cannot share the port.
         each.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 0)
         each.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT, 1)
         each.set_inheritable(True)
@@ -39,7 +41,7 @@ def reserve(address: Address) -> list[socket.socket]:
 
 
 def _bind_all(address: Address, *, shares: bool = False) -> list[socket.socket]:
-    """A socket on each address of the name that this machine has, all on one port. Raises OSError as `reserve` does."""
+    """Bind a socket on each local address of the host name, all on one port. Raises OSError as `reserve` does."""
     for _ in range(_ATTEMPTS - 1):
         try:
             return _bind_each(address, shares=shares)

@@ -1,4 +1,4 @@
-"""What has to be before a server can start: its addresses, its schema, its folders."""
+"""Startup: reserve addresses, migrate or verify the schema, create the folder for metrics."""
 
 import tempfile
 import time
@@ -22,52 +22,53 @@ class StartError(Exception):
 
 def cannot_listen(setting: str, address: Address) -> StartError:
     return StartError(
-        f"cannot listen on {address}: the address is in use or not this machine's. Stop what uses it, or choose "
-        f"another with {PREFIX}{setting.upper()} or --{setting.replace('_', '-')}"
+        f"cannot listen on {address}: the address is in use or not this machine's. Stop the program that uses it, or "
+        f"choose another address with {PREFIX}{setting.upper()} or --{setting.replace('_', '-')}"
     )
 
 
 def reserve_addresses(settings: Settings) -> Settings:
-    """Keep the addresses for several services that share them, until this process ends.
+    """Reserve the addresses for several workers until this process exits.
 
-    Answers the settings for each of them, with the ports that were picked. Raises StartError if one is taken.
+    Returns the settings for the workers, with the actual ports. Raises StartError if an address is in use.
     """
     wanted = {"grpc_address": settings.grpc, "rest_address": settings.rest, "metrics_address": settings.metrics}
-    kept = {name: str(_reserved(name, address)) for name, address in wanted.items() if address}
-    return settings.model_copy(update=kept)
+    reserved = {name: str(_reserved(name, address)) for name, address in wanted.items() if address}
+    return settings.model_copy(update=reserved)
 
 
 def _reserved(name: str, address: Address) -> Address:
     try:
-        kept = reserve(address)
+        sockets = reserve(address)
     except OSError as error:
         raise cannot_listen(name, address) from error
-    port = kept[0].getsockname()[1]
-    for each in kept:
-        each.detach()
+    port = sockets[0].getsockname()[1]
+    for each in sockets:
+        each.detach()  # stays open without a Python object, until the process exits
     return Address(address.host, port)
 
 
-def metrics_folder(settings: Settings) -> str:
-    """A new folder in which several services add up their metrics; empty if there are none to add up."""
+def make_metrics_folder(settings: Settings) -> str:
+    """Create the folder in which workers share their metrics and return its path; empty if metrics are off."""
     if not settings.metrics:
         return ""
     try:
         return tempfile.mkdtemp(prefix="taskwell-metrics-")
     except OSError as error:
         raise StartError(
-            f"cannot make a folder for the metrics of several workers: {error}. Name one for temporary files with "
-            "TMPDIR, or start with --workers 1"
+            f"cannot create a folder for the metrics of several workers: {error}. Set TMPDIR to a folder for "
+            "temporary files, or start with --workers 1"
         ) from error
 
 
 def prepare_schema(settings: Settings) -> None:
-    """Bring the database to the schema of this version, or raise StartError with the command that does.
+    """Migrate or verify the schema, and wait for a database that is unavailable.
 
-    SQLite is migrated without asking: nobody else uses the file. A database that does not answer is waited for.
+    SQLite is always migrated: no other program uses the file. Raises StartError if the schema is not the one of this
+    version; the message names the command that migrates it.
     """
     may_migrate = settings.migrate or isinstance(settings.database, SqliteFile)
-    patience = time.monotonic() + settings.database_start_timeout
+    deadline = time.monotonic() + settings.database_start_timeout
     while True:
         try:
             schema = Schema(settings.database)
@@ -78,15 +79,15 @@ def prepare_schema(settings: Settings) -> None:
         except SchemaUnknown as error:
             raise StartError(str(error)) from error
         except DatabaseUnavailable as error:
-            if time.monotonic() > patience or isinstance(settings.database, SqliteFile):
+            if time.monotonic() > deadline or isinstance(settings.database, SqliteFile):
                 raise StartError(
                     f"cannot reach the database ({settings.database}): check TASKWELL_DATABASE_URL and that the "
-                    "database runs; 'taskwell check' prints what it says"
+                    "database is running; 'taskwell check' prints the database's own message"
                 ) from error
-            _log.warning("waiting for the database", database=str(settings.database), cause=_words(error))
+            _log.warning("waiting for the database", database=str(settings.database), cause=_driver_message(error))
             time.sleep(0.5)
 
 
-def _words(error: DatabaseUnavailable) -> str:
-    """What the driver said, for the log, without the statement that SQLAlchemy puts beside it."""
+def _driver_message(error: DatabaseUnavailable) -> str:
+    """Return the driver's message for the log, without the statement that SQLAlchemy adds."""
     return str(getattr(error.__cause__, "orig", error.__cause__)).strip()

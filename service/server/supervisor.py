@@ -1,13 +1,13 @@
-"""Several processes of one command: started together, started again when they die, stopped together.
+"""Supervises several processes of one command: starts them, restarts those that die, stops them together.
 
-This module knows nothing of what they do, and imports little: it stays in memory beside them. What passes between it
-and a process goes over the standard streams of that process:
+The supervisor knows nothing of what the processes do, and imports little: it stays in memory beside them. It talks to
+each process over the process's standard streams:
 
-- Output: what there is to announce, and then its end, as soon as the process is ready. It is announced once, when all
-  of them are ready.
-- Input: nothing but its end, which tells the process to finish its work and to exit. It ends as well when this process
-  is killed, so that none is left behind. (A signal would not do: a terminal and a service manager may send theirs to
-  every process at once, and a process that gets a second one takes it to mean "at once".)
+- Output: the announcement, then end of file when the process is ready. The supervisor prints one announcement, when all
+  processes are ready.
+- Input: end of file tells the process to shut down. It also comes when the supervisor is killed, so that no process is
+  left behind. (A signal would not do: terminals and service managers send theirs to every process, and a process takes
+  a second signal as "stop at once".)
 """
 
 import asyncio
@@ -23,29 +23,29 @@ _log = structlog.get_logger("supervisor")
 
 
 @dataclass(frozen=True, slots=True)
-class Patience:
-    """How long to wait for what (s), and how often to try."""
+class RestartPolicy:
+    """Backoff between restarts, and limits; times in seconds."""
 
-    pause: float = 0.1
-    """Before a process that ended is started again; doubled every time."""
-    longest_pause: float = 10.0
-    steady_after: float = 60.0
-    """The pause is the first, short one again for a process that lived as long as this."""
-    failed_starts: int = 5
-    """When as many processes in a row ended before they were ready, all are stopped."""
+    backoff: float = 0.1
+    """Before a process is restarted; doubled after each exit."""
+    max_backoff: float = 10.0
+    reset_after: float = 60.0
+    """A process that ran for this long is restarted with the first backoff again."""
+    max_failed_starts: int = 5
+    """After this many exits in a row before the process was ready, the supervisor stops all and gives up."""
     grace: float = 30.0
-    """How long processes may take to exit when they are told to; then they are killed."""
+    """Time for processes to exit after `stop`; then they are killed."""
 
 
-class GivenUp(Exception):
-    """The processes do not come up; the message says how the last one ended."""
+class WorkersFailed(Exception):
+    """The processes do not start; the message says how the last one exited."""
 
 
 class Supervisor:
-    """Keeps `count` processes of a command running until it is told to stop.
+    """Keeps `count` processes of a command running until `stop`.
 
-    A process gets its number, from 1, as its last argument. `announce` gets what one of them had to announce,
-    `on_death` the number of each that ended before it was told to.
+    A process gets its number, from 1, as its last argument. `announce` is called once, with the announcement of one
+    process; `on_exit` with the number of each process that exits before `stop`.
     """
 
     def __init__(
@@ -54,14 +54,14 @@ class Supervisor:
         count: int,
         *,
         announce: Callable[[str], None],
-        on_death: Callable[[int], None] = lambda _: None,
-        patience: Patience,
+        on_exit: Callable[[int], None] = lambda _: None,
+        policy: RestartPolicy,
     ) -> None:
         self._command = command
         self._count = count
         self._announce = announce
-        self._on_death = on_death
-        self._patience = patience
+        self._on_exit = on_exit
+        self._policy = policy
         self._running: dict[int, Process] = {}
         self._ready: set[int] = set()
         self._announced = False
@@ -71,52 +71,52 @@ class Supervisor:
         self._clean = True
 
     async def run(self) -> bool:
-        """Return when all processes have ended after `stop`: whether each finished its work.
+        """Run until all processes have exited after `stop`; return True if each exited with status 0.
 
-        Raises GivenUp where too many in a row ended before they were ready.
+        Raises WorkersFailed if too many processes in a row exit before they are ready.
         """
         async with asyncio.TaskGroup() as group:
             for number in range(1, self._count + 1):
-                group.create_task(self._keep(number))
+                group.create_task(self._keep_running(number))
         if self._gave_up:
-            raise GivenUp(self._gave_up)
+            raise WorkersFailed(self._gave_up)
         return self._clean
 
     def stop(self) -> None:
-        """Tell all processes to finish their work and to exit."""
+        """Tell all processes to shut down, and kill those that have not exited within the grace."""
         self._stopping.set()
         for process in self._running.values():
             _end_input(process)
-        asyncio.get_running_loop().call_later(self._patience.grace, self.kill)
+        asyncio.get_running_loop().call_later(self._policy.grace, self.kill)
 
     def kill(self) -> None:
-        """End all processes at once, after `stop`."""
+        """Kill all processes; to be called after `stop`."""
         for process in self._running.values():
             with suppress(ProcessLookupError):
                 process.kill()
 
-    async def _keep(self, number: int) -> None:
-        """Run the process of this number, again and again."""
+    async def _keep_running(self, number: int) -> None:
+        """Run the process with this number, and restart it when it exits."""
         loop = asyncio.get_running_loop()
-        pause = self._patience.pause
+        backoff = self._policy.backoff
         while not self._stopping.is_set():
-            began = loop.time()
-            ended = await self._run_once(number)
+            started = loop.time()
+            status = await self._run_once(number)
             if self._stopping.is_set():
                 return
-            if self._failed_starts >= self._patience.failed_starts:
-                self._give_up(ended)
+            if self._failed_starts >= self._policy.max_failed_starts:
+                self._give_up(status)
                 return
-            if loop.time() - began >= self._patience.steady_after:
-                pause = self._patience.pause
-            self._on_death(number)
-            _log.warning("a worker ended", worker=number, ended=ended, starting_again_in=pause)
+            if loop.time() - started >= self._policy.reset_after:
+                backoff = self._policy.backoff
+            self._on_exit(number)
+            _log.warning("worker exited", worker=number, status=status, restart_in=backoff)
             with suppress(TimeoutError):
-                await asyncio.wait_for(self._stopping.wait(), pause)
-            pause = min(2 * pause, self._patience.longest_pause)
+                await asyncio.wait_for(self._stopping.wait(), backoff)
+            backoff = min(2 * backoff, self._policy.max_backoff)
 
     async def _run_once(self, number: int) -> str:
-        """Start the process of this number, wait until it has ended, and answer how."""
+        """Run the process with this number until it exits, and return how it exited."""
         try:
             process = await asyncio.create_subprocess_exec(*self._command, str(number), stdin=PIPE, stdout=PIPE)
         except OSError as error:
@@ -133,35 +133,35 @@ class Supervisor:
             self._failed_starts += 1
         elif status and self._stopping.is_set():
             self._clean = False
-        return _words(status)
+        return _describe(status)
 
     async def _wait_until_ready(self, number: int, process: Process) -> bool:
-        """Wait for what a process announces; False if it ends without a word."""
+        """Wait for the announcement of the process; return False if the process exits without one."""
         assert process.stdout
         announcement = (await process.stdout.read()).decode()
         if not announcement:
             return False
         self._failed_starts = 0
         self._ready.add(number)
-        _log.info("a worker is ready", worker=number, pid=process.pid)
+        _log.info("worker ready", worker=number, pid=process.pid)
         if len(self._ready) == self._count and not self._announced:
             self._announced = True
             self._announce(announcement)
         return True
 
-    def _give_up(self, ended: str) -> None:
+    def _give_up(self, status: str) -> None:
         self._gave_up = (
-            f"{self._failed_starts} workers in a row ended before they were ready, the last one with {ended}: "
-            "what it wrote above says why"
+            f"{self._failed_starts} workers in a row exited before they were ready, the last one with {status}: "
+            "see its output above for the reason"
         )
         self.stop()
 
 
 async def run_until_signalled(supervisor: Supervisor) -> int:
-    """Run until SIGTERM or SIGINT, and while the processes finish; a second signal ends them at once.
+    """Run until SIGTERM or SIGINT, then stop the processes; a second signal kills them.
 
-    The exit status: 0, or 1 if a process did not finish its work, 128 and its number after a second signal. Raises
-    GivenUp as `Supervisor.run` does.
+    Returns the exit status: 0, 1 if a process did not exit with status 0, 128 plus the number of a second signal.
+    Raises WorkersFailed as `Supervisor.run` does.
     """
     received: list[int] = []
 
@@ -176,7 +176,7 @@ async def run_until_signalled(supervisor: Supervisor) -> int:
     loop = asyncio.get_running_loop()
     for number in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(number, on_signal, number)
-    # Whoever started this program may have held them back until somebody listens to them.
+    # `serve` blocks both signals before it execs the supervisor.
     signal.pthread_sigmask(signal.SIG_UNBLOCK, (signal.SIGTERM, signal.SIGINT))
     clean = await supervisor.run()
     if len(received) > 1:
@@ -189,5 +189,5 @@ def _end_input(process: Process) -> None:
     process.stdin.close()
 
 
-def _words(status: int) -> str:
+def _describe(status: int) -> str:
     return f"exit status {status}" if status >= 0 else f"signal {-status} ({signal.strsignal(-status)})"

@@ -419,7 +419,7 @@ def test_a_connection_with_a_call_is_not_idle(postgresql_url: str) -> None:
 def test_clients_are_told_that_the_service_ends_before_their_connections_are_closed(
     sqlite_url: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("service.server.app._LAST_WORDS", 1.0)
+    monkeypatch.setattr("service.server.app._NOT_SERVING_DELAY", 1.0)
     with ExitStack() as running, ExitStack() as opened, ThreadPoolExecutor(1) as pool:
         client = running.enter_context(serving(sqlite_url))
         kept, new = (opened.enter_context(closing(client.connection())) for _ in range(2))

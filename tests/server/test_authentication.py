@@ -49,7 +49,7 @@ def test_a_token_has_the_scopes_and_the_time_that_were_asked_for(folder: Path, e
     ("settings", "arguments", "sentence"),
     [
         ({}, ["--user", "alice"], "only with TASKWELL_AUTH=jwt and TASKWELL_JWT_SECRET"),
-        ({**ISSUER, "TASKWELL_JWT_JWKS": "jwks.json"}, ["--user", "alice"], "come from their issuer"),
+        ({**ISSUER, "TASKWELL_JWT_JWKS": "jwks.json"}, ["--user", "alice"], "only the issuer has the private key"),
         ({**ISSUER, "TASKWELL_JWT_SECRET": "x" * 32}, ["--user", "alice bob"], "1 to 255 printable"),
         ({**ISSUER, "TASKWELL_JWT_SECRET": "x" * 32}, [], "--user"),
         ({**ISSUER, "TASKWELL_JWT_SECRET": "x" * 32}, ["--user", "alice", "--expires-in", "soon"], "--expires-in"),

@@ -131,9 +131,9 @@ def test_counts_stay_when_a_worker_dies_and_its_calls_under_way_do_not(folder: P
             before = running.handled("ListTasks", "OK")
             holder = running.lines("rpc")[-1]["worker"]
             os.kill(running.pids[holder], signal.SIGKILL)
-            until(lambda: running.lines("a worker ended") != [])
+            until(lambda: running.lines("worker exited") != [])
             assert running.value("taskwell_calls_in_flight") == 0  # the other one answers for both
-            until(lambda: len(running.lines("a worker is ready")) == 3)
+            until(lambda: len(running.lines("worker ready")) == 3)
         assert running.handled("ListTasks", "OK") == before
         call_until(lambda: running.handled("ListTasks", "OK") > before, running)
 

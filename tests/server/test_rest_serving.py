@@ -145,7 +145,7 @@ def test_all_workers_serve_rest_on_one_address_and_one_that_died_is_replaced(tmp
         until(lambda: is_answering(1, 0) and is_answering(2, 0))
         before = running.pids
         os.kill(before[1], signal.SIGKILL)
-        until(lambda: len(running.lines("a worker is ready")) == 3)
+        until(lambda: len(running.lines("worker ready")) == 3)
         calls = answered(1)
         until(lambda: is_answering(1, calls))
         assert running.server.end() == 0

@@ -7,7 +7,7 @@ from contextlib import ExitStack, contextmanager
 import pytest
 
 from service.address import Address
-from service.server.sockets import refuse_taken, reserve
+from service.server.sockets import refuse_address_in_use, reserve
 
 ANY_PORT = Address("127.0.0.1", 0)
 
@@ -48,7 +48,7 @@ def test_no_other_server_gets_it(kept: Address, workers: int) -> None:
         with pytest.raises(OSError, match="in use"):
             reserve(kept)
         with pytest.raises(OSError, match="in use"):
-            refuse_taken(kept)
+            refuse_address_in_use(kept)
         with pytest.raises(OSError, match="in use"):
             opened.enter_context(listening(kept, shares=False))
 
@@ -60,7 +60,7 @@ def test_it_is_refused_where_another_server_listens(shares: bool) -> None:
         with pytest.raises(OSError, match="in use"):
             reserve(taken)
         with pytest.raises(OSError, match="in use"):
-            refuse_taken(taken)
+            refuse_address_in_use(taken)
 
 
 def test_what_a_server_left_behind_does_not_keep_it_from_the_next() -> None:

@@ -9,12 +9,12 @@ from typing import Any
 import pytest
 from structlog.testing import capture_logs
 
-from service.server.supervisor import GivenUp, Patience, Supervisor
+from service.server.supervisor import RestartPolicy, Supervisor, WorkersFailed
 from tests.waiting import until
 
 # Ready at once, and working until the end of the input.
 GOOD = "os.write(1, b'Ready.\\n'); os.close(1); sys.stdin.read()"
-NO_PAUSE = Patience(pause=0)
+NO_BACKOFF = RestartPolicy(backoff=0)
 
 
 def command_of(program: str) -> list[str]:
@@ -31,7 +31,7 @@ if died < {deaths}: {death}
 """
 
 
-async def announced_by(program: str, count: int = 1, patience: Patience = NO_PAUSE) -> tuple[list[str], bool]:
+async def announced_by(program: str, count: int = 1, policy: RestartPolicy = NO_BACKOFF) -> tuple[list[str], bool]:
     """What is announced by processes that are stopped as soon as they announce something, and whether they end well."""
     announced = []
 
@@ -39,7 +39,7 @@ async def announced_by(program: str, count: int = 1, patience: Patience = NO_PAU
         announced.append(words)
         supervisor.stop()
 
-    supervisor = Supervisor(command_of(program), count, announce=announce, patience=patience)
+    supervisor = Supervisor(command_of(program), count, announce=announce, policy=policy)
     clean = await supervisor.run()
     return announced, clean
 
@@ -48,8 +48,8 @@ def files_in(folder: Path) -> set[str]:
     return {path.name for path in folder.iterdir()}
 
 
-def pauses(log: Sequence[Any]) -> list[float]:
-    return [line["starting_again_in"] for line in log if "starting_again_in" in line]
+def backoffs(log: Sequence[Any]) -> list[float]:
+    return [line["restart_in"] for line in log if "restart_in" in line]
 
 
 async def test_what_they_say_is_announced_once_when_all_are_ready(tmp_path: Path) -> None:
@@ -59,38 +59,38 @@ async def test_what_they_say_is_announced_once_when_all_are_ready(tmp_path: Path
 
 
 async def test_one_that_dies_is_started_again_after_ever_longer_pauses(tmp_path: Path) -> None:
-    patience = Patience(pause=0.001, longest_pause=0.004)
+    policy = RestartPolicy(backoff=0.001, max_backoff=0.004)
     with capture_logs() as log:
-        assert await announced_by(after(4, tmp_path, "os._exit(3)"), patience=patience) == (["Ready.\n"], True)
-    assert pauses(log) == [0.001, 0.002, 0.004, 0.004]
-    assert [line["ended"] for line in log if "ended" in line] == ["exit status 3"] * 4
+        assert await announced_by(after(4, tmp_path, "os._exit(3)"), policy=policy) == (["Ready.\n"], True)
+    assert backoffs(log) == [0.001, 0.002, 0.004, 0.004]
+    assert [line["status"] for line in log if "status" in line] == ["exit status 3"] * 4
 
 
 async def test_one_that_lived_for_long_is_started_again_soon(tmp_path: Path) -> None:
     with capture_logs() as log:
-        await announced_by(after(4, tmp_path, "os._exit(3)"), patience=Patience(pause=0.001, steady_after=0))
-    assert pauses(log) == [0.001] * 4
+        await announced_by(after(4, tmp_path, "os._exit(3)"), policy=RestartPolicy(backoff=0.001, reset_after=0))
+    assert backoffs(log) == [0.001] * 4
 
 
 async def test_those_that_never_become_ready_are_given_up() -> None:
-    with pytest.raises(GivenUp) as given_up:
+    with pytest.raises(WorkersFailed) as given_up:
         await announced_by("os.kill(os.getpid(), 9)", count=2)
     assert str(given_up.value) == (
-        "5 workers in a row ended before they were ready, the last one with signal 9 (Killed): "
-        "what it wrote above says why"
+        "5 workers in a row exited before they were ready, the last one with signal 9 (Killed): "
+        "see its output above for the reason"
     )
 
 
 async def test_one_that_never_becomes_ready_has_the_others_finish_their_work(tmp_path: Path) -> None:
     program = f"if sys.argv[1] == '2': sys.exit(3)\n{GOOD}; Path({str(tmp_path)!r}, 'finished').touch()"
-    with pytest.raises(GivenUp):
+    with pytest.raises(WorkersFailed):
         await announced_by(program, count=2)
     assert files_in(tmp_path) == {"finished"}
 
 
 async def test_deaths_after_becoming_ready_are_no_reason_to_give_up(tmp_path: Path) -> None:
     program = after(7, tmp_path, "os.write(1, b'Ready.\\n'); os._exit(3)")
-    supervisor = Supervisor(command_of(program), 1, announce=lambda _: None, patience=NO_PAUSE)
+    supervisor = Supervisor(command_of(program), 1, announce=lambda _: None, policy=NO_BACKOFF)
     running = asyncio.create_task(supervisor.run())
     await asyncio.to_thread(until, (tmp_path / "7").exists)
     supervisor.stop()
@@ -99,7 +99,7 @@ async def test_deaths_after_becoming_ready_are_no_reason_to_give_up(tmp_path: Pa
 
 async def test_failed_starts_count_only_in_a_row(tmp_path: Path) -> None:
     ready_once = "os.write(1, b'Ready.\\n') if died == 3 else None; os._exit(3)"
-    supervisor = Supervisor(command_of(after(7, tmp_path, ready_once)), 1, announce=lambda _: None, patience=NO_PAUSE)
+    supervisor = Supervisor(command_of(after(7, tmp_path, ready_once)), 1, announce=lambda _: None, policy=NO_BACKOFF)
     running = asyncio.create_task(supervisor.run())
     await asyncio.to_thread(until, (tmp_path / "7").exists)
     supervisor.stop()
@@ -107,13 +107,13 @@ async def test_failed_starts_count_only_in_a_row(tmp_path: Path) -> None:
 
 
 async def test_a_command_that_cannot_be_started_is_given_up() -> None:
-    with pytest.raises(GivenUp, match="No such file"):
-        await Supervisor(["/does/not/exist"], 1, announce=print, patience=NO_PAUSE).run()
+    with pytest.raises(WorkersFailed, match="No such file"):
+        await Supervisor(["/does/not/exist"], 1, announce=print, policy=NO_BACKOFF).run()
 
 
 async def test_one_that_does_not_end_is_killed_after_the_grace() -> None:
     deaf = "os.write(1, b'Ready.\\n'); os.close(1); threading.Event().wait()"
-    assert await announced_by(deaf, patience=Patience(grace=0)) == (["Ready.\n"], False)
+    assert await announced_by(deaf, policy=RestartPolicy(grace=0)) == (["Ready.\n"], False)
 
 
 async def test_one_that_ends_badly_when_it_is_told_to_is_reported() -> None:
@@ -122,7 +122,7 @@ async def test_one_that_ends_badly_when_it_is_told_to_is_reported() -> None:
 
 @pytest.mark.parametrize("passes", range(6))
 async def test_those_that_are_being_started_when_all_are_stopped_are_stopped_too(passes: int) -> None:
-    supervisor = Supervisor(command_of(GOOD), 1, announce=print, patience=Patience(grace=600))
+    supervisor = Supervisor(command_of(GOOD), 1, announce=print, policy=RestartPolicy(grace=600))
     running = asyncio.create_task(supervisor.run())
     for _ in range(passes):
         await asyncio.sleep(0)

@@ -72,10 +72,10 @@ def test_a_worker_that_is_killed_is_replaced_while_the_others_serve(folder: Path
         call_until(lambda: running.answering() == {1, 2}, running)
         before = running.pids
         os.kill(before[1], signal.SIGKILL)
-        until(lambda: running.lines("a worker ended") != [])
+        until(lambda: running.lines("worker exited") != [])
         call_until(lambda: running.pids[1] != before[1], running)
-        [end] = running.lines("a worker ended")
-        assert (end["worker"], end["ended"]) == (1, "signal 9 (Killed)")
+        [end] = running.lines("worker exited")
+        assert (end["worker"], end["status"]) == (1, "signal 9 (Killed)")
         assert running.pids[2] == before[2]
         answered = len([line for line in running.lines("rpc") if line["worker"] == 1])
         call_until(lambda: len([line for line in running.lines("rpc") if line["worker"] == 1]) > answered, running)
@@ -88,11 +88,11 @@ def test_a_worker_that_is_told_to_end_is_replaced_after_its_calls(folder: Path) 
         before = running.pids
         for pid in before.values():
             os.kill(pid, signal.SIGTERM)
-        until(lambda: len(running.lines("a worker is ready")) == 3)
+        until(lambda: len(running.lines("worker ready")) == 3)
         assert not held.done()
         let_go()
         assert held.result().status == tasks_pb2.TASK_STATUS_COMPLETE
-        until(lambda: len(running.lines("a worker is ready")) == 4)
+        until(lambda: len(running.lines("worker ready")) == 4)
 
 
 def test_a_new_worker_has_the_settings_of_the_first(folder: Path) -> None:
@@ -101,7 +101,7 @@ def test_a_new_worker_has_the_settings_of_the_first(folder: Path) -> None:
         (folder / ".env").write_text("TASKWELL_USERS=any\nTASKWELL_GRPC_ADDRESS=127.0.0.1:1\n")
         for pid in running.pids.values():
             os.kill(pid, signal.SIGKILL)
-        until(lambda: len(running.lines("a worker is ready")) == 4)
+        until(lambda: len(running.lines("worker ready")) == 4)
         with running.api() as api, refused(StatusCode.PERMISSION_DENIED, "CALLER_UNKNOWN"):
             api.create()
 
@@ -111,7 +111,9 @@ def test_workers_that_never_come_up_are_given_up_with_a_sentence(folder: Path) -
     path = os.pathsep.join([str(folder), *filter(None, [os.environ.get("PYTHONPATH")])])
     answer = run("serve", "--workers", "2", "--grpc-address", "127.0.0.1:0", folder=folder, PYTHONPATH=path)
     assert (answer.returncode, answer.stdout) == (1, "")
-    assert "taskwell: 5 workers in a row ended before they were ready, the last one with exit status 1" in answer.stderr
+    assert (
+        "taskwell: 5 workers in a row exited before they were ready, the last one with exit status 1" in answer.stderr
+    )
     assert "Traceback" not in answer.stderr
 
 
@@ -143,9 +145,9 @@ def test_the_port_stays_theirs_while_no_worker_lives(folder: Path) -> None:
     with workers(folder) as running:
         for pid in running.pids.values():
             os.kill(pid, signal.SIGKILL)
-        until(lambda: not accepts(running.address) or len(running.lines("a worker is ready")) > 2)
+        until(lambda: not accepts(running.address) or len(running.lines("worker ready")) > 2)
         assert not is_free(running.address)
-        until(lambda: len(running.lines("a worker is ready")) == 4)
+        until(lambda: len(running.lines("worker ready")) == 4)
         assert not is_free(running.address)
 
 

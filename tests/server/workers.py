@@ -31,7 +31,7 @@ class Workers:
     @property
     def pids(self) -> dict[int, int]:
         """The process of each worker by its number."""
-        return {line["worker"]: line["pid"] for line in self.lines("a worker is ready")}
+        return {line["worker"]: line["pid"] for line in self.lines("worker ready")}
 
     @contextmanager
     def api(self, user: str | None = None) -> Iterator[Api]:
