@@ -236,7 +236,7 @@ def test_no_call_takes_longer_than_the_service_allows_and_what_did_not_begin_is_
     rows = Rows(database_url)
     # Without the coalescer, since nothing says how many of them its first set would hold.
     one_at_a_time = {"coalesce": False, "database_pool_size": 1, "database_max_overflow": 0}
-    with serving(database_url, max_call_seconds=1, **one_at_a_time) as channel:
+    with serving(database_url, max_call_seconds=3, **one_at_a_time) as channel:
         api = Api(channel)
         with rows.locked():
             for call in [api.start("CreateTask", CREATE) for _ in range(10)]:

@@ -15,7 +15,7 @@ from prometheus_client.parser import text_string_to_metric_families
 from taskwell.v1 import tasks_pb2
 
 from tests.running import refused
-from tests.server.starting import run
+from tests.server.starting import PATIENCE, run
 from tests.server.workers import Workers, call_until, held_call, workers
 from tests.waiting import until
 
@@ -33,7 +33,7 @@ class Scraped(Workers):
         self.metrics_address = line.split()[-1]
 
     def scrape(self) -> str:
-        with urlopen(f"http://{self.metrics_address}/metrics", timeout=10) as answer:
+        with urlopen(f"http://{self.metrics_address}/metrics", timeout=PATIENCE) as answer:
             assert answer.headers.get_content_type() == "text/plain"
             return str(answer.read().decode())
 
@@ -100,7 +100,7 @@ def test_calls_that_were_given_up_are_counted_as_such(folder: Path, count: int) 
 
 
 def test_calls_that_took_too_long_are_counted_as_such(folder: Path, count: int) -> None:
-    with scraped(folder, "--max-call-seconds", "0.5", count=count) as running:
+    with scraped(folder, "--max-call-seconds", "3", count=count) as running:
         with held_call(running, folder) as (held, _):
             assert held.code() == StatusCode.DEADLINE_EXCEEDED
         until(lambda: running.handled("CompleteTask", "DeadlineExceeded") == 1)

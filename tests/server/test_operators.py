@@ -14,7 +14,7 @@ from psycopg.conninfo import make_conninfo
 from service.db.schema import Schema
 from service.db.url import parse_database_url
 from tests.postgres import fresh_database
-from tests.server.starting import COMMAND, run, serving
+from tests.server.starting import COMMAND, PATIENCE, run, serving
 
 
 @pytest.fixture
@@ -113,7 +113,7 @@ def test_a_reader_that_has_seen_enough_is_told_no_more(tmp_path: Path) -> None:
     os.close(reading)
     with os.fdopen(writing, "w") as unread:
         process = subprocess.run(
-            [*COMMAND, "config"], cwd=tmp_path, stdout=unread, stderr=subprocess.PIPE, timeout=30, check=False
+            [*COMMAND, "config"], cwd=tmp_path, stdout=unread, stderr=subprocess.PIPE, timeout=PATIENCE, check=False
         )
     assert process.stderr == b""
 

@@ -16,7 +16,7 @@ from grpc_health.v1 import health_pb2, health_pb2_grpc
 from taskwell.v1 import tasks_pb2
 
 from tests.running import new_user
-from tests.server.starting import accepts, serving
+from tests.server.starting import PATIENCE, accepts, serving
 from tests.waiting import until
 
 
@@ -82,7 +82,7 @@ def test_a_signal_lets_calls_end_refuses_new_ones_and_exits_with_0(folder: Path,
             assert not held.done()
             other.execute("ROLLBACK")
             assert held.result().status == tasks_pb2.TASK_STATUS_COMPLETE
-        assert server.process.wait(10) == 0
+        assert server.process.wait(PATIENCE) == 0
         with pytest.raises(grpc.RpcError) as ended:
             next(watch)
         assert ended.value.code() == StatusCode.UNAVAILABLE
