@@ -191,7 +191,7 @@ def test_help_names_every_command_and_every_exit_status(person: Person) -> None:
     shown = " ".join(person.sees("--help").split())
     for command in ("add", "list", "show", "edit", "done", "reopen", "rm"):
         assert f" {command} " in shown
-    assert "0 done, 1 failed, 2 wrong call or value, 3 no such task, 4 somebody else was faster" in shown
+    assert "0 success, 1 failure, 2 invalid option or value, 3 no such task, 4 conflict" in shown
     assert "TASKWELL_CLIENT_TOKEN" in person.sees("list", "--help")
 
 
@@ -228,7 +228,7 @@ def completions(person: Person, line: str) -> list[str]:
 def test_shells_complete_commands_options_and_ids(person: Person) -> None:
     commands = [each.partition("\t")[0] for each in completions(person, "taskwell ")]
     assert commands == ["check", "config", "health", "migrate", "serve", "task", "token"]
-    assert completions(person, "taskwell task re") == ["reopen\tSet a task incomplete again."]
+    assert completions(person, "taskwell task re") == ["reopen\tReopen a task."]
     [status] = completions(person, "taskwell task list --s")
     assert status.startswith("--status\t")
     [task] = person.gets("add", "Buy\nmilk\x1b")

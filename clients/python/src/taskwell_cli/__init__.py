@@ -1,6 +1,6 @@
-"""The command `taskwell`: the tasks of a user, and, where the service is installed beside it, the service's commands.
+"""The command `taskwell`: `taskwell task` of the client, and the service's commands if the service is installed.
 
-Imports next to nothing: `taskwell serve` passes here too, and a supervisor of the service stays in memory.
+Imports next to nothing, because `taskwell serve` starts here too and its supervisor stays in memory.
 """
 
 import os
@@ -10,12 +10,12 @@ from importlib.util import find_spec
 from typing import NoReturn
 
 _GROUP = "taskwell.commands"
-"""The entry points by which the service adds its commands, each the same function that reads `sys.argv` itself."""
+"""The entry points of the service's commands: all are one function, which reads `sys.argv` itself."""
 
 
 def main() -> int:
-    """Run the command that `sys.argv` names; answers the exit status."""
-    completing = "_TASKWELL_COMPLETE" in os.environ  # click's: a shell asks what could be typed
+    """Run the command that `sys.argv` names. Returns the exit status."""
+    completing = "_TASKWELL_COMPLETE" in os.environ  # click's: a shell asks for completions
     if sys.argv[1:2] == ["task"] or completing:
         tasks(sys.argv[1:])
     commands = service_commands()
@@ -36,7 +36,7 @@ def tasks(arguments: list[str]) -> NoReturn:
 
 
 def service_commands() -> dict[str, Callable[[], Callable[[], int]]]:
-    """What loads the service's commands, by their names; empty where only the client is installed."""
+    """The loaders of the service's commands by name; empty if the service is not installed."""
     from importlib.metadata import entry_points
 
     return {entry.name: entry.load for entry in entry_points(group=_GROUP)}

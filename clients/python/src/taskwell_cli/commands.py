@@ -15,16 +15,16 @@ if TYPE_CHECKING:
     from taskwell_client import Client, Task
 
 _EXIT_STATUSES = """\
-Exit status: 0 done, 1 failed, 2 wrong call or value, 3 no such task, 4 somebody else was faster, 5 not allowed, 6 not
-now: try again later."""
+Exit status: 0 success, 1 failure, 2 invalid option or value, 3 no such task, 4 conflict, 5 not allowed, 6 unavailable:
+try again later."""
 
-_as_json = click.option("--json", "as_json", is_flag=True, help="Print each task as a line of JSON.")
-_etag = click.option("--etag", default="", help="Only if the task still has this etag: if nobody has changed it since.")
+_as_json = click.option("--json", "as_json", is_flag=True, help="Print each task as one line of JSON.")
+_etag = click.option("--etag", default="", help="Fail if the task has changed since this etag was read.")
 _id = click.argument("id", shell_complete=task_ids)
 
 
 class _Commands(click.Group):
-    """Those of the client, and by their names alone those of the service, for the shell's completion."""
+    """The client's commands, and the names of the service's, for shell completion."""
 
     def list_commands(self, context: click.Context) -> list[str]:
         return sorted({*super().list_commands(context), *service_commands()})
@@ -46,8 +46,8 @@ def task() -> None:
 
 @task.command()
 @click.argument("title")
-@click.option("--description", default="", help="Everything else worth saying.")
-@click.option("--request-id", help="A UUID: the same one again answers the same task instead of making another.")
+@click.option("--description", default="", help="A longer text.")
+@click.option("--request-id", help="A UUID: repeating it returns the same task instead of creating another.")
 @_as_json
 @connected
 def add(client: Client, title: str, description: str, request_id: str | None, as_json: bool) -> None:
@@ -57,12 +57,12 @@ def add(client: Client, title: str, description: str, request_id: str | None, as
 
 @task.command("list")
 @click.option("--status", type=click.Choice(["incomplete", "complete"]), help="Only tasks of this status.")
-@click.option("--oldest-first", is_flag=True, help="Begin with the oldest instead of the newest.")
-@click.option("--all", "everything", is_flag=True, help="All of them, and not only the first 50.")
+@click.option("--oldest-first", is_flag=True, help="Oldest first.")
+@click.option("--all", "everything", is_flag=True, help="List all tasks, not only the first 50.")
 @_as_json
 @connected
 def list_tasks(client: Client, status: str | None, oldest_first: bool, everything: bool, as_json: bool) -> None:
-    """List tasks, the newest first."""
+    """List tasks, newest first."""
     from taskwell_client import ANY_STATUS, COMPLETE, INCOMPLETE
 
     wanted = {None: ANY_STATUS, "incomplete": INCOMPLETE, "complete": COMPLETE}[status]
@@ -80,7 +80,7 @@ def list_tasks(client: Client, status: str | None, oldest_first: bool, everythin
 @_as_json
 @connected
 def show(client: Client, id: str, as_json: bool) -> None:  # noqa: A002 - the option's name
-    """Show everything about a task."""
+    """Show all fields of a task."""
     _show_one(client.get(id), as_json)
 
 
@@ -111,7 +111,7 @@ def edit(
 @_as_json
 @connected
 def done(client: Client, id: str, etag: str, as_json: bool) -> None:  # noqa: A002 - the option's name
-    """Set a task complete."""
+    """Complete a task."""
     _show_one(client.complete(id, etag=etag), as_json)
 
 
@@ -121,7 +121,7 @@ def done(client: Client, id: str, etag: str, as_json: bool) -> None:  # noqa: A0
 @_as_json
 @connected
 def reopen(client: Client, id: str, etag: str, as_json: bool) -> None:  # noqa: A002 - the option's name
-    """Set a task incomplete again."""
+    """Reopen a task."""
     from taskwell_client import INCOMPLETE
 
     _show_one(client.update(id, status=INCOMPLETE, etag=etag), as_json)
@@ -132,7 +132,7 @@ def reopen(client: Client, id: str, etag: str, as_json: bool) -> None:  # noqa: 
 @_etag
 @connected
 def rm(client: Client, id: str, etag: str) -> None:  # noqa: A002 - the option's name
-    """Delete a task for good."""
+    """Delete a task permanently."""
     client.delete(id, etag=etag)
 
 

@@ -1,4 +1,4 @@
-"""The options that say where the service is and who is calling, the same for every command."""
+"""Connection options that every command has: target, user or token, TLS, timeout."""
 
 from __future__ import annotations
 
@@ -24,26 +24,24 @@ def _option(name: str, help: str, **more: Any) -> Callable[[Any], Any]:  # noqa:
 
 
 _OPTIONS = (
-    _option(
-        "--target", "Where the service is: host:port, or another target of gRPC.", default=TARGET, show_default=True
-    ),
-    _option("--user", "Who is calling, for a service that takes your word for it."),
-    _option("--token", "The token that says who is calling. Others on this machine see flags: prefer the variable."),
-    _option("--tls", "The service has TLS, and a certificate of a public CA.", is_flag=True),
-    _option("--tls-ca", "The service has TLS, and a certificate of the CA in this PEM file.", type=_FILE),
-    _option("--tls-cert", "Your certificate, where the service asks for one: a PEM file.", type=_FILE),
-    _option("--tls-key", "The key of that certificate.", type=_FILE),
+    _option("--target", "Address of the service: host:port, or any gRPC target.", default=TARGET, show_default=True),
+    _option("--user", "Your user name, for a service that trusts its callers."),
+    _option("--token", "Your bearer token. Other users of this machine can see options: prefer the variable."),
+    _option("--tls", "Use TLS; a public CA signed the service's certificate.", is_flag=True),
+    _option("--tls-ca", "Use TLS; the CA in this PEM file signed the service's certificate.", type=_FILE),
+    _option("--tls-cert", "Client certificate for mutual TLS: a PEM file.", type=_FILE),
+    _option("--tls-key", "Private key of the client certificate: a PEM file.", type=_FILE),
     _option("--insecure", "Send the token even over plain text to another machine.", is_flag=True),
-    _option("--timeout", "How long a call may take (s).", default=TIMEOUT, type=click.FloatRange(0, min_open=True)),
+    _option("--timeout", "Timeout of a call (s).", default=TIMEOUT, type=click.FloatRange(0, min_open=True)),
 )
 
 
 def connected(command: Callable[..., None]) -> Callable[..., None]:
-    """Give the command a client as its first argument, and end the program well when a call fails."""
+    """Pass the command a client as its first argument. A failed call becomes a message and an exit status."""
 
     @wraps(command)
     def run(target: str, timeout: float, **options: Any) -> None:  # noqa: ANN401 - click's values
-        # Here and not above: --help and completion do without what takes longest to load.
+        # Imported here, because --help and completion do not need it and it takes longest to load.
         from taskwell_client import TaskwellError
 
         from taskwell_cli.failures import WRONG, exit_status, sentence
@@ -64,13 +62,13 @@ def connected(command: Callable[..., None]) -> Callable[..., None]:
 
 
 def fail(sentence: str, status: int) -> NoReturn:
-    """End the program with a sentence on standard error."""
+    """Exit with a message on standard error."""
     click.echo(f"taskwell: {sentence}", err=True)
     sys.exit(status)
 
 
 def _client(target: str, timeout: float, options: dict[str, Any]) -> Client:
-    """A client by the options, which are taken out of what is left for the command. Raises ValueError."""
+    """Make a client from the connection options, and remove those from `options`. Raises ValueError."""
     from taskwell_client import TLS, connect
 
     tls, ca, cert, key = (options.pop(name) for name in ("tls", "tls_ca", "tls_cert", "tls_key"))
@@ -80,7 +78,7 @@ def _client(target: str, timeout: float, options: dict[str, Any]) -> Client:
 
 
 def task_ids(context: click.Context, _parameter: click.Parameter, incomplete: str) -> list[Any]:
-    """The newest tasks that a half typed id may mean, for the shell's completion; none where that is not known."""
+    """Complete an id with those of the newest tasks. Empty if the service cannot be asked."""
     from click.shell_completion import CompletionItem
     from taskwell_client import TaskwellError
 
@@ -92,5 +90,5 @@ def task_ids(context: click.Context, _parameter: click.Parameter, incomplete: st
             found = [task for task in client.page().tasks if task.id.startswith(incomplete)]
     except (TaskwellError, ValueError):
         return []
-    # In one line, because shells read one.
+    # On one line, because shells read one.
     return [CompletionItem(task.id, help=" ".join(harmless(task.title).split())) for task in found]

@@ -1,4 +1,4 @@
-"""What a failed call means to a person, in one line, and to a program, as an exit status."""
+"""The message and the exit status of a failed call."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ _STATUSES: dict[type[TaskwellError], int] = {
     DeadlineExceeded: LATER,
 }
 
-# Where the service speaks of metadata, to people who have flags.
+# The service's own messages speak of metadata; users of the command line have options.
 _SENTENCES = {
     "CALLER_MISSING": "this service wants to know who you are: give --user, or set TASKWELL_CLIENT_USER",
     "TOKEN_MISSING": "this service wants a token: set TASKWELL_CLIENT_TOKEN, or give --token",
@@ -43,14 +43,14 @@ def exit_status(error: TaskwellError) -> int:
 
 
 def sentence(error: TaskwellError, target: str, timeout: float) -> str:
-    """What happened and what to do about it, in one line."""
+    """The message for a failed call, on one line."""
     if not error.reason:
         return _without_service(error, target, timeout)
     return _SENTENCES.get(error.reason, error.message)
 
 
 def _without_service(error: TaskwellError, target: str, timeout: float) -> str:
-    """What gRPC says where no Taskwell has answered, for those who do not know gRPC."""
+    """The message for an error of gRPC itself, for users who do not know gRPC."""
     said = " ".join(error.message.rpartition("last error: ")[2].split())
     if isinstance(error, Unavailable):
         return (

@@ -1,4 +1,4 @@
-"""How tasks are shown: tables for people, a JSON object on a line for programs."""
+"""Prints tasks: as tables for people, as JSON lines for programs."""
 
 from __future__ import annotations
 
@@ -16,13 +16,13 @@ _BIDI = {*range(0x202A, 0x202F), *range(0x2066, 0x206A)}
 
 
 def show_json(tasks: Iterable[Task]) -> None:
-    """Each task as one line of JSON, as soon as it is there; the names are those of grpcurl and REST."""
+    """Print each task as one line of JSON as soon as it arrives, with the field names of grpcurl and REST."""
     for task in tasks:
         click.echo(MessageToJson(task, indent=None, ensure_ascii=False, always_print_fields_with_no_presence=True))
 
 
 def show_list(tasks: Iterable[Task]) -> None:
-    """A line for each task."""
+    """Print a table with one line for each task."""
     from rich.table import Table
     from rich.text import Text
 
@@ -38,7 +38,7 @@ def show_list(tasks: Iterable[Task]) -> None:
 
 
 def show_one(task: Task) -> None:
-    """Everything about one task."""
+    """Print all fields of a task."""
     from rich.table import Table
     from rich.text import Text
 
@@ -64,7 +64,7 @@ def show_one(task: Task) -> None:
 def _print(table: object) -> None:
     from rich.console import Console
 
-    # Where no terminal says how wide it is, nothing is to be cut or folded.
+    # Without a terminal there is no width to fold lines at.
     Console(width=None if sys.stdout.isatty() else 10_000, highlight=False).print(table)
 
 
@@ -73,14 +73,14 @@ def _status(task: Task) -> str:
 
 
 def _moment(time: Timestamp) -> str:
-    """In the time of this machine, to the minute."""
+    """Format a time in the local time zone, to the minute."""
     from datetime import timezone
 
     return f"{time.ToDatetime(timezone.utc).astimezone():%Y-%m-%d %H:%M}"
 
 
 def harmless(text: str) -> str:
-    """The text without what would command the terminal or turn the line around; line breaks and tabs stay."""
+    """Replace characters that control the terminal or the direction of text, except line breaks and tabs."""
     return "".join(each if _isharmless(each) else "\N{REPLACEMENT CHARACTER}" for each in text)
 
 

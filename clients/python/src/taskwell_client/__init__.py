@@ -7,8 +7,8 @@
         for each in client.list():
             print(each.id, each.title)
 
-`connect_async` is the same for asyncio. Answers are the messages of the contract (`taskwell.v1.tasks_pb2`), errors are
-subclasses of TaskwellError.
+`connect_async` is the same for asyncio. Responses are the messages of the contract (`taskwell.v1.tasks_pb2`), errors
+are subclasses of TaskwellError.
 """
 
 from taskwell.v1.tasks_pb2 import ListTasksResponse, Task

@@ -1,4 +1,4 @@
-"""The channels of a client: where they lead, how they are kept alive, what is sent again and when."""
+"""The gRPC channels of a client: load balancing, keepalive, reconnects and retries."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ Option = tuple[str, Any]
 """A channel argument of gRPC (grpc/impl/channel_arg_names.h) and its value."""
 
 _LOAD_BALANCING: dict[str, Any] = {"loadBalancingConfig": [{"round_robin": {}}]}
-"""Over all addresses that the target's name has."""
+"""Spread calls over all addresses that the target resolves to."""
 
 _RETRYING = {
     **_LOAD_BALANCING,
@@ -35,20 +35,20 @@ _RETRYING = {
             },
         }
     ],
-    # No more is sent again when half of the tokens are gone: a failure takes one, a success brings a fifth. Where more
-    # than one attempt in six fails for long, the service has other worries than to hear everything four times.
+    # Retries stop while half of the tokens are used up: a failure takes a token, a success gives back a fifth of one.
+    # A service that fails more than one attempt in six is not burdened with retries as well.
     "retryThrottling": {"maxTokens": 100, "tokenRatio": 0.2},
 }
 
 _OPTIONS: tuple[Option, ...] = (
-    # A server that is gone without a word is noticed within 40 s, also between calls. The service lets a client ask for
-    # a sign of life every 10 s (TASKWELL_KEEPALIVE_MIN_INTERVAL), and gRPC asks less often where a server complains.
+    # A dead connection is noticed within 40 s, also between calls. The service accepts a keepalive ping every 10 s
+    # (TASKWELL_KEEPALIVE_MIN_INTERVAL); gRPC pings less often if a server answers "too many pings".
     ("grpc.keepalive_time_ms", 30_000),
     ("grpc.keepalive_timeout_ms", 10_000),
-    ("grpc.http2.ping_timeout_ms", 10_000),  # without it the answer may take a minute, whatever the one above says
+    ("grpc.http2.ping_timeout_ms", 10_000),  # without it the timeout may be a minute, whatever the option above says
     ("grpc.keepalive_permit_without_calls", 1),
     ("grpc.http2.max_pings_without_data", 0),
-    # A service that comes back is found again within seconds; gRPC would wait for up to two minutes.
+    # Reconnect within seconds after an outage; gRPC's own maximum is two minutes.
     ("grpc.initial_reconnect_backoff_ms", 200),
     ("grpc.max_reconnect_backoff_ms", 5_000),
 )
@@ -56,20 +56,20 @@ _OPTIONS: tuple[Option, ...] = (
 
 @dataclass(frozen=True)
 class TLS:
-    """How the client and a TLS server know each other, in PEM files: `TLS(ca="ca.pem")`.
+    """Certificates for TLS, as PEM files: `TLS(ca="ca.pem")`.
 
-    For mutual TLS also with the client's own: `TLS(ca="ca.pem", cert="gateway.pem", key="gateway-key.pem")`.
+    For mutual TLS, also the client's own: `TLS(ca="ca.pem", cert="gateway.pem", key="gateway-key.pem")`.
     """
 
     ca: str | os.PathLike[str] | None = None
-    """The CA that the server's certificate is verified by; None for the public ones."""
+    """The CA that must have signed the server's certificate; None for the public CAs."""
     cert: str | os.PathLike[str] | None = None
-    """The client's certificate, and those between it and its CA, for mutual TLS."""
+    """The client's certificate with its intermediate certificates, for mutual TLS."""
     key: str | os.PathLike[str] | None = None
-    """The key of that certificate."""
+    """The private key of that certificate."""
 
     def credentials(self) -> grpc.ChannelCredentials:
-        """What gRPC makes of the files. Raises OSError for a file that cannot be read."""
+        """Read the files into gRPC credentials. Raises OSError for a file that cannot be read."""
         if (self.cert is None) != (self.key is None):
             raise ValueError("a certificate needs its key, and a key its certificate: give both, or neither")
         ca, cert, key = (path and Path(path).read_bytes() for path in (self.ca, self.cert, self.key))
@@ -77,11 +77,11 @@ class TLS:
 
 
 Secure = bool | TLS | grpc.ChannelCredentials
-"""False for plain text, True for TLS with the public CAs, or how else the two know each other."""
+"""False for plain text, True for TLS with the public CAs, or certificates or credentials for TLS."""
 
 
 class InTurn:
-    """Several channels that look like one: each call takes the next one. Sync channels or asyncio's, all the same."""
+    """Several channels behind the interface of one: calls take them in turn. Works for sync and asyncio channels."""
 
     def __init__(self, channels: Iterable[Any]) -> None:
         self.channels = tuple(channels)
@@ -96,17 +96,17 @@ class InTurn:
 
 @dataclass(frozen=True)
 class Channels:
-    """The ways to one service: what is sent over the one is sent again where that is safe, over the other never.
+    """Two kinds of channels to one service: one retries calls that failed as UNAVAILABLE, the other never does.
 
-    gRPC retries by method, and cannot know that a write with an etag, or a delete, must not be sent twice in silence.
-    Channels whose arguments are equal but for the service config share their connections, so over plain text the second
-    kind costs none. Over TLS it has its own, from the first such call on: grpc makes new credentials for each channel.
+    gRPC configures retries by method, and cannot know that a write with an etag, or a delete, must not be repeated.
+    Channels whose arguments differ in the service config alone share their connections, so over plain text the second
+    kind costs none. Over TLS it opens its own with the first such call: grpc makes new credentials for each channel.
     """
 
     retrying: InTurn
     once: InTurn
     is_private: bool
-    """Whether nobody on the way can read along: TLS, or the same machine."""
+    """True for TLS, and for a service on this machine: nobody can read a token on the way."""
 
     def __iter__(self) -> Iterator[Any]:
         return iter((*self.retrying.channels, *self.once.channels))
@@ -119,7 +119,7 @@ def open_channels(
     count: int,
     options: Sequence[Option],
 ) -> Channels:
-    """Channels to a target, made by `grpc` or by `grpc.aio`; nothing is connected yet.
+    """Make channels to a target with `grpc` or `grpc.aio`. They connect with the first call.
 
     Raises ValueError, OSError for files of `tls` that cannot be read.
     """
@@ -131,9 +131,9 @@ def open_channels(
         arguments = {
             **dict(_OPTIONS),
             "grpc.service_config": json.dumps(service_config),
-            # What is on this machine is not reached through a proxy. gRPC only honours no_proxy.
+            # A proxy cannot reach this machine's own addresses, and gRPC would use one unless no_proxy says otherwise.
             **({"grpc.enable_http_proxy": 0} if is_local(target) else {}),
-            # gRPC does not know it, and takes channels whose arguments differ for strangers: each gets a connection.
+            # Unknown to gRPC, which shares connections between channels with equal arguments: each gets its own.
             "taskwell.channel": number,
             **dict(options),
         }

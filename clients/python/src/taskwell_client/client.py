@@ -1,4 +1,4 @@
-"""The two ways to call the six methods, `Client` that waits and `AsyncClient` that is awaited, and how to get one."""
+"""The sync and the asyncio client, and the functions that make them."""
 
 from __future__ import annotations
 
@@ -19,18 +19,18 @@ if TYPE_CHECKING:
     from typing_extensions import Self
 
 TIMEOUT = 10.0
-"""How long a call may take (s) unless something else is said."""
+"""Default timeout of a call (s)."""
 
 
 class Client(Tasks[Task, None, ListTasksResponse, Iterator[Task]]):
-    """The tasks of one user, for programs that wait for answers. Any number of threads may share one."""
+    """The sync client for the tasks of one user. Threads may share it."""
 
     def with_token(self, token: Token) -> Self:
         """The same client, over the same connections, for the user of this token."""
         return self._as(self._bearing(token))
 
     def close(self) -> None:
-        """Close the connections, of all clients that share them. Calls under way fail."""
+        """Close the connections, also those of clients that share them. Calls in flight fail."""
         for channel in self._channels:
             channel.close()
 
@@ -69,14 +69,14 @@ class AsyncClient(
         AsyncGenerator[Task, None],
     ]
 ):
-    """The tasks of one user, for asyncio: `await` what `Client` answers at once, and walk with `async for`."""
+    """The asyncio client for the tasks of one user: `await` each method, iterate `list` with `async for`."""
 
     def with_token(self, token: AsyncToken) -> Self:
         """The same client, over the same connections, for the user of this token."""
         return self._as(self._bearing(token))
 
     async def close(self) -> None:
-        """Close the connections, of all clients that share them. Calls under way fail."""
+        """Close the connections, also those of clients that share them. Calls in flight fail."""
         for channel in self._channels:
             await channel.close()
 
@@ -122,21 +122,21 @@ def connect(
     channels: int = 1,
     options: Sequence[Option] = (),
 ) -> Client:
-    """A client of the service at a target of gRPC: `host:port`, `dns:///host:port`, `ipv4:10.0.0.1:443,10.0.0.2:443`.
+    """Make a client for a gRPC target: `host:port`, `dns:///host:port`, `ipv4:10.0.0.1:443,10.0.0.2:443`.
 
         with connect("127.0.0.1:50051", user="alice") as client:
             task = client.create("Buy milk", "Two litres")
 
-    `user` is for services that take a gateway's word for who calls, `token` (or a function that answers one) for those
-    that verify; with neither, begin with `client.as_user(...)` or `client.with_token(...)`. `tls` is True for a server
-    whose certificate a public CA has signed, TLS(...) for others. A token is not sent over plain text to other machines
-    unless `insecure` says that it may be. `timeout` (s) is for each call that has none of its own.
+    `user` is for services that trust their callers to name the user, `token` (or a function that returns one) for
+    services that verify tokens; with neither, begin with `client.as_user(...)` or `client.with_token(...)`. `tls` is
+    True for a server certificate signed by a public CA, TLS(...) for others. A token is never sent over plain text to
+    another machine unless `insecure` allows it. `timeout` (s) is the default for each call.
 
-    `channels` is how many connections to open to each address; calls take them in turn. One is enough for most; two or
-    three for each of the server's workers give a busy client the use of them all. `options` are channel arguments of
-    gRPC, and go before ours. Nothing is connected before the first call.
+    `channels` is the number of connections to each address; calls take them in turn. One is enough for most programs;
+    two or three for each of the server's workers let a busy client use all of them. `options` are gRPC channel
+    arguments, and override ours. The client connects with its first call.
 
-    Raises ValueError for what cannot be, and OSError for files of `tls` that cannot be read.
+    Raises ValueError for invalid arguments, and OSError for files of `tls` that cannot be read.
     """
     client = Client(open_channels(grpc, target, tls, channels, options), timeout=timeout, insecure=insecure)
     _refuse_both(user, token)
@@ -156,12 +156,12 @@ def connect_async(
     channels: int = 1,
     options: Sequence[Option] = (),
 ) -> AsyncClient:
-    """The same for asyncio; to be called where an event loop runs, which the client then belongs to.
+    """Make an asyncio client. Call it inside a running event loop; the client belongs to that loop.
 
         async with connect_async("127.0.0.1:50051", user="alice") as client:
             task = await client.create("Buy milk", "Two litres")
 
-    A function that answers the token may also be one to be awaited.
+    The arguments are those of `connect`; the function that returns the token may also be a coroutine function.
     """
     client = AsyncClient(open_channels(grpc.aio, target, tls, channels, options), timeout=timeout, insecure=insecure)
     _refuse_both(user, token)

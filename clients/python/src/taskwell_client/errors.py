@@ -1,9 +1,9 @@
-"""How calls fail: one exception for each gRPC status, with what the service says in the details taken out.
+"""Exceptions for failed calls, one for each gRPC status, with the details of the error as attributes.
 
 try:
     client.complete(task.id, etag=task.etag)
 except taskwell_client.Aborted:
-    task = client.get(task.id)  # somebody else was faster: look again and decide anew
+    task = client.get(task.id)  # changed by somebody else: read it again, then decide
 """
 
 from __future__ import annotations
@@ -23,16 +23,16 @@ _DOMAIN = "taskwell.v1"
 
 
 class Violation(NamedTuple):
-    """One thing wrong with one field of a request."""
+    """One invalid field of a request."""
 
     field: str
     """The path of the field: `task.title`."""
     description: str
-    """What is wrong with it, and what to change."""
+    """The rule that the value breaks."""
 
 
 class TaskwellError(Exception):
-    """A call failed. `str()` of it is the message; the error of grpc is its `__cause__`."""
+    """A call failed. `str(error)` is the message; `error.__cause__` is the error of grpc."""
 
     def __init__(
         self,
@@ -44,21 +44,21 @@ class TaskwellError(Exception):
     ) -> None:
         super().__init__(message, code, reason, violations, retry_delay)
         self.message = message
-        """A sentence that says what to do, where it is the service that answers; else what gRPC says."""
+        """The service's sentence, which says what to do; gRPC's own text if the service did not answer."""
         self.code = code
         self.reason = reason
-        """The service's stable name of the failure, `ETAG_STALE`; empty when the error is not the service's own."""
+        """The service's stable name for the error, like `ETAG_STALE`; empty if the service did not answer."""
         self.violations = violations
-        """What is wrong with which field, of an INVALID_ARGUMENT."""
+        """The invalid fields, of an INVALID_ARGUMENT."""
         self.retry_delay = retry_delay
-        """After how long (s) the same call may succeed; None where the service does not say so."""
+        """The time (s) after which the same call may succeed; None if the service names none."""
 
     def __str__(self) -> str:
         return self.message
 
 
 class InvalidArgument(TaskwellError):
-    """The request is not as it should be: `violations` names the fields. Also a page token that cannot be used."""
+    """The request is invalid: `violations` names the fields. Also raised for an invalid page token."""
 
 
 class NotFound(TaskwellError):
@@ -70,7 +70,7 @@ class AlreadyExists(TaskwellError):
 
 
 class Aborted(TaskwellError):
-    """The task has changed since the etag was read: get it again and decide anew."""
+    """The task has changed since the etag was read: read it again, then decide."""
 
 
 class Unauthenticated(TaskwellError):
@@ -82,26 +82,26 @@ class PermissionDenied(TaskwellError):
 
 
 class ResourceExhausted(TaskwellError):
-    """Too many calls or too long a message. Where waiting helps, `retry_delay` says how long."""
+    """Too many calls, or a message that is too large. `retry_delay` is set if waiting helps."""
 
 
 class Unavailable(TaskwellError):
-    """The service or its database cannot be reached. What is safe to send again was sent again already.
+    """The service or its database cannot be reached. Calls that are safe to retry have been retried already.
 
-    After a write with an etag, or a delete, it is not known whether the write was done: get the task and see.
+    A write with an etag, or a delete, may or may not have happened: read the task to find out.
     """
 
 
 class DeadlineExceeded(TaskwellError):
-    """The call was not done in its time. Whether a write was done is not known."""
+    """The call took longer than its timeout. A write may or may not have happened."""
 
 
 class Unimplemented(TaskwellError):
-    """There is a server, but it has no such method: is the target a Taskwell?"""
+    """The server has no such method: is the target a Taskwell?"""
 
 
 class Internal(TaskwellError):
-    """A fault of the service; the message has the id under which it was logged."""
+    """A fault of the service; the message has the id under which the service logged it."""
 
 
 _CLASSES: dict[StatusCode, type[TaskwellError]] = {
@@ -120,7 +120,7 @@ _CLASSES: dict[StatusCode, type[TaskwellError]] = {
 
 
 def error_of(error: grpc.RpcError) -> TaskwellError:
-    """The exception for a failed call, of grpc or of grpc.aio."""
+    """Translate an error of grpc or grpc.aio."""
     code: StatusCode = error.code()
     reason = ""
     violations: tuple[Violation, ...] = ()
@@ -143,6 +143,6 @@ def _details(error: grpc.RpcError) -> Iterable[AnyMessage]:
     details: Iterable[AnyMessage] = ()
     for key, value in trailers:
         if key == _DETAILS:
-            with suppress(DecodeError):  # something on the way made it up
+            with suppress(DecodeError):  # not the service's: a proxy wrote it
                 details = status_pb2.Status.FromString(value).details
     return details

@@ -1,4 +1,4 @@
-"""Where a target is: whether what is sent to it stays on this machine."""
+"""Tells gRPC targets on this machine from all others."""
 
 from __future__ import annotations
 
@@ -7,9 +7,9 @@ from urllib.parse import unquote
 
 
 def is_local(target: str) -> bool:
-    """Whether every address of a gRPC target is this machine's own, as far as its text says.
+    """True if the text of a gRPC target names only addresses of this machine.
 
-    A name that is not `localhost` may be anybody's, and so is what a resolver of an unknown scheme finds.
+    Names other than `localhost`, and schemes that are not known here, may lead anywhere: False.
 
         >>> is_local("127.0.0.1:50051"), is_local("dns:///tasks.example:50051")
         (True, False)
@@ -20,7 +20,7 @@ def is_local(target: str) -> bool:
     if colon and scheme in {"ipv4", "ipv6"}:
         return all(_is_loopback(_host(address)) for address in rest.split(","))
     if colon and scheme == "dns":
-        # Behind the authority, which is the resolver's own address: dns://resolver/host:port
+        # After the authority, which is the address of the DNS server: dns://resolver/host:port
         return _is_loopback(_host(rest.rpartition("/")[2]))
     return _is_loopback(_host(target))
 

@@ -1,4 +1,4 @@
-"""The six methods, once for both clients: what is said to the service, and what of it may be said twice."""
+"""The methods that both clients share: they build the request, and choose whether it may be retried."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ INCOMPLETE = tasks_pb2.TASK_STATUS_INCOMPLETE
 COMPLETE = tasks_pb2.TASK_STATUS_COMPLETE
 ANY_STATUS = tasks_pb2.TASK_STATUS_UNSPECIFIED
 
-# What a call answers: the thing itself, or what will be the thing once it was awaited.
+# The results of the methods: plain values for the sync client, coroutines for the asyncio client.
 OneT = TypeVar("OneT")
 NoneT = TypeVar("NoneT")
 PageT = TypeVar("PageT")
@@ -37,8 +37,8 @@ AllT = TypeVar("AllT")
 class Tasks(ABC, Generic[OneT, NoneT, PageT, AllT]):
     """The tasks of one user.
 
-    Every method takes a `timeout` (s) for the whole call, whatever is sent again in it; the client's own if it is not
-    given. Every method raises a TaskwellError, of the class that says what happened, when it fails.
+    Every method takes a `timeout` (s) for the whole call with its retries; the default is the client's. Every method
+    raises a subclass of TaskwellError when the call fails.
     """
 
     def __init__(self, channels: Channels, caller: Caller = nobody, *, timeout: float, insecure: bool = False) -> None:
@@ -46,24 +46,24 @@ class Tasks(ABC, Generic[OneT, NoneT, PageT, AllT]):
         self._caller = caller
         self._timeout = timeout
         self._insecure = insecure
-        # Typed as those of sync channels, which they are or are not: only `_call` knows.
+        # Typed as stubs of sync channels; for the asyncio client they are not, which only `_call` needs to know.
         self._retrying = TaskServiceStub(channels.retrying)  # type: ignore[call-overload]
         self._once = TaskServiceStub(channels.once)  # type: ignore[call-overload]
 
     def as_user(self, user: str) -> Self:
-        """The same client, over the same connections, for another user; it costs next to nothing.
+        """A cheap copy of this client for another user, over the same connections.
 
-        For a service that calls on behalf of many: one client, and `client.as_user(name)` for each request.
+        A service that acts for many users opens one client and calls `client.as_user(name)` for each request.
         """
         return self._as(named(user))
 
     def create(
         self, title: str, description: str = "", *, request_id: str | UUID | None = None, timeout: float | None = None
     ) -> OneT:
-        """Create a task. It is safe to send again, and is, by the `request_id`: each call makes one unless it is given.
+        """Create a task. Retries are safe, because every call has a `request_id`: a new UUID unless you give one.
 
-        Give your own to make a task for something only once, however often your program sees it: the same request_id
-        and content answer the task that was made the first time. Raises AlreadyExists if the content differs.
+        Give your own to create a task only once for some event, however often your program sees it: the same request_id
+        with the same content returns the task of the first call. Raises AlreadyExists if the content differs.
 
             client.create("Ship order 4711", request_id=uuid5(ORDERS, "4711"))
         """
@@ -72,7 +72,7 @@ class Tasks(ABC, Generic[OneT, NoneT, PageT, AllT]):
         return self._call(self._retrying.CreateTask, request, timeout)
 
     def get(self, id: str, *, timeout: float | None = None) -> OneT:  # noqa: A002 - the field's name
-        """One task. Raises NotFound."""
+        """Get a task. Raises NotFound."""
         return self._call(self._retrying.GetTask, tasks_pb2.GetTaskRequest(id=id), timeout)
 
     def list(
@@ -83,10 +83,10 @@ class Tasks(ABC, Generic[OneT, NoneT, PageT, AllT]):
         page_size: int = 0,
         timeout: float | None = None,
     ) -> AllT:
-        """All tasks, or those of one status, the newest first; fetched page by page as they are asked for.
+        """Iterate over all tasks, or those of one status, newest first. Fetches a page whenever it needs one.
 
-        A walk meets every task that exists throughout exactly once, whatever is written meanwhile. When a page cannot
-        be had the walk ends with the error, and never as if that had been all. The timeout is that of each page.
+        Every task that exists during the whole iteration is seen exactly once, whatever is written meanwhile. If a page
+        fails, the iteration raises the error; it never ends early. The timeout is that of each page.
 
             for task in client.list(status=INCOMPLETE):
                 print(task.id, task.title)
@@ -102,10 +102,10 @@ class Tasks(ABC, Generic[OneT, NoneT, PageT, AllT]):
         page_size: int = 0,
         timeout: float | None = None,
     ) -> PageT:
-        """One page: its `tasks`, and the `next_page_token` that brings the next one, empty with the last.
+        """Get one page: its `tasks`, and the `next_page_token` of the next page, empty on the last one.
 
-        For programs that hand pages on; others walk with `list`. Up to `page_size` tasks: 50 if 0, never above 1000.
-        A token is good only for the user, status and order of the page that it came with; else InvalidArgument.
+        For programs that pass pages on; others use `list`. Up to `page_size` tasks: 50 if 0, never more than 1000.
+        A token is valid only for the user, status and order of its page. Raises InvalidArgument for others.
         """
         return self._call(self._retrying.ListTasks, _page_request(status, oldest_first, page_size, token), timeout)
 
@@ -119,10 +119,10 @@ class Tasks(ABC, Generic[OneT, NoneT, PageT, AllT]):
         etag: str = "",
         timeout: float | None = None,
     ) -> OneT:
-        """Change what is given, and nothing else; `description=""` clears it, `status=INCOMPLETE` reopens the task.
+        """Change the given fields. `description=""` clears the description, `status=INCOMPLETE` reopens the task.
 
-        With the `etag` that you read, the task is changed only if nobody else has changed it since: else Aborted. Such
-        an update is not sent again by itself. Raises NotFound.
+        With the `etag` that you read, the task is changed only if nobody else has changed it since, and Aborted is
+        raised otherwise. An update with an etag is never retried. Raises NotFound.
         """
         values = {"title": title, "description": description, "status": status}
         given: dict[str, Any] = {name: value for name, value in values.items() if value is not None}
@@ -130,7 +130,7 @@ class Tasks(ABC, Generic[OneT, NoneT, PageT, AllT]):
         return self._call((self._once if etag else self._retrying).UpdateTask, request, timeout)
 
     def complete(self, id: str, *, etag: str = "", timeout: float | None = None) -> OneT:  # noqa: A002 - as above
-        """Set a task complete; one that is complete stays as it is. The `etag` as in `update`. Raises NotFound."""
+        """Complete a task; does nothing if it is complete. `etag` as in `update`. Raises NotFound."""
         request = tasks_pb2.CompleteTaskRequest(id=id, etag=etag)
         return self._call((self._once if etag else self._retrying).CompleteTask, request, timeout)
 
@@ -142,9 +142,9 @@ class Tasks(ABC, Generic[OneT, NoneT, PageT, AllT]):
         allow_missing: bool = False,
         timeout: float | None = None,
     ) -> NoneT:
-        """Delete a task for good. The `etag` as in `update`. Raises NotFound, unless `allow_missing`.
+        """Delete a task permanently. `etag` as in `update`. Raises NotFound, unless `allow_missing`.
 
-        Only with `allow_missing`, and without an etag, it is sent again by itself when the answer was lost.
+        Retried only with `allow_missing` and without an etag.
         """
         stub = self._retrying if allow_missing and not etag else self._once
         request = tasks_pb2.DeleteTaskRequest(id=id, etag=etag, allow_missing=allow_missing)
@@ -152,7 +152,7 @@ class Tasks(ABC, Generic[OneT, NoneT, PageT, AllT]):
 
     def _as(self, caller: Caller) -> Self:
         other = copy.copy(self)
-        other._caller = caller  # noqa: SLF001 - one of ours
+        other._caller = caller  # noqa: SLF001 - the same class
         return other
 
     def _bearing(self, token: AsyncToken) -> Caller:
@@ -169,11 +169,11 @@ class Tasks(ABC, Generic[OneT, NoneT, PageT, AllT]):
 
     @abstractmethod
     def _tell(self, method: Callable[..., Any], request: Any, timeout: float | None) -> Any:  # noqa: ANN401
-        """Make a call whose answer says nothing."""
+        """Make a call that returns nothing."""
 
     @abstractmethod
     def _walk(self, request: tasks_pb2.ListTasksRequest, timeout: float | None) -> Any:  # noqa: ANN401
-        """Every task of every page from this one on."""
+        """Iterate over the tasks of this page and of all that follow."""
 
 
 def _page_request(status: Status, oldest_first: bool, page_size: int, token: str) -> tasks_pb2.ListTasksRequest:
