@@ -56,7 +56,7 @@ type call struct {
 	due    time.Time
 }
 
-// open connects, and exchanges HTTP/2's greetings.
+// open connects, and exchanges the HTTP/2 connection prefaces.
 func open(l *load) (*connection, error) {
 	socket, err := net.DialTimeout("tcp", l.address, patience)
 	if err != nil {
@@ -86,7 +86,7 @@ func open(l *load) (*connection, error) {
 	return c, c.handle(frame)
 }
 
-// serve keeps calls under way until the load ends and the last is answered.
+// serve keeps calls in flight until the load ends and the last response has come.
 func (c *connection) serve() {
 	defer c.socket.Close()
 	c.mutex.Lock()
@@ -125,7 +125,7 @@ func (c *connection) begin() {
 	}
 }
 
-// send makes a call, or keeps it until the server gives credit for its bytes.
+// send makes a call, or queues it until the flow-control window has room for its bytes.
 func (c *connection) send(next call) {
 	body := c.load.bodies[next.number%int64(len(c.load.bodies))]
 	if int64(len(body)) > c.credit {
@@ -239,7 +239,7 @@ func (c *connection) header(field hpack.HeaderField) {
 	}
 }
 
-// finish counts an answer and, in the closed loop, makes the next call.
+// finish counts a response and, in the closed loop, makes the next call.
 func (c *connection) finish(stream uint32) {
 	due, underWay := c.due[stream]
 	if !underWay {

@@ -1,8 +1,8 @@
-// The generator calls one gRPC method over and over with requests that were encoded beforehand, and prints what came
-// back as one line of JSON. It speaks raw HTTP/2 frames, because it shares its cores with the server that it measures.
+// The generator calls one gRPC method over and over with requests that were encoded beforehand, and prints the results
+// as one line of JSON. It speaks raw HTTP/2 frames, because it shares its cores with the server that it measures.
 //
-// Closed loop (the default): on each connection `-streams` calls are always under way. Open loop (`-rate`): calls start
-// at moments drawn beforehand (Poisson), whether or not earlier ones were answered, and a latency counts from the moment
+// Closed loop (the default): on each connection `-streams` calls are always in flight. Open loop (`-rate`): calls start
+// at times drawn beforehand (Poisson), whether or not earlier ones have ended, and a latency counts from the time at which
 // the call was due.
 package main
 
@@ -18,7 +18,7 @@ import (
 	"time"
 )
 
-// patience is how long calls under way at the end may still be answered.
+// patience is the time to wait for calls in flight at the end.
 const patience = 15 * time.Second
 
 type options struct {
@@ -32,7 +32,7 @@ type options struct {
 	bodiesFile, usersFile, cause string
 }
 
-// report is the line that is printed; times in seconds, latencies in microseconds.
+// report is the printed line; times in seconds, latencies in microseconds.
 type report struct {
 	Requests int64            `json:"requests"` // answered, with whatever status
 	InTime   int64            `json:"in_time"`  // those of them that were answered before the time was up
@@ -91,7 +91,7 @@ func readOptions() (*options, error) {
 	return o, nil
 }
 
-// split takes the requests apart; the prefix of each says how long it is.
+// split separates the requests; each has a length prefix.
 func split(data []byte) ([][]byte, error) {
 	var bodies [][]byte
 	for len(data) >= 5 {
@@ -108,7 +108,7 @@ func split(data []byte) ([][]byte, error) {
 	return bodies, nil
 }
 
-// run opens all connections, then lets the load begin on all of them at once.
+// run opens all connections, then starts the load on all of them at once.
 func run(o *options) (*report, error) {
 	load := &load{options: o}
 	opened := make(chan *connection)
@@ -149,7 +149,7 @@ func run(o *options) (*report, error) {
 	return load.report(connections), nil
 }
 
-// load is what all connections share.
+// load is the state that all connections share.
 type load struct {
 	*options
 	start, end time.Time
@@ -158,7 +158,7 @@ type load struct {
 	cause      atomic.Pointer[error]
 }
 
-// next is the number of a call to make now; false when there are no more.
+// next returns the number of the next call; false when there are no more.
 func (l *load) next(now time.Time) (int64, bool) {
 	if now.After(l.end) {
 		return 0, false

@@ -8,7 +8,7 @@ import (
 )
 
 // pace makes the calls of the open loop, in turn on each connection, at exponentially distributed intervals. The seed is
-// fixed: every run draws the same moments.
+// fixed: every run draws the same times.
 func (l *load) pace(connections []*connection) {
 	random := rand.New(rand.NewPCG(1, 2))
 	due := l.start
@@ -37,7 +37,7 @@ func (l *load) pace(connections []*connection) {
 	}
 }
 
-// report adds the connections up.
+// report sums up the connections.
 func (l *load) report(connections []*connection) *report {
 	sum := &report{Statuses: map[string]int64{}, Broken: l.lost.Load()}
 	var latencies []uint32

@@ -12,8 +12,8 @@ import (
 
 const userKey = "x-user-id"
 
-// AsUser answers a context whose calls are made on behalf of this user, whatever [WithUser] said: for a gateway, which
-// speaks for many. Only a server that takes the user from call metadata looks at it.
+// AsUser returns a context whose calls are made as this user, in place of the one of [WithUser]: for a gateway that acts
+// for many users. Only a server that takes the user from call metadata reads it.
 func AsUser(ctx context.Context, user string) context.Context {
 	sent, _ := metadata.FromOutgoingContext(ctx) // a copy
 	if sent == nil {
@@ -23,7 +23,7 @@ func AsUser(ctx context.Context, user string) context.Context {
 	return metadata.NewOutgoingContext(ctx, sent)
 }
 
-// withUser is AsUser for a call that names no user yet.
+// withUser is AsUser, unless the context names a user already.
 func withUser(ctx context.Context, user string) context.Context {
 	sent, _ := metadata.FromOutgoingContext(ctx)
 	if user == "" || len(sent.Get(userKey)) > 0 {
@@ -32,10 +32,10 @@ func withUser(ctx context.Context, user string) context.Context {
 	return metadata.AppendToOutgoingContext(ctx, userKey, user)
 }
 
-// A TokenSource answers the JSON Web Token to send with a call, without "Bearer".
+// A TokenSource returns the JSON Web Token to send with a call, without "Bearer".
 type TokenSource func(context.Context) (string, error)
 
-// bearer are the credentials that gRPC asks before each attempt of a call.
+// bearer implements the credentials that gRPC asks for a token before each attempt of a call.
 type bearer struct {
 	source   TokenSource
 	needsTLS bool
@@ -60,18 +60,18 @@ func checkToken(token string) error {
 	switch {
 	case token == "":
 		return errors.New("the token is empty")
-	case !isPrintable(token): // which may well be a secret, and is not shown
+	case !isPrintable(token): // the message does not show it, because it may be a secret
 		return errors.New("the token has characters that no token has: give it without 'Bearer', spaces and line ends")
 	}
 	return nil
 }
 
-// isPrintable tells whether there is text, of printable ASCII characters without spaces.
+// isPrintable reports whether text is not empty and has only printable ASCII characters other than spaces.
 func isPrintable(text string) bool {
 	return text != "" && strings.IndexFunc(text, func(r rune) bool { return r <= ' ' || r > '~' }) < 0
 }
 
-// isLocal tells whether a target of gRPC is on this machine. Where it cannot tell, it is not.
+// isLocal reports whether a gRPC target is certainly on this machine.
 func isLocal(target string) bool {
 	scheme, rest, _ := strings.Cut(target, ":")
 	switch scheme {

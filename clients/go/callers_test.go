@@ -11,7 +11,7 @@ import (
 	"google.golang.org/grpc/metadata"
 )
 
-// sent is what the only call that a test makes sent under a key.
+// sent returns the metadata under a key of the only call that a test makes.
 func sent(t *testing.T, ctx context.Context, key string, opts ...Option) []string {
 	t.Helper()
 	client, server := serve(t, always(nil), opts...)

@@ -9,9 +9,9 @@ import (
 	"google.golang.org/protobuf/proto"
 )
 
-// serviceConfig spreads calls over all addresses of the service, and sends again what it could not take after about 0.1, 0.3
-// and 0.9 s. A failed attempt takes a token, a call that succeeds brings a fifth of one; while half of them are gone, nothing
-// is sent again. https://github.com/grpc/grpc/blob/master/doc/service_config.md
+// serviceConfig spreads calls over all addresses of the service, and retries calls that failed as UNAVAILABLE after about
+// 0.1, 0.3 and 0.9 s. A failed attempt takes a token, a successful call gives back a fifth of one; while half of the tokens
+// are used up, nothing is retried. https://github.com/grpc/grpc/blob/master/doc/service_config.md
 const serviceConfig = `{
 	"loadBalancingConfig": [{"round_robin": {}}],
 	"methodConfig": [{
@@ -27,7 +27,7 @@ const serviceConfig = `{
 	"retryThrottling": {"maxTokens": 100, "tokenRatio": 0.2}
 }`
 
-// intercept sees every call once, before gRPC makes attempts of it.
+// intercept runs once for every call, around all of its attempts.
 func (s *settings) intercept(
 	ctx context.Context, method string, request, reply any, conn *grpc.ClientConn, invoke grpc.UnaryInvoker, opts ...grpc.CallOption,
 ) error {
@@ -41,13 +41,13 @@ func (s *settings) intercept(
 		request = withRequestID(create)
 	}
 	if !isRepeatable(request) {
-		// What is not buffered cannot be sent again; an attempt that found no connection is still made anew.
+		// gRPC cannot retry a message that it did not buffer. It still repeats an attempt that never left this machine.
 		opts = append(opts, grpc.MaxRetryRPCBufferSize(0))
 	}
 	return wrapped(method, invoke(ctx, method, request, reply, conn, opts...))
 }
 
-// withRequestID answers the request with a request_id; the caller's own is not changed.
+// withRequestID returns the request, or a copy with a new request_id if it has none.
 func withRequestID(request *taskwellv1.CreateTaskRequest) *taskwellv1.CreateTaskRequest {
 	if request.GetRequestId() != "" {
 		return request
@@ -58,8 +58,8 @@ func withRequestID(request *taskwellv1.CreateTaskRequest) *taskwellv1.CreateTask
 	return identified
 }
 
-// isRepeatable tells whether a request that has taken effect can be sent again and is answered as if it had not: its own
-// first attempt makes an etag stale and a task missing. What is not known here is not.
+// isRepeatable reports whether repeating a request that has already taken effect returns the same result. A write with an
+// etag would find the etag stale, a delete would find no task. Unknown requests are not repeatable.
 func isRepeatable(request any) bool {
 	switch request := request.(type) {
 	case *taskwellv1.GetTaskRequest, *taskwellv1.ListTasksRequest:

@@ -135,7 +135,7 @@ func TestOnlyUnavailableIsSentAgain(t *testing.T) {
 	}
 }
 
-// A service config from DNS could have creates sent again by a rule of its own.
+// A service config from DNS could retry creates by a policy of its own.
 func TestWhatIsSentAgainIsNotForTheResolverToSay(t *testing.T) {
 	t.Parallel()
 	finder := manual.NewBuilderWithScheme("passthrough")

@@ -1,18 +1,18 @@
 // Package taskwell connects Go programs to a Taskwell service.
 //
-// [Dial] answers a [Client] that has the six methods of the contract, generated in
+// [Dial] returns a [Client] that has the methods of the contract, generated in
 // [example.com/taskwell/taskwell/v1], over a connection that is set up for production:
 //
 //   - The user is sent with every call: [WithUser], [WithToken] or [WithTokenSource], or [AsUser] for a single call.
 //   - A call whose context has no deadline gets one ([DefaultTimeout], [WithTimeout]).
-//   - A call that the service could not take (UNAVAILABLE) is sent again, up to four times in all with growing pauses,
-//     unless a second answer could mislead: an update, completion or deletion with an etag, and a deletion without
-//     allow_missing, are sent again only while they have not left this machine. Where many calls fail, retries stop.
-//   - CreateTask gets a request_id if it has none, so that a create whose answer was lost makes one task, not two.
+//   - A call that failed as UNAVAILABLE is retried with backoff, up to four attempts in all. An update, completion or
+//     deletion with an etag, and a deletion without allow_missing, are retried only while they have not left this machine,
+//     because their repetition would fail. While many calls fail, retries stop.
+//   - CreateTask gets a request_id if it has none, so that a create whose response was lost makes one task, not two.
 //   - Calls are spread over all addresses of the service, and a dead connection is noticed while it is idle.
 //   - Errors match [ErrNotFound] and the like; [Reason], [Violations] and [RetryDelay] read their details.
 //
-// [Client.All] walks the pages of ListTasks.
+// [Client.All] iterates over the pages of ListTasks.
 package taskwell
 
 import (
@@ -34,7 +34,7 @@ type Client struct {
 // Dial prepares a client of the service at target, such as "localhost:50051", "dns:///tasks.example:50051" or
 // "unix:///run/taskwell.sock". It connects with the first call, in plain text unless an option asks for TLS.
 //
-// The error tells which option cannot be used, and why.
+// The error names the option that is invalid, and the reason.
 func Dial(target string, opts ...Option) (*Client, error) {
 	settings, err := settingsOf(opts)
 	if err != nil {
@@ -47,19 +47,19 @@ func Dial(target string, opts ...Option) (*Client, error) {
 	return &Client{taskwellv1.NewTaskServiceClient(conns), conns}, nil
 }
 
-// Close ends the connections. Calls under way fail.
+// Close closes the connections. Calls in flight fail.
 func (c *Client) Close() error {
 	return c.conns.close()
 }
 
-// Conn is what the calls go over, for other services of the same server, such as grpc.health.v1.Health.
+// Conn returns the connections, for other services of the same server, such as grpc.health.v1.Health.
 func (c *Client) Conn() grpc.ClientConnInterface {
 	return c.conns
 }
 
-// All walks over the tasks that ListTasks answers to a request, or over all tasks if it is nil, and asks for a page when
-// the one before is used up. A failed call is yielded as the last pair, with a nil task. The request is not changed;
-// its page_size says how many tasks are fetched at a time.
+// All iterates over the tasks that match a ListTasks request, or over all tasks if it is nil, and fetches a page whenever it
+// needs one. A failed call is yielded as the last pair, with a nil task. The request is not changed; its page_size is the
+// number of tasks to fetch at a time.
 //
 //	for task, err := range client.All(ctx, nil) {
 //		if err != nil {

@@ -14,21 +14,21 @@ import (
 	"google.golang.org/grpc/keepalive"
 )
 
-// keepaliveParameters keep within what the service permits: a ping each 10 s, with and without calls under way. They also
-// bound how long what was sent may stay unacknowledged, so that a call on a dead connection can be sent again in time.
+// keepaliveParameters stay within the service's limit: a keepalive ping every 10 s, with and without calls in flight. They
+// also bound how long sent data may stay unacknowledged, so that a call on a dead connection can be retried in time.
 var keepaliveParameters = keepalive.ClientParameters{
 	Time:                30 * time.Second,
 	Timeout:             5 * time.Second,
 	PermitWithoutStream: true,
 }
 
-// connectParameters find a service that comes back within seconds; gRPC would wait for up to two minutes.
+// connectParameters reconnect within seconds after an outage; gRPC's own maximum is two minutes.
 var connectParameters = grpc.ConnectParams{
 	Backoff:           backoff.Config{BaseDelay: 200 * time.Millisecond, Multiplier: 1.6, Jitter: 0.2, MaxDelay: 5 * time.Second},
 	MinConnectTimeout: 20 * time.Second,
 }
 
-// connect prepares the connections to a target.
+// connect makes the connections to a target. They are opened with the first call.
 func (s *settings) connect(target string) (*inTurn, error) {
 	options, err := s.dialOptions(target)
 	if err != nil {
@@ -53,7 +53,7 @@ func (s *settings) dialOptions(target string) ([]grpc.DialOption, error) {
 	options := []grpc.DialOption{
 		grpc.WithTransportCredentials(transport),
 		grpc.WithDefaultServiceConfig(serviceConfig),
-		grpc.WithDisableServiceConfig(), // one from DNS could send again what must not be
+		grpc.WithDisableServiceConfig(), // one from DNS could retry calls that must not be repeated
 		grpc.WithKeepaliveParams(keepaliveParameters),
 		grpc.WithConnectParams(connectParameters),
 		grpc.WithUserAgent("taskwell-go"),
@@ -69,7 +69,7 @@ func (s *settings) dialOptions(target string) ([]grpc.DialOption, error) {
 	return append(options, s.dial...), nil
 }
 
-// inTurn are several connections that look like one: each call takes the next.
+// inTurn is several connections behind the interface of one: calls take them in turn.
 type inTurn struct {
 	all  []*grpc.ClientConn
 	last atomic.Uint64

@@ -8,8 +8,8 @@ import (
 	"testing"
 )
 
-// cutter forwards connections to a service, and cuts one when it sees the beginning of an answer: what was asked has been
-// done by then, and the caller does not learn of it.
+// cutter forwards connections to a service, and closes one when it sees the beginning of a response: the call has taken
+// effect by then, but its client does not learn of it.
 type cutter struct {
 	address string
 	every   int64 // answer that is lost
@@ -17,7 +17,7 @@ type cutter struct {
 	cuts    atomic.Int64
 }
 
-// cutting answers a cutter before this service that loses every so many answers.
+// cutting returns a cutter in front of this service that loses every n-th response.
 func cutting(t *testing.T, service string, every int64) *cutter {
 	t.Helper()
 	listener, err := net.Listen("tcp", "127.0.0.1:0")
@@ -52,7 +52,7 @@ func (c *cutter) forward(near net.Conn, service string) {
 	c.answer(near, far)
 }
 
-// answer hands HTTP/2 frames (RFC 9113, 4.1) on to the client until one is to be lost.
+// answer forwards HTTP/2 frames (RFC 9113, 4.1) to the client until a response is to be lost.
 func (c *cutter) answer(near io.Writer, far io.Reader) {
 	const headers = 0x1
 	begun := map[uint32]bool{} // streams that have an answer; its trailers are headers too

@@ -16,7 +16,7 @@ import (
 	"google.golang.org/protobuf/types/known/fieldmaskpb"
 )
 
-// given answers what the environment says of the services to test against; without it, the test is skipped.
+// given returns an environment variable that names the services to test against, and skips the test without it.
 func given(t testing.TB, name string) string {
 	t.Helper()
 	value := os.Getenv(name)
@@ -149,7 +149,7 @@ func TestTheServiceAndWhatItRefuses(t *testing.T) {
 	})
 }
 
-// TestTheServiceAndLostAnswers makes tasks through a network that cuts the connection at every twentieth answer.
+// TestTheServiceAndLostAnswers makes tasks through a network that cuts the connection at every twentieth response.
 func TestTheServiceAndLostAnswers(t *testing.T) {
 	t.Parallel()
 	const creates, every = 60, 20

@@ -11,36 +11,36 @@ import (
 	"google.golang.org/grpc/status"
 )
 
-// What a failed call can be told by, with [errors.Is]. A deadline that passed is [context.DeadlineExceeded], a call that was
-// given up [context.Canceled].
+// Errors of failed calls, to be matched with [errors.Is]. A call that exceeded its deadline also matches
+// [context.DeadlineExceeded], a cancelled call [context.Canceled].
 var (
-	// ErrInvalidArgument: something in the request must be changed; [Violations] says what.
+	// ErrInvalidArgument: the request is invalid; [Violations] names the fields.
 	ErrInvalidArgument error = codeError(codes.InvalidArgument)
-	// ErrUnauthenticated: no user was named, or the token is not good.
+	// ErrUnauthenticated: the call names no user, or its token is invalid.
 	ErrUnauthenticated error = codeError(codes.Unauthenticated)
-	// ErrPermissionDenied: this user, or this service, may not do this.
+	// ErrPermissionDenied: the caller may not call this method.
 	ErrPermissionDenied error = codeError(codes.PermissionDenied)
 	// ErrNotFound: the user has no such task.
 	ErrNotFound error = codeError(codes.NotFound)
-	// ErrAlreadyExists: the request_id was used before for a task of other content.
+	// ErrAlreadyExists: the request_id was used before to create a task with other content.
 	ErrAlreadyExists error = codeError(codes.AlreadyExists)
-	// ErrAborted: the task has changed since its etag was read. Get it again and decide anew.
+	// ErrAborted: the task has changed since its etag was read. Read it again, then decide.
 	ErrAborted error = codeError(codes.Aborted)
-	// ErrResourceExhausted: too much at once, or a message that is too large.
+	// ErrResourceExhausted: too many calls, or a message that is too large.
 	ErrResourceExhausted error = codeError(codes.ResourceExhausted)
 	// ErrUnavailable: the service or its database could not be reached, and retries did not help.
 	ErrUnavailable error = codeError(codes.Unavailable)
-	// ErrUnimplemented: there is a server, but it has no such method. Is the target a Taskwell?
+	// ErrUnimplemented: the server has no such method. Is the target a Taskwell?
 	ErrUnimplemented error = codeError(codes.Unimplemented)
-	// ErrInternal: a fault of the service; its message has the id under which it was logged there.
+	// ErrInternal: a fault of the service; the message has the id under which the service logged it.
 	ErrInternal error = codeError(codes.Internal)
 )
 
-// domain is that of the reasons of the service's errors.
+// domain is the ErrorInfo domain of the service.
 const domain = "taskwell.v1"
 
-// Reason answers why a call failed, as the service names it, for example "ETAG_STALE"; "" if it does not say. The reasons
-// are listed in the service's README.
+// Reason returns the service's stable name for the error, like "ETAG_STALE", or "" if the service did not answer. The
+// service's README lists them.
 func Reason(err error) string {
 	if info, ok := detail[*errdetails.ErrorInfo](err); ok && info.GetDomain() == domain {
 		return info.GetReason()
@@ -48,19 +48,19 @@ func Reason(err error) string {
 	return ""
 }
 
-// Violations answers which fields of the request are wrong, and how, if that is why the call failed.
+// Violations returns the invalid fields of the request, of an [ErrInvalidArgument].
 func Violations(err error) []*errdetails.BadRequest_FieldViolation {
 	bad, _ := detail[*errdetails.BadRequest](err)
 	return bad.GetFieldViolations()
 }
 
-// RetryDelay answers how long to wait before the same call may succeed, and whether the service says so at all.
+// RetryDelay returns the time after which the same call may succeed, and false if the service names none.
 func RetryDelay(err error) (time.Duration, bool) {
 	info, ok := detail[*errdetails.RetryInfo](err)
 	return info.GetRetryDelay().AsDuration(), ok
 }
 
-// detail finds a detail of this type, in the error or in one that it wraps.
+// detail returns the first detail of this type, of the error or of one that it wraps.
 func detail[T any](err error) (found T, ok bool) {
 	if err == nil {
 		return found, false
@@ -73,20 +73,20 @@ func detail[T any](err error) (found T, ok bool) {
 	return found, false
 }
 
-// codeError is matched by every call that failed with this code.
+// codeError matches every call that failed with this code.
 type codeError codes.Code
 
 func (c codeError) Error() string {
 	return "taskwell: " + codes.Code(c).String()
 }
 
-// callError is what a call of a Client fails with.
+// callError is the error of every failed call of a Client.
 type callError struct {
 	method string
 	status *status.Status
 }
 
-// wrapped answers the error of a call as one that can be matched, nil for nil.
+// wrapped turns the error of a call into a callError, and nil into nil.
 func wrapped(method string, err error) error {
 	if err == nil {
 		return nil
@@ -102,7 +102,7 @@ func (e *callError) Error() string {
 	return fmt.Sprintf("taskwell: %s: %s (%s)", e.method, e.status.Message(), code)
 }
 
-// GRPCStatus is what status.FromError and status.Code look for.
+// GRPCStatus makes status.FromError and status.Code work.
 func (e *callError) GRPCStatus() *status.Status {
 	return e.status
 }

@@ -29,7 +29,7 @@ var sentinels = map[codes.Code]error{
 	codes.Unauthenticated:   ErrUnauthenticated,
 }
 
-// failure is what a call fails with that is answered so.
+// failure returns the error of a call that a server answers with this status.
 func failure(t *testing.T, answer error) error {
 	t.Helper()
 	client, _ := serve(t, always(answer), bob)

@@ -12,8 +12,7 @@ import (
 	"google.golang.org/grpc"
 )
 
-// DefaultTimeout is how long a call may take, with all its retries, if its context has no deadline and [WithTimeout] says
-// nothing else.
+// DefaultTimeout is the timeout of a call with all its retries, if its context has no deadline and there is no [WithTimeout].
 const DefaultTimeout = 10 * time.Second
 
 // An Option of [Dial].
@@ -42,8 +41,8 @@ func settingsOf(opts []Option) (*settings, error) {
 	return s, nil
 }
 
-// WithUser makes every call on behalf of this user, for a server that takes the user from call metadata (x-user-id):
-// 1 to 255 printable ASCII characters without spaces. [AsUser] names another for a single call.
+// WithUser makes every call as this user, for a server that takes the user from call metadata (x-user-id): 1 to 255
+// printable ASCII characters without spaces. [AsUser] names another user for a single call.
 func WithUser(user string) Option {
 	return func(s *settings) error {
 		if len(user) > 255 || !isPrintable(user) {
@@ -66,8 +65,8 @@ func WithToken(token string) Option {
 	}
 }
 
-// WithTokenSource sends the JSON Web Token that source answers. It is asked before every call and every retry, by many
-// goroutines at once and with the call's context: it should keep a token for as long as it is valid.
+// WithTokenSource sends the JSON Web Token that source returns. It is called before every call and every retry, by many
+// goroutines at once and with the call's context: it should cache the token until that expires.
 func WithTokenSource(source TokenSource) Option {
 	return func(s *settings) error {
 		if source == nil {
@@ -78,8 +77,8 @@ func WithTokenSource(source TokenSource) Option {
 	}
 }
 
-// WithPlaintextToken allows a token to be sent without TLS to another machine, where everybody on the way can read and use
-// it. Towards this machine that is always allowed.
+// WithPlaintextToken allows a token to be sent without TLS to another machine, although anyone on the way can read and use
+// it. To this machine that is always allowed.
 func WithPlaintextToken() Option {
 	return func(s *settings) error {
 		s.plaintextToken = true
@@ -87,7 +86,7 @@ func WithPlaintextToken() Option {
 	}
 }
 
-// WithTLS uses TLS. The configuration may be nil: then the server is verified by the roots of the system.
+// WithTLS uses TLS. With a nil configuration, the server is verified against the system's root CAs.
 // [WithCA] and [WithClientCertificate] add to it.
 func WithTLS(config *tls.Config) Option {
 	return func(s *settings) error {
@@ -106,7 +105,7 @@ func WithTLS(config *tls.Config) Option {
 	}
 }
 
-// WithCA uses TLS and verifies the server by the CA certificates in this PEM file, not by the roots of the system.
+// WithCA uses TLS and verifies the server against the CA certificates in this PEM file, not the system's root CAs.
 func WithCA(file string) Option {
 	return func(s *settings) error {
 		pem, err := os.ReadFile(file)
@@ -122,8 +121,8 @@ func WithCA(file string) Option {
 	}
 }
 
-// WithClientCertificate uses TLS and shows this certificate to a server that asks for one (mutual TLS). Both are PEM files;
-// they are read again for each new connection, so that a renewed certificate is used without a restart.
+// WithClientCertificate uses TLS and presents this certificate to a server that asks for one (mutual TLS). Both are PEM
+// files; they are read again for each new connection, so that a renewed certificate is used without a restart.
 func WithClientCertificate(certFile, keyFile string) Option {
 	return func(s *settings) error {
 		load := func(*tls.CertificateRequestInfo) (*tls.Certificate, error) {
@@ -139,7 +138,7 @@ func WithClientCertificate(certFile, keyFile string) Option {
 	}
 }
 
-// tlsConfig is the configuration to add to; from now on there is one.
+// tlsConfig returns the TLS configuration, and makes one if there is none.
 func (s *settings) tlsConfig() *tls.Config {
 	if s.tls == nil {
 		s.tls = &tls.Config{}
@@ -147,7 +146,7 @@ func (s *settings) tlsConfig() *tls.Config {
 	return s.tls
 }
 
-// WithTimeout sets how long a call may take, with all its retries, if its context has no deadline, in place of
+// WithTimeout sets the timeout of a call with all its retries, if its context has no deadline. The default is
 // [DefaultTimeout].
 func WithTimeout(timeout time.Duration) Option {
 	return func(s *settings) error {
@@ -159,8 +158,8 @@ func WithTimeout(timeout time.Duration) Option {
 	}
 }
 
-// WithConnections opens so many connections to each address of the service and takes them in turn. One reaches one worker of
-// the service, which is one core: a client that is to use them all has two or three for each.
+// WithConnections sets the number of connections to each address of the service; calls take them in turn. One connection
+// reaches one worker of the service, which uses one core: to use all of them, open two or three for each.
 func WithConnections(number int) Option {
 	return func(s *settings) error {
 		if number < 1 {
@@ -171,8 +170,8 @@ func WithConnections(number int) Option {
 	}
 }
 
-// WithDialOptions adds options of gRPC, for example a stats handler. They come after those of this package; interceptors
-// are run inside of its own, and see calls as they are sent.
+// WithDialOptions adds gRPC dial options, for example a stats handler. They come after those of this package; interceptors
+// run inside this package's own, and see calls as they are sent.
 func WithDialOptions(opts ...grpc.DialOption) Option {
 	return func(s *settings) error {
 		s.dial = append(s.dial, opts...)

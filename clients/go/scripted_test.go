@@ -18,19 +18,19 @@ import (
 	"google.golang.org/protobuf/types/known/emptypb"
 )
 
-// inMemory is the target of a scripted server; its name is that of this machine, so that tokens may be sent to it.
+// inMemory is the target of a scripted server. It counts as this machine, so that tokens may be sent to it.
 const inMemory = "passthrough:///localhost"
 
 var bob = WithUser("bob")
 
-// attempt is what the server saw of one.
+// attempt is one attempt of a call as the server saw it.
 type attempt struct {
 	request  proto.Message
 	metadata metadata.MD
 	ctx      context.Context
 }
 
-// scripted answers as a test says, in place of a service.
+// scripted is a server that follows a script in place of a service.
 type scripted struct {
 	mu       sync.Mutex
 	attempts []attempt
@@ -39,16 +39,16 @@ type scripted struct {
 	answer   answerer
 }
 
-// answerer is asked with the number of the attempt, from 1.
+// answerer returns the response to an attempt; attempts are numbered from 1.
 type answerer func(number int, request proto.Message) (proto.Message, error)
 
-// serve answers a client of a server that answers so.
+// serve returns a client of a server with this script.
 func serve(t *testing.T, answer answerer, opts ...Option) (*Client, *scripted) {
 	t.Helper()
 	return serveAs(t, grpc.EmptyServerOption{}, answer, opts...)
 }
 
-// serveAs does so with an option of the server.
+// serveAs is serve with options of the server.
 func serveAs(t *testing.T, as grpc.ServerOption, answer answerer, opts ...Option) (*Client, *scripted) {
 	t.Helper()
 	script := &scripted{answer: answer}
@@ -84,7 +84,7 @@ func (s *scripted) intercept(ctx context.Context, request any, _ *grpc.UnaryServ
 	return s.answer(number, request.(proto.Message))
 }
 
-// always gives every attempt the answer that its method has, or this error.
+// always answers every attempt with an empty response of its method, or with this error.
 func always(err error) answerer {
 	return func(_ int, request proto.Message) (proto.Message, error) {
 		if err != nil {
@@ -100,7 +100,7 @@ func always(err error) answerer {
 	}
 }
 
-// refusal is an error of the service, with these details.
+// refusal returns an error of the service with these details.
 func refusal(t *testing.T, code codes.Code, details ...protoadapt.MessageV1) error {
 	t.Helper()
 	detailed, err := status.New(code, "What happened.").WithDetails(details...)

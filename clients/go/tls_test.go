@@ -20,7 +20,7 @@ import (
 	"google.golang.org/grpc/credentials"
 )
 
-// issued writes a certificate for localhost that is its own CA, and its key, to files.
+// issued writes a self-signed certificate for localhost and its key to files.
 func issued(t *testing.T) (certFile, keyFile string) {
 	t.Helper()
 	key, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
@@ -53,7 +53,7 @@ func issued(t *testing.T) (certFile, keyFile string) {
 	return written("cert.pem", "CERTIFICATE", certificate), written("key.pem", "PRIVATE KEY", keyBytes)
 }
 
-// mutual are the credentials of a server that asks its clients for a certificate of this CA.
+// mutual returns the credentials of a server that requires client certificates of this CA.
 func mutual(t *testing.T, certFile, keyFile, caFile string) grpc.ServerOption {
 	t.Helper()
 	certificate, err := tls.LoadX509KeyPair(certFile, keyFile)

@@ -2,7 +2,7 @@
 //
 //	go run . -target 127.0.0.1:50051 -user alice
 //
-// Tasks that are created or deleted meanwhile may or may not be met; each of the others is met exactly once.
+// Tasks that are created or deleted meanwhile may or may not be printed; each of the others is printed exactly once.
 package main
 
 import (
@@ -38,7 +38,7 @@ func walk(ctx context.Context, target, user string) error {
 	defer client.Close()
 
 	counts := map[taskwellv1.TaskStatus]int{}
-	// The largest pages: all of them are wanted, so the fewest calls are best.
+	// The largest pages need the fewest calls.
 	for task, err := range client.All(ctx, &taskwellv1.ListTasksRequest{PageSize: 1000}) {
 		if err != nil {
 			return err

@@ -28,14 +28,14 @@ import (
 	"google.golang.org/protobuf/types/known/timestamppb"
 )
 
-// connections is as many as the Python peers have.
+// connections is the pool size, the same as the Python peers have.
 const connections = 15
 
 const (
 	columns = "id::text, title, description, status, version, created_at, updated_at, completed_at"
 	get     = "SELECT " + columns + " FROM tasks WHERE user_id = $1 AND id = $2"
 	list    = "SELECT " + columns + " FROM tasks WHERE user_id = $1 ORDER BY created_at DESC, id DESC LIMIT $2"
-	// One statement, the user's row included where it is missing.
+	// One statement, which also inserts the user's row if it is missing.
 	create = `WITH new_user AS (INSERT INTO users (id, created_at) VALUES ($1, $5) ON CONFLICT DO NOTHING)
 INSERT INTO tasks (user_id, id, title, description, status, version, created_at, updated_at)
 VALUES ($1, $2, $3, $4, 1, 1, $5, $5)`
