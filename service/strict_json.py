@@ -1,14 +1,14 @@
-"""JSON as a token may have it: one reading and no other, so that no two readers can see different things in it."""
+"""Strict JSON parser: refuses duplicate members and other input that two parsers could read differently."""
 
 import json
 from typing import Any
 
 
 def parse_object(text: bytes) -> dict[str, Any]:
-    """Read a JSON object in UTF-8.
+    """Parse a JSON object in UTF-8.
 
-    Raises ValueError for anything else: a member named twice (RFC 7515, 4; RFC 7519, 4), NaN and Infinity, and what is
-    nested too deeply to be read. The message holds nothing of the text.
+    Raises ValueError for anything else, for duplicate members (RFC 7515, 4; RFC 7519, 4), for NaN and Infinity, and for
+    input nested too deeply. The message quotes nothing of the input.
     """
     try:
         value = json.loads(text.decode(), object_pairs_hook=_object, parse_constant=_refuse)
@@ -22,7 +22,7 @@ def parse_object(text: bytes) -> dict[str, Any]:
 
 
 class _Refused(ValueError):
-    """It is JSON, of a kind that we do not take."""
+    """The input is JSON that this parser refuses."""
 
 
 def _object(members: list[tuple[str, Any]]) -> dict[str, Any]:

@@ -95,12 +95,12 @@ def limits_table() -> str:
         ("Size of a page (bytes)", validation.PAGE_BYTES_MAX),
         ("Parameters in the query of a REST request", queries.MOST_PARAMETERS),
         ("Etags in a header of a REST request", conditions.MOST_TAGS),
-        ("Size of a token (bytes)", tokens.MOST_BYTES),
-        ("Verified tokens in the cache", tokens.MOST_REMEMBERED),
-        ("Interval between key fetches that unknown keys cause (s)", f"{keys.ASKED_INTERVAL:g}"),
-        ("Calls that wait for the keys of the issuer", keys.MOST_WAITING),
-        ("Size of a JWKS (bytes)", jwks.MOST_BYTES),
-        ("Size of a PEM file (bytes)", files.MOST_BYTES),
+        ("Size of a token (bytes)", tokens.MAX_BYTES),
+        ("Verified tokens in the cache", tokens.MAX_REMEMBERED),
+        ("Interval between key fetches that unknown keys cause (s)", f"{keys.REFRESH_INTERVAL:g}"),
+        ("Calls that wait for the keys of the issuer", keys.MAX_WAITING),
+        ("Size of a JWKS (bytes)", jwks.MAX_BYTES),
+        ("Size of a PEM file (bytes)", files.MAX_BYTES),
         ("Users that the rate limit remembers", rate_limit.MAX_BUCKETS),
     ]
     rows = [*settings, *(f"| {limited} | `{limit}` | |" for limited, limit in fixed)]

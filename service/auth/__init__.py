@@ -1,1 +1,1 @@
-"""Who is calling."""
+"""Authentication: finds the caller of a call, from metadata or from a signed token."""

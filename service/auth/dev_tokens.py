@@ -1,4 +1,4 @@
-"""Tokens for development, signed with the shared secret: what grpcurl sends where there is no issuer yet."""
+"""Tokens for development, signed with the shared secret, for use before there is an issuer."""
 
 from jwt import PyJWT
 
@@ -10,9 +10,9 @@ _jwt = PyJWT()
 
 
 def mint_token(secret: str, expected: Expected, user_id: str, scopes: str, now: int, lifetime: int) -> str:
-    """A token for this user with these space-separated scopes, from `now` (s since 1970) for `lifetime` seconds.
+    """Sign a token for `user_id` with space-separated scopes, valid from `now` (s since 1970) for `lifetime` seconds.
 
-    Raises ValueError for a name that is no user id, and KeysError for a secret that cannot be one.
+    Raises ValueError if `user_id` is not a valid user id, and KeysError if `secret` is too short to be a key.
     """
     if not is_user_id(user_id):
         raise ValueError("a user is 1 to 255 printable ASCII characters without spaces")

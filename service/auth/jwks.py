@@ -1,4 +1,4 @@
-"""Where an issuer publishes its keys: a JWKS (RFC 7517) behind a URL or in a file. Reading it blocks."""
+"""Sources of an issuer's JWKS (RFC 7517): a URL or a file. Reading blocks."""
 
 import ipaddress
 import time
@@ -8,20 +8,20 @@ from http.client import HTTPException, HTTPResponse
 from pathlib import Path
 from urllib.parse import urlsplit
 
-MOST_BYTES = 2**20
-"""The longest JWKS that is read (bytes)."""
+MAX_BYTES = 2**20
+"""Largest JWKS that is read (bytes)."""
 
 _TIMEOUT = 5.0
-"""How long the issuer may take for one step, and how long for all of them before no other is begun (s)."""
+"""Timeout of each network operation, and time after which no further part of the response is read (s)."""
 
 
 class KeysError(Exception):
-    """There are no keys to be had from a source; the message says why, without what was read."""
+    """No keys could be read from a source. The message says why and quotes nothing that was read."""
 
 
 @dataclass(frozen=True, slots=True)
 class JwksFile:
-    """A JWKS in a file."""
+    """A JWKS file."""
 
     path: str
 
@@ -29,17 +29,17 @@ class JwksFile:
         return self.path
 
     def read(self) -> bytes:
-        """The content of the file. Raises KeysError if it cannot be read or is longer than MOST_BYTES."""
+        """Read the file. Raises KeysError if that fails or the file is longer than MAX_BYTES."""
         try:
             with Path(self.path).open("rb") as file:
-                return _not_too_long(file.read(MOST_BYTES + 1))
+                return _not_too_long(file.read(MAX_BYTES + 1))
         except OSError as error:
             raise KeysError(f"the file cannot be read: {error.strerror}") from error
 
 
 @dataclass(frozen=True, slots=True)
 class JwksUrl:
-    """A JWKS behind a URL: https, or http on this machine."""
+    """A JWKS at an https URL, or at an http URL on a loopback address."""
 
     url: str
 
@@ -47,9 +47,9 @@ class JwksUrl:
         return urlsplit(self.url)._replace(query="").geturl()
 
     def read(self) -> bytes:
-        """What the issuer answers. Raises KeysError if it cannot be had or is longer than MOST_BYTES.
+        """Fetch the JWKS. Raises KeysError if that fails or the response is longer than MAX_BYTES.
 
-        Redirects are not followed: where the keys come from is for this server's settings to say.
+        Redirects are not followed: only this server's settings decide where keys come from.
         """
         try:
             with _opener.open(self.url, timeout=_TIMEOUT) as response:
@@ -62,7 +62,7 @@ JwksSource = JwksFile | JwksUrl
 
 
 def parse_jwks_source(text: str) -> JwksSource:
-    """Read a URL or the name of a file. Raises ValueError with a sentence for whoever set it."""
+    """Parse a URL or a file name. Raises ValueError with a message for the operator."""
     if "://" not in text:
         return JwksFile(text)
     url = urlsplit(text)
@@ -78,7 +78,7 @@ def parse_jwks_source(text: str) -> JwksSource:
 
 class _NoRedirects(urllib.request.HTTPRedirectHandler):
     def redirect_request(self, *_args: object, **_more: object) -> None:
-        """Answer None, which makes urllib raise the redirect as the error that it is to us."""
+        """Return None, which makes urllib raise HTTPError for the redirect."""
 
 
 _opener = urllib.request.build_opener(_NoRedirects)
@@ -86,10 +86,10 @@ _opener.addheaders = [("Accept", "application/json"), ("User-Agent", "taskwell")
 
 
 def _content(response: HTTPResponse) -> bytes:
-    """The body, unless it comes so slowly that it would never end."""
+    """Read the body. Raises TimeoutError if the issuer sends it too slowly."""
     ends = time.monotonic() + _TIMEOUT
     content = bytearray()
-    while len(content) <= MOST_BYTES and (chunk := response.read1(2**16)):
+    while len(content) <= MAX_BYTES and (chunk := response.read1(2**16)):
         content += chunk
         if time.monotonic() > ends:
             raise TimeoutError("it takes too long")
@@ -97,13 +97,13 @@ def _content(response: HTTPResponse) -> bytes:
 
 
 def _not_too_long(content: bytes) -> bytes:
-    if len(content) > MOST_BYTES:
-        raise KeysError(f"longer than {MOST_BYTES} bytes")
+    if len(content) > MAX_BYTES:
+        raise KeysError(f"longer than {MAX_BYTES} bytes")
     return content
 
 
 def _is_this_machine(host: str) -> bool:
-    """Whether a host is this machine without anybody being asked: a name server could lie."""
+    """True for localhost and loopback addresses. Asks no name server, whose reply could be forged."""
     try:
         return host == "localhost" or ipaddress.ip_address(host).is_loopback
     except ValueError:

@@ -1,4 +1,4 @@
-"""The keys that tokens are verified with: an issuer's, kept fresh, or one shared secret."""
+"""Keys that verify tokens: those that an issuer publishes, refreshed in the background, or one shared secret."""
 
 from __future__ import annotations
 
@@ -16,34 +16,34 @@ from service.strict_json import parse_object
 
 _log = structlog.get_logger("auth")
 
-# A key is for one algorithm, which its type decides (RFC 8725, 3.1). What a token says of itself has no part in it.
+# The type of a key decides its one algorithm (RFC 8725, 3.1). The header of a token has no say in it.
 _ALGORITHMS = {("OKP", "Ed25519"): "EdDSA", ("EC", "P-256"): "ES256", ("RSA", None): "RS256"}
 
-ASKED_INTERVAL = 30.0
-"""How often tokens with unknown keys can have the issuer asked: once in this time (s), however many they are."""
+REFRESH_INTERVAL = 30.0
+"""Minimum time between fetches that tokens with unknown keys cause, however many such tokens arrive (s)."""
 _FRESH_INTERVAL = 600.0
-"""After a good answer the issuer is asked again in this time (s)."""
+"""Time between background fetches after a success (s)."""
 _FIRST_INTERVAL = 2.0
-"""Until the first good answer it is asked in this time (s)."""
-MOST_WAITING = 1000
-"""How many calls wait for one answer; more are told to come again, so that a slow issuer cannot fill our memory."""
+"""Time between background fetches until the first success (s)."""
+MAX_WAITING = 1000
+"""Calls that may wait for one fetch; more are UNAVAILABLE, so that a slow issuer cannot fill our memory."""
 
 
 class Keys(Protocol):
-    """Where a token's key is found."""
+    """A source of keys that verify tokens."""
 
     def find(self, kid: str | None) -> PyJWK | None:
-        """The key of this name; without a name the only key, if there is but one. None if there is no such key."""
+        """The key with this id. Without an id: the only key, if there is exactly one. None if there is no such key."""
 
     async def refresh(self) -> None:
-        """Ask for new keys, if that may be. Raises KeysUnavailable if there has never been any."""
+        """Fetch the keys again, at most once per REFRESH_INTERVAL. Raises KeysUnavailable if none was ever loaded."""
 
     def when_changed(self, action: Callable[[], object]) -> None:
-        """Do this whenever the keys have changed: what was verified with the old ones must be verified anew."""
+        """Call `action` whenever the keys have changed, so that verified tokens are not remembered any longer."""
 
 
 class SecretKey:
-    """One shared secret (HS256) for tokens of every `kid`. Raises KeysError if it cannot be one: see RFC 7518, 3.2."""
+    """One shared secret (HS256), whatever the `kid` of a token. Raises KeysError if it is too short (RFC 7518, 3.2)."""
 
     def __init__(self, secret: str) -> None:
         self._key = hmac_key(secret)
@@ -59,9 +59,9 @@ class SecretKey:
 
 
 class IssuerKeys:
-    """The keys that an issuer publishes, asked for off the event loop; the last good ones survive its outage.
+    """The keys that an issuer publishes, fetched in a thread. During an outage of the issuer the last good keys stay.
 
-    `clock` is a monotonic one (s). `load` must have succeeded before, or `keep_fresh` must run.
+    `clock` is monotonic (s). Keys are there after `load`, and while `keep_fresh` runs.
     """
 
     def __init__(self, source: JwksSource, clock: Callable[[], float]) -> None:
@@ -82,14 +82,14 @@ class IssuerKeys:
         self._changed.append(action)
 
     async def refresh(self) -> None:
-        """Wait for the answer that is under way, or ask if nobody did so within ASKED_INTERVAL."""
-        if self._flight or self._clock() - self._asked_at >= ASKED_INTERVAL:
+        """Wait for the fetch in progress, or start one if the last began at least REFRESH_INTERVAL ago."""
+        if self._flight or self._clock() - self._asked_at >= REFRESH_INTERVAL:
             await self._wait()
         if self._keys is None:
             raise KeysUnavailable
 
     async def load(self) -> None:
-        """Ask now. Raises KeysError if the source does not answer with keys."""
+        """Fetch the keys now. Raises KeysError if the source has none."""
         self._asked_at = self._clock()
         content, keys = await asyncio.to_thread(self._read)
         if content != self._content:
@@ -99,13 +99,13 @@ class IssuerKeys:
                 action()
 
     async def keep_fresh(self, sleep: Callable[[float], Awaitable[object]] = asyncio.sleep) -> None:
-        """Ask again and again, until cancelled. Nothing that the issuer does ends this."""
+        """Fetch the keys periodically until cancelled. No failure of the issuer ends the loop."""
         while True:
             await self._ask()
             await sleep(self._pause())
 
     async def _wait(self) -> None:
-        if self._waiting >= MOST_WAITING:
+        if self._waiting >= MAX_WAITING:
             raise KeysUnavailable
         self._waiting += 1
         try:
@@ -114,7 +114,7 @@ class IssuerKeys:
             self._waiting -= 1
 
     async def _ask(self) -> None:
-        """One question at a time, whoever wants to know; it goes on when those who asked have gone."""
+        """Join the fetch in progress, or start one. It continues when the calls that wait for it are cancelled."""
         if self._flight is None:
             self._flight = asyncio.create_task(self._load_or_log())
         await asyncio.shield(self._flight)
@@ -123,7 +123,7 @@ class IssuerKeys:
         try:
             await self.load()
             self._failed = False
-        except Exception as error:  # noqa: BLE001 - whatever an issuer sends, the last good keys stand
+        except Exception as error:  # noqa: BLE001 - whatever an issuer sends, the last good keys stay
             self._failed = True
             _log.warning("keys not read", source=str(self._source), cause=str(error), kept=self._keys is not None)
         finally:
@@ -136,11 +136,11 @@ class IssuerKeys:
     def _pause(self) -> float:
         if self._keys is None:
             return _FIRST_INTERVAL
-        return ASKED_INTERVAL if self._failed else _FRESH_INTERVAL
+        return REFRESH_INTERVAL if self._failed else _FRESH_INTERVAL
 
 
 class KeySet:
-    """The keys of one JWKS that can verify a token. Raises KeysError if it is none or has none."""
+    """The usable keys of one JWKS. Raises KeysError if it is not a JWKS or has no usable key."""
 
     def __init__(self, jwks: bytes) -> None:
         try:
@@ -151,7 +151,7 @@ class KeySet:
         if not usable:
             raise KeysError("not a JWKS (RFC 7517) with a public key for EdDSA (Ed25519), ES256 or RS256 (2048 bits)")
         self._only = usable[0] if len(usable) == 1 else None
-        # Names should differ (RFC 7517, 4.5). Where they do not, the first key has it: a token must not choose.
+        # Key ids should be unique (RFC 7517, 4.5). If two keys share one, the first key keeps it.
         self._named = {key.key_id: key for key in reversed(usable) if key.key_id is not None}
 
     @property
@@ -163,18 +163,18 @@ class KeySet:
 
 
 def hmac_key(secret: str) -> PyJWK:
-    """The key that a shared secret is. Raises KeysError if it is too short, or looks like a key of another kind."""
+    """The HS256 key of a shared secret. Raises KeysError if it is too short, or is the PEM of an asymmetric key."""
     encoded = urlsafe_b64encode(secret.encode()).rstrip(b"=").decode()
     return _key({"kty": "oct", "k": encoded}, "HS256")
 
 
 def _usable(jwk: Any) -> PyJWK | None:  # noqa: ANN401 - any JSON
-    """The key, if it is a public one for signatures and of a kind that we take."""
+    """The key, if it is a public signature key for one of our algorithms; else None."""
     if not isinstance(jwk, dict) or not isinstance(jwk.get("kid", ""), str):
         return None
     kind = (str(jwk.get("kty")), str(jwk["crv"]) if "crv" in jwk else None)
     algorithm = _ALGORITHMS.get(kind)
-    # Private keys (d) are left alone too: whoever publishes one has lost it.
+    # A published private key (d) is compromised: ignore it.
     if algorithm is None or jwk.get("alg", algorithm) != algorithm or jwk.get("use", "sig") != "sig" or "d" in jwk:
         return None
     try:
@@ -184,7 +184,7 @@ def _usable(jwk: Any) -> PyJWK | None:  # noqa: ANN401 - any JSON
 
 
 def _key(jwk: dict[str, Any], algorithm: str) -> PyJWK:
-    """The key for this algorithm. Raises KeysError if it is none, or too short for it."""
+    """Build the key for this algorithm. Raises KeysError if it is invalid or too short."""
     try:
         key = PyJWK(jwk, algorithm)
         checks = get_algorithm_by_name(algorithm)

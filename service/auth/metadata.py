@@ -1,4 +1,4 @@
-"""The caller as a trusted mesh or gateway names them: the metadata key `x-user-id`."""
+"""Authentication by the metadata key `x-user-id`, which a trusted mesh or gateway sets."""
 
 from collections.abc import Iterable
 
@@ -9,10 +9,10 @@ USER_ID_KEY = "x-user-id"
 
 
 def caller_from_metadata(metadata: Iterable[tuple[str, str | bytes]]) -> Caller:
-    """The user whom a call's metadata names.
+    """The caller named by `x-user-id`.
 
-    Raises CallerMissing where nobody is named, CallerInvalid where the name is given twice or is not well-formed: a
-    gateway that appends instead of replacing would otherwise let its client choose.
+    Raises CallerMissing if the key is absent, and CallerInvalid if it is malformed or repeated. (Behind a gateway that
+    appends the key instead of replacing it, a client could otherwise choose its own user id.)
     """
     named = [value for key, value in metadata if key == USER_ID_KEY]
     if not named:

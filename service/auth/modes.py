@@ -1,4 +1,4 @@
-"""What must be shown, and whose word is then taken for who is calling: one table, of which the README's is made."""
+"""The certificate and the credential that each auth mode requires. The documents' table is generated from this."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -10,23 +10,23 @@ Mode: TypeAlias = Literal["metadata", "jwt"]
 
 
 class Certificate(Enum):
-    """What a client must show to be connected, and to be heard. Nobody gets by without what is asked."""
+    """The client certificate that a mode requires."""
 
-    NOT_ASKED = "is not asked for"
-    LISTED = "must be of that CA, and have a name of `TASKWELL_TLS_CLIENT_NAMES`"
-    OF_THE_CA = "must be of that CA and, where `TASKWELL_TLS_CLIENT_NAMES` is set, have a name of it"
+    NOT_ASKED = "not requested"
+    LISTED = "of that CA, with a name listed in `TASKWELL_TLS_CLIENT_NAMES`"
+    OF_THE_CA = "of that CA; if `TASKWELL_TLS_CLIENT_NAMES` is set, with a name listed there"
 
 
 class User(Enum):
-    """Where the user of a call is named. The other places are not even read."""
+    """The place that names the caller. The other places are ignored."""
 
-    METADATA = "whom `x-user-id` names; a token is not read"
-    TOKEN = "the subject of the token; `x-user-id` is not read, and the certificate names no user"  # noqa: S105 - a sentence
+    METADATA = "`x-user-id`; tokens are ignored"
+    TOKEN = "the subject of the token; `x-user-id` is ignored, and the certificate names no user"  # noqa: S105 - a sentence
 
 
 @dataclass(frozen=True, slots=True)
 class Rule:
-    """A certificate says who may speak, the other says for whom: both must hold, neither stands in for the other."""
+    """Requirements of one mode. The certificate decides which service may call, `user` on whose behalf; both apply."""
 
     certificate: Certificate
     user: User
@@ -40,4 +40,4 @@ RULES: Mapping[tuple[Mode, bool], Rule] = MappingProxyType(
         ("jwt", True): Rule(Certificate.OF_THE_CA, User.TOKEN),
     }
 )
-"""By TASKWELL_AUTH, and whether TASKWELL_TLS_CLIENT_CA is set."""
+"""Keyed by the value of TASKWELL_AUTH and by whether TASKWELL_TLS_CLIENT_CA is set."""

@@ -1,6 +1,6 @@
-"""The caller as a JSON Web Token names them: the metadata key `authorization`, and no other.
+"""Authentication by a JSON Web Token in the metadata key `authorization`.
 
-`x-user-id` is never read here, and neither is a key that comes with a token (jwk, jku, x5u, x5c).
+`x-user-id` is ignored, and so are keys that come with a token (jwk, jku, x5u, x5c).
 """
 
 import binascii
@@ -19,26 +19,26 @@ from service.errors import TokenMalformed, TokenMissing, TokenSignature, TokenTo
 from service.model import Caller
 from service.strict_json import parse_object
 
-MOST_BYTES = 8 * 1024
-"""The longest token that is taken (bytes)."""
-MOST_REMEMBERED = 10_000
-"""How many verified tokens are remembered; the one that was used least recently is forgotten first."""
+MAX_BYTES = 8 * 1024
+"""Longest token that is accepted (bytes)."""
+MAX_REMEMBERED = 10_000
+"""Size of the cache of verified tokens; the least recently used token is dropped first."""
 
 _KEY, _BINARY_KEY = "authorization", "authorization-bin"
 _SCHEME = re.compile(r"(?i:bearer) +")  # RFC 9110, 11.1
-# Three parts in base64url without padding (RFC 7515, 7.1): neither an unsigned token nor an encrypted one.
+# Three parts in base64url without padding (RFC 7515, 7.1): excludes unsigned and encrypted tokens.
 _TOKEN = re.compile(r"[\w-]+\.[\w-]+\.[\w-]+", re.ASCII)
-# What is signed for another purpose must not pass for an access token (RFC 8725, 3.11; RFC 9068, 4).
+# A token signed for another purpose must not pass for an access token (RFC 8725, 3.11; RFC 9068, 4).
 _TYPES = frozenset({"jwt", "at+jwt", "application/jwt", "application/at+jwt"})
 
 _jws = PyJWS()
 
 
 class TokenAuthentication:
-    """Finds out who is calling from a signed token.
+    """Finds the caller of a signed token.
 
-    A token whose signature was verified is known by its SHA-256 until it expires or the keys change; to see it again
-    costs a hash and a look into a table. `clock` tells the time (s since 1970).
+    Verified tokens are cached by their SHA-256 until they expire or the keys change, so that a token's second call
+    costs a hash and a lookup. `clock` returns the time (s since 1970).
     """
 
     def __init__(self, keys: Keys, expected: Expected, clock: Callable[[], float]) -> None:
@@ -49,15 +49,15 @@ class TokenAuthentication:
         keys.when_changed(self._known.clear)
 
     def authenticate(self, metadata: Iterable[tuple[str, str | bytes]]) -> Caller | Awaitable[Caller]:
-        """The caller, at once if the token's key is at hand, else when the issuer has been asked.
+        """The caller; an awaitable if the token's key must be fetched from the issuer first.
 
-        Raises a RequestError of the table's UNAUTHENTICATED, or KeysUnavailable.
+        Raises a RequestError that maps to UNAUTHENTICATED, or KeysUnavailable.
         """
         token = bearer_token(metadata)
-        # What cannot be encoded becomes a question mark, which no token that we know has.
+        # Characters that cannot be encoded become question marks, which no valid token has.
         digest = hashlib.sha256(token.encode(errors="replace")).digest()
         known = self._known.get(digest)
-        if known and self._clock() < known.ends:
+        if known and self._clock() < known.expires_at:
             self._known.move_to_end(digest)
             return known.caller
         kid = _kid(token)
@@ -75,16 +75,16 @@ class TokenAuthentication:
         verified = read_claims(_verified_claims(token, key), self._expected, self._clock())
         self._known[digest] = verified
         self._known.move_to_end(digest)
-        if len(self._known) > MOST_REMEMBERED:
+        if len(self._known) > MAX_REMEMBERED:
             self._known.popitem(last=False)
         return verified.caller
 
 
 def bearer_token(metadata: Iterable[tuple[str, str | bytes]]) -> str:
-    """The one token that a call's metadata holds (RFC 6750, 2.1), whatever it looks like.
+    """The bearer token of a call's metadata (RFC 6750, 2.1), not yet verified.
 
-    Raises TokenMissing, TokenTooLarge, or TokenMalformed where there are several: a gateway that appends instead of
-    replacing would otherwise let its client choose.
+    Raises TokenMissing, TokenTooLarge, or TokenMalformed if the key is repeated. (Behind a gateway that appends the key
+    instead of replacing it, a client could otherwise choose its own token.)
     """
     given = [value for key, value in metadata if key in {_KEY, _BINARY_KEY}]
     if not given:
@@ -93,15 +93,15 @@ def bearer_token(metadata: Iterable[tuple[str, str | bytes]]) -> str:
     if len(given) > 1 or not isinstance(value, str) or not (scheme := _SCHEME.match(value)):
         raise TokenMalformed(problem="authorization must be given once, as 'Bearer', a space and a JSON Web Token")
     token = value[scheme.end() :]
-    if len(token) > MOST_BYTES:
-        raise TokenTooLarge(size=len(token), limit=MOST_BYTES)
+    if len(token) > MAX_BYTES:
+        raise TokenTooLarge(size=len(token), limit=MAX_BYTES)
     return token
 
 
 def _kid(token: str) -> str | None:
-    """The name of the key that a token says it is signed with: all that its header has a say in."""
+    """The key id in a token's header. Nothing else in the header is used."""
     header = _header(token)
-    # We understand no extension, and must then not go on (RFC 7515, 4.1.11).
+    # Tokens with extensions that the reader does not know must be rejected (RFC 7515, 4.1.11); we know none.
     if "crit" in header or "b64" in header:
         raise TokenMalformed(problem="its header has extensions that this server does not know")
     if "typ" in header and str(header["typ"]).lower() not in _TYPES:
@@ -125,9 +125,9 @@ def _header(token: str) -> dict[str, Any]:
 
 
 def _verified_claims(token: str, key: PyJWK) -> dict[str, Any]:
-    """The claims, if the token is signed with this key and by its algorithm."""
+    """Verify the signature with this key and its algorithm, and return the claims."""
     try:
-        # PyJWT's words may hold parts of the token; therefore they go nowhere.
+        # PyJWT's messages may quote the token, so they are dropped.
         payload = _jws.decode(token, key)  # by the key's algorithm only, whatever the token's header says
     except (InvalidSignatureError, InvalidAlgorithmError):
         raise TokenSignature from None

@@ -1,1 +1,1 @@
-"""Certificates for both servers: read, verified, and followed as they are renewed."""
+"""TLS certificates of the gRPC server and the REST gateway: loading, verification and renewal."""

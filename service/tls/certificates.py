@@ -1,4 +1,4 @@
-"""The server's certificate, its key and the CA of its clients: PEM files, verified, and read again when they change."""
+"""The server's certificate, its key and the CA of its clients: verified, and loaded again when the files change."""
 
 import threading
 from dataclasses import dataclass, field
@@ -14,24 +14,24 @@ from service.tls.files import CertificateError, CertificateFiles, Content, unusa
 
 _log = structlog.get_logger("auth")
 
-_SHORTEST_RSA = 2048  # bits
+_MIN_RSA_BITS = 2048
 
 
 @dataclass(frozen=True, slots=True)
 class Pem:
-    """What TLS needs, verified: the chain begins with the certificate of the key."""
+    """Verified PEM contents: the chain begins with the certificate of the key."""
 
     key: bytes = field(repr=False)
     chain: bytes
     client_ca: bytes | None
     ends: datetime
-    """When the certificate expires."""
+    """Expiry of the certificate."""
     names: tuple[str, ...]
     """The DNS names in the certificate."""
 
 
 class Certificates:
-    """The last good content of the files. Raises CertificateError if there is none to begin with."""
+    """The last valid contents of the files. Raises CertificateError if the files are not valid at the start."""
 
     def __init__(self, files: CertificateFiles) -> None:
         self._files = files
@@ -41,11 +41,11 @@ class Certificates:
         self._tell()
 
     def renewed(self) -> Pem | None:
-        """What the files hold, if that is new and good. To be asked before each handshake, in whatever thread.
+        """The new contents, if the files changed and are valid; else None. Called before each handshake, in any thread.
 
-        Their content is compared, not their times: three small files cost less than the handshake that follows, and no
-        change is missed because it came within a tick of the clock. What is bad is logged once and left alone until it
-        changes; a key that was written before its certificate, too, until that is there.
+        Compares contents and not modification times: reading three small files costs less than the handshake that
+        follows, and a second change within one tick of the clock is not missed. Invalid files are logged once and
+        ignored until they change, for example a key that was written before its certificate.
         """
         with self._lock:
             seen = self._look()
@@ -61,7 +61,7 @@ class Certificates:
             return self.pem
 
     def _look(self) -> Content | CertificateError:
-        """What is in the files, or why they cannot be read."""
+        """The contents of the files, or the error that reading them raised."""
         try:
             return self._files.read()
         except CertificateError as error:
@@ -72,7 +72,7 @@ class Certificates:
 
 
 def verified(content: Content | CertificateError) -> Pem:
-    """What was read, if TLS can be served with it. Raises CertificateError, also one that was met when reading."""
+    """Check that TLS can be served with these contents. Raises CertificateError, or the error of reading itself."""
     if isinstance(content, CertificateError):
         raise content
     chain, key, client_ca = content
@@ -99,22 +99,22 @@ def _belong_together(key: ec.EllipticCurvePrivateKey | rsa.RSAPrivateKey, certif
 
 
 def _private_key(pem: bytes) -> ec.EllipticCurvePrivateKey | rsa.RSAPrivateKey:
-    """The key, if it is of a kind that gRPC's TLS can use."""
+    """Load the key. Raises CertificateError unless gRPC's TLS supports its kind."""
     try:
         key = load_pem_private_key(pem, password=None)
     except TypeError:
         raise unusable("TLS_KEY", "it is encrypted with a password") from None
     except (ValueError, UnsupportedAlgorithm):
         raise unusable("TLS_KEY", "it has no private key in PEM") from None
-    if isinstance(key, rsa.RSAPrivateKey) and key.key_size >= _SHORTEST_RSA:
+    if isinstance(key, rsa.RSAPrivateKey) and key.key_size >= _MIN_RSA_BITS:
         return key
     if isinstance(key, ec.EllipticCurvePrivateKey) and isinstance(key.curve, ec.SECP256R1 | ec.SECP384R1):
         return key
-    raise unusable("TLS_KEY", f"it is neither an RSA key of {_SHORTEST_RSA} bits or more nor one of P-256 or P-384")
+    raise unusable("TLS_KEY", f"it is neither an RSA key of {_MIN_RSA_BITS} bits or more nor one of P-256 or P-384")
 
 
 def dns_names(chain: bytes) -> tuple[str, ...]:
-    """The DNS names in the first of these certificates. Raises CertificateError."""
+    """The DNS names in the first certificate of a chain. Raises CertificateError."""
     certificate, *_ = _certificates("TLS_CERT", chain)
     return _dns_names(certificate)
 

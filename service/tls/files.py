@@ -1,20 +1,20 @@
-"""The PEM files that TLS needs: where they are, and what is in them."""
+"""Paths and contents of the PEM files that TLS needs."""
 
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TypeAlias
 
-MOST_BYTES = 2**20
-"""The longest file that is read (bytes)."""
+MAX_BYTES = 2**20
+"""Largest file that is read (bytes)."""
 
 Content: TypeAlias = tuple[bytes, bytes, bytes | None]
-"""The certificates, their key, and the CA of the clients."""
+"""The certificate chain, its key, and the CA of the clients (PEM)."""
 
 
 class CertificateError(Exception):
-    """These files are of no use for TLS; the message names the setting and says why, without what was read.
+    """A PEM file cannot be used. The message names the setting and the problem, and quotes nothing that was read.
 
-    Two that say the same are equal.
+    Errors with equal messages are equal.
     """
 
     def __eq__(self, other: object) -> bool:
@@ -30,25 +30,25 @@ def unusable(setting: str, problem: str) -> CertificateError:
 
 @dataclass(frozen=True, slots=True)
 class CertificateFiles:
-    """Where they are. With the CA of its clients a server takes connections only of those who have a certificate."""
+    """Paths of the files. With `client_ca` the server accepts only clients with a certificate of that CA."""
 
     cert: str
     key: str
     client_ca: str | None = None
 
     def read(self) -> Content:
-        """What is in the files. Raises CertificateError if one cannot be read."""
+        """Read the files. Raises CertificateError if one cannot be read."""
         client_ca = read_pem("TLS_CLIENT_CA", self.client_ca) if self.client_ca else None
         return read_pem("TLS_CERT", self.cert), read_pem("TLS_KEY", self.key), client_ca
 
 
 def read_pem(setting: str, path: str) -> bytes:
-    """What is in the file of this setting. Raises CertificateError."""
+    """Read the file that a setting names. Raises CertificateError."""
     try:
         with Path(path).open("rb") as file:
-            content = file.read(MOST_BYTES + 1)
+            content = file.read(MAX_BYTES + 1)
     except OSError as error:
         raise unusable(setting, f"{path} cannot be read: {error.strerror}") from error
-    if len(content) > MOST_BYTES:
-        raise unusable(setting, f"{path} is longer than {MOST_BYTES} bytes")
+    if len(content) > MAX_BYTES:
+        raise unusable(setting, f"{path} is longer than {MAX_BYTES} bytes")
     return content

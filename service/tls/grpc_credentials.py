@@ -1,4 +1,4 @@
-"""gRPC server credentials that follow the certificates as they are renewed."""
+"""gRPC server credentials that use renewed certificates without a restart."""
 
 from __future__ import annotations
 
@@ -12,9 +12,10 @@ if TYPE_CHECKING:
 
 
 def server_credentials(pem: Pem, renewed: Callable[[], Pem | None]) -> grpc.ServerCredentials:
-    """Begin with these; `renewed` is asked before each handshake, and must not raise. Open connections stay.
+    """Credentials that start with `pem` and call `renewed` before each handshake. It must not raise.
 
-    With a CA of the clients, a client without a certificate of it is not connected.
+    Open connections keep the certificate they began with. With a client CA, a client that has no certificate of that CA
+    is refused in the handshake.
     """
 
     def fetch() -> grpc.ServerCertificateConfiguration | None:
@@ -23,7 +24,7 @@ def server_credentials(pem: Pem, renewed: Callable[[], Pem | None]) -> grpc.Serv
 
     return grpc.dynamic_ssl_server_credentials(
         _configuration(pem),
-        fetch,  # type: ignore[arg-type]  # it may answer None, as its documentation says
+        fetch,  # type: ignore[arg-type]  # it may return None, as its documentation says
         require_client_authentication=pem.client_ca is not None,
     )
 

@@ -1,4 +1,4 @@
-"""SSL contexts for the REST gateway that follow the certificates as they are renewed."""
+"""SSL contexts for the REST gateway that use renewed certificates without a restart."""
 
 from __future__ import annotations
 
@@ -15,10 +15,10 @@ if TYPE_CHECKING:
 
 
 def server_context(cert: str, key: str, pem: Pem, renewed: Callable[[], Pem | None]) -> ssl.SSLContext:
-    """Serve TLS with these files. Before each handshake `renewed` is asked if they have changed; it must not raise.
+    """A context that serves these files and calls `renewed` before each handshake. It must not raise.
 
-    With a CA of the clients, a client without a certificate of it is not connected. Raises OSError, or ssl.SSLError
-    for files that cannot be used.
+    With a client CA, a client that has no certificate of that CA is refused in the handshake. Raises OSError, or
+    ssl.SSLError for files that cannot be used.
     """
     latest = [_context(cert, key, pem)]
 
@@ -27,12 +27,12 @@ def server_context(cert: str, key: str, pem: Pem, renewed: Callable[[], Pem | No
         try:
             if new:
                 latest[0] = _context(cert, key, new)
-        except OSError as error:  # they are being changed just now; the next handshake looks again
+        except OSError as error:  # the files are just being replaced; the next handshake tries again
             _log.warning("certificate not read", cause=str(error))
         connection.context = latest[0]
 
     first = latest[0]
-    first.sni_callback = renew  # called whether or not the client names a server
+    first.sni_callback = renew  # called also for clients that send no server name
     return first
 
 

@@ -95,7 +95,7 @@ class Endless:
 
 def test_an_answer_without_end_is_read_no_further_than_needed(monkeypatch: pytest.MonkeyPatch) -> None:
     endless: Any = Endless()
-    assert len(jwks_module._content(endless)) <= jwks_module.MOST_BYTES + 2**16
+    assert len(jwks_module._content(endless)) <= jwks_module.MAX_BYTES + 2**16
     monkeypatch.setattr(jwks_module, "_TIMEOUT", -1)
     with pytest.raises(TimeoutError):
         jwks_module._content(endless)

@@ -83,7 +83,7 @@ async def test_unknown_keys_right_after_a_good_answer_do_not_ask_again(
 async def test_calls_with_unknown_keys_share_one_answer_and_are_not_too_many(
     given: Given, publisher: Publisher, keys: KeyPairs, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(keys_module, "MOST_WAITING", 50)
+    monkeypatch.setattr(keys_module, "MAX_WAITING", 50)
     publisher.answers.clear()
     calls = [asyncio.create_task(given.caller(keys.token())) for _ in range(50)]
     await asyncio.sleep(0)

@@ -246,7 +246,7 @@ def test_a_token_that_was_refused_is_verified_anew(given: Given, keys: KeyPairs,
 def test_the_tokens_that_were_used_last_are_remembered(
     given: Given, keys: KeyPairs, verifications: list[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(tokens_module, "MOST_REMEMBERED", 3)
+    monkeypatch.setattr(tokens_module, "MAX_REMEMBERED", 3)
     a, b, c, d = (keys.token(sub=user) for user in "abcd")
     for token in (a, b, c, a, d, a, c, d, b, a):
         given.caller(token)
