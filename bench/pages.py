@@ -17,7 +17,7 @@ from uuid import uuid4
 import grpc
 from taskwell.v1 import tasks_pb2, tasks_pb2_grpc
 
-from service.db.engine import Database, fetch
+from service.db.engine import Database
 from service.db.schema import Schema
 from service.db.store import SqlTaskStore
 from service.db.url import parse_database_url
@@ -46,9 +46,9 @@ async def fill(url: str) -> None:
         await store.create(tasks)
         done = [TaskChange(*task.key, task.created_at, {"status": TaskStatus.COMPLETE}) for task in tasks[::3]]
         await store.update(done)
-    async with database._connection() as connection:  # noqa: SLF001 - what autovacuum would do in its own time
-        await fetch(connection, "VACUUM")
-        await fetch(connection, "ANALYZE")
+    async with database.connection() as connection:  # what autovacuum would do in its own time
+        await database.fetch(connection, "VACUUM")
+        await database.fetch(connection, "ANALYZE")
     await database.close()
 
 

@@ -60,8 +60,12 @@ class Proxy:
 
         The first of them that is used breaks, as TCP's timeout would have it in the end; the others stay silent.
         """
-        self._silent = {end for pair in self._pairs for end in pair}
+        self.freeze()
         self._breaks_one = True
+
+    def freeze(self) -> None:
+        """Forward nothing more on the connections that exist, and keep them open, as a process that hangs does."""
+        self._silent = {end for pair in self._pairs for end in pair}
 
     def swallow_answers(self) -> None:
         """Cut the connection at the next answer: what was asked has been done, and nobody learns of it."""

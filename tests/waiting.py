@@ -1,5 +1,6 @@
 """Waiting for a condition and for nothing else."""
 
+import asyncio
 import time
 from collections.abc import Callable
 
@@ -12,3 +13,11 @@ def until(condition: Callable[[], bool]) -> None:
     while not condition():
         assert time.monotonic() < deadline, "what was waited for did not come"
         time.sleep(0.005)
+
+
+async def eventually(condition: Callable[[], bool]) -> None:
+    """The same in an event loop, which goes on meanwhile."""
+    deadline = time.monotonic() + _PATIENCE
+    while not condition():
+        assert time.monotonic() < deadline, "what was waited for did not come"
+        await asyncio.sleep(0.001)

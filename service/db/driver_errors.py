@@ -18,6 +18,9 @@ class Failure(Enum):
     LOST = auto()
     """The connection broke under a statement: whether a write took place is unknown; another one may do it."""
 
+    STALE_PLAN = auto()
+    """A migration changed a type under a prepared statement, which did nothing: another connection prepares it anew."""
+
     CONFLICT = auto()
     """Undone because of other transactions: safe to repeat."""
 
@@ -30,7 +33,6 @@ class Failure(Enum):
 
 # https://www.postgresql.org/docs/current/errcodes-appendix.html
 _BY_SQLSTATE = {
-    "0A000": Failure.NOT_DONE,  # a migration changed a type under a prepared statement
     "23503": Failure.FOREIGN_KEY,
     "25006": Failure.NOT_DONE,  # read-only: the server became a standby
     "26000": Failure.NOT_DONE,  # a pooler gave us a connection that does not know our prepared statement
@@ -48,12 +50,19 @@ _BY_SQLSTATE = {
     "25P04": Failure.UNAVAILABLE,  # transaction timeout
     "3D000": Failure.UNAVAILABLE,  # no such database
 }
+# Errors whose SQLSTATE stands for many things, by the function of the server that raised them. It is a field of its own
+# in every error: https://www.postgresql.org/docs/current/protocol-error-fields.html
+_BY_ROUTINE: dict[tuple[str, str | None], Failure] = {
+    ("0A000", "RevalidateCachedQuery"): Failure.STALE_PLAN,
+    ("XX000", "MarkRemoteTransactionFailed"): Failure.UNAVAILABLE,  # Citus: the server of a shard is away
+}
 _UNAVAILABLE_CLASSES = (
     "08",  # connection exception
     "28",  # invalid authorization
     "53",  # insufficient resources: disk, memory, connections
     "58",  # system error: I/O
 )
+_ENDS_SESSION = ("FATAL", "PANIC")
 PREPARED_STATEMENT_SQLSTATES = frozenset({"26000", "42P05"})
 
 # https://www.sqlite.org/rescode.html
@@ -84,7 +93,7 @@ DRIVER_ERRORS = (psycopg.Error, sqlite3.Error)
 
 def failure_of(error: psycopg.Error | sqlite3.Error, *, lost: bool = False) -> Failure:
     """What this error means; `lost` says that the connection broke with it."""
-    if lost:
+    if lost or (isinstance(error, psycopg.Error) and error.diag.severity_nonlocalized in _ENDS_SESSION):
         return Failure.LOST
     return _postgres_failure(error) if isinstance(error, psycopg.Error) else _sqlite_failure(error)
 
@@ -99,8 +108,8 @@ def _postgres_failure(error: psycopg.Error) -> Failure:
     if state is None:
         # libpq's own errors have no SQLSTATE: no connection could be made.
         return Failure.UNAVAILABLE if isinstance(error, psycopg.OperationalError) else Failure.FAULT
-    if state in _BY_SQLSTATE:
-        return _BY_SQLSTATE[state]
+    if failure := _BY_SQLSTATE.get(state) or _BY_ROUTINE.get((state, error.diag.source_function)):
+        return failure
     return Failure.UNAVAILABLE if state.startswith(_UNAVAILABLE_CLASSES) else Failure.FAULT
 
 

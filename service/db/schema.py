@@ -16,7 +16,7 @@ from sqlalchemy.exc import DBAPIError
 
 import migrations.versions
 from service.db.driver_errors import DRIVER_ERRORS, Failure, failure_of
-from service.db.engine import set_sqlite_pragmas
+from service.db.sqlite import set_sqlite_pragmas
 from service.db.url import DatabaseUrl, PostgresServer, SqliteFile
 from service.errors import DatabaseUnavailable
 

@@ -21,7 +21,8 @@ from taskwell.v1 import tasks_pb2_grpc
 from service.address import Address
 from service.auth.jwks import KeysError
 from service.config.settings import Settings
-from service.db.engine import Database, PoolSettings
+from service.db.engine import Database
+from service.db.pool import PoolSettings
 from service.db.store import SqlTaskStore
 from service.rpc.call_limits import CallLimits
 from service.rpc.health import Health

@@ -110,22 +110,32 @@ class _Batch(Generic[Q, R]):
 
 
 class Direct(Generic[Q, R]):
-    """Stands in for a Coalescer where there is to be none: every call is a set of its own, sent at once."""
+    """Stands in for a Coalescer where there is to be none: every call is a batch of its own, sent at once."""
 
     waiting = 0
 
     def __init__(self, operation: Callable[[Sequence[Q]], Awaitable[Sequence[R | Exception]]]) -> None:
         self._operation = operation
+        self._batches: set[asyncio.Task[Sequence[R | Exception]]] = set()
 
     async def submit(self, request: Q) -> R:
         """The result of this request. Raises its outcome if that is an exception."""
-        [outcome] = await self._operation([request])
+        task = asyncio.ensure_future(self._operation([request]))
+        self._batches.add(task)
+        task.add_done_callback(self._batches.discard)
+        try:
+            [outcome] = await asyncio.shield(task)
+        except asyncio.CancelledError:
+            task.cancel()  # which may take its time; the caller does not
+            raise
         if isinstance(outcome, Exception):
             raise outcome
         return outcome
 
     async def drain(self) -> None:
-        """Return at once: nothing waits here."""
+        """Return when nothing is under way."""
+        while self._batches:
+            await asyncio.wait(self._batches)
 
 
 class Coalescer(Generic[Q, R]):
@@ -158,7 +168,6 @@ class Coalescer(Generic[Q, R]):
         self._under_way = 0  # calls, and their sets, but for those that take too long
         self._batches_under_way = 0
         self._batches: set[asyncio.Task[None]] = set()
-        self._alone = 0  # calls that run in their callers' tasks
         self._begins = False
         self._peak = PeakConcurrency(self._how.window)
         self._look_timer: asyncio.TimerHandle | None = None
@@ -169,9 +178,6 @@ class Coalescer(Generic[Q, R]):
         if self.waiting >= self._how.max_waiting:
             raise Overloaded
         key = self._key(request) if self._key else None
-        are_few = self._peak.size <= _PAIR and self._batches_under_way < self._how.overlap
-        if are_few and not self.waiting and key not in self._busy_keys:
-            return await self._run_alone(request, key)
         result: asyncio.Future[R] = asyncio.get_running_loop().create_future()
         call: _Call[Q, R] = _Call(request, key, result)
         owner = self._owner(request)
@@ -192,15 +198,16 @@ class Coalescer(Generic[Q, R]):
 
     async def drain(self) -> None:
         """Return when nothing waits and nothing is under way."""
-        while self._batches or self.waiting or self._alone:
+        while self._batches or self.waiting:
             await (asyncio.wait(self._batches) if self._batches else asyncio.sleep(self._how.look_around))
 
     def _consider(self) -> None:
         """Begin a set if enough calls wait; else, and once in a window in any case, look who comes."""
         if self._begins or not self._ready:
             return
+        are_few = self._peak.size <= _PAIR
         are_enough = self._peak.is_counted and self._ready >= min(self._peak.size * 7 // 8, self._how.enough)
-        if are_enough and self._batches_under_way < self._how.overlap:
+        if (are_few or are_enough) and self._batches_under_way < self._how.overlap:
             self._begin()
         elif not self._look_timer:
             self._look_later(0, asyncio.get_running_loop().time() + self._how.linger)
@@ -270,26 +277,6 @@ class Coalescer(Generic[Q, R]):
                 del self._parked[key]
             self._queues.setdefault(self._owner(call.request), deque()).appendleft(call)
             self._ready += 1
-
-    async def _run_alone(self, request: Q, key: Hashable) -> R:
-        """Run a set of one in its caller's own task: one caller, or two, need not pay for the meeting of many."""
-        self._peak.see(1 + self._under_way, asyncio.get_running_loop().time())
-        if self._on_set:
-            self._on_set(1)
-        if key is not None:
-            self._busy_keys.add(key)
-        self._batches_under_way += 1
-        self._alone += 1
-        with self._counted(1):
-            try:
-                [outcome] = await self._operation([request])
-            finally:
-                self._alone -= 1
-                if key is not None:
-                    self._release(key)
-        if isinstance(outcome, Exception):
-            raise outcome
-        return outcome
 
     async def _run(self) -> None:
         self._begins = False

@@ -3,15 +3,14 @@
 from collections.abc import Callable
 from contextlib import suppress
 from functools import partial
-from typing import Any
 from uuid import uuid4
 
 import grpc
 import pytest
 from taskwell.v1 import tasks_pb2
 
-from service.db import engine
 from tests.db.conditions import about_tasks, ownerless
+from tests.db.recording import recorded_texts
 from tests.rpc.given import Rows
 from tests.running import COMPLETE, INCOMPLETE, Api, running_service, settings_for
 
@@ -89,14 +88,7 @@ def all_there_is_to_do(api: Api, stranger: Api) -> None:
 
 @pytest.mark.parametrize("users", ["any", "known"])
 def test_every_statement_on_tasks_says_whose(database_url: str, monkeypatch: pytest.MonkeyPatch, users: str) -> None:
-    seen: set[str] = set()
-    fetch = engine.fetch
-
-    async def recording(connection: Any, text: str, parameters: Any = None) -> Any:
-        seen.add(text)
-        return await fetch(connection, text, parameters)
-
-    monkeypatch.setattr(engine, "fetch", recording)
+    seen = recorded_texts(monkeypatch)
     with running_service(settings_for(database_url, users=users)) as address, grpc.insecure_channel(address) as channel:
         api, stranger = Api(channel), Api(channel)
         if users == "known":
@@ -104,7 +96,7 @@ def test_every_statement_on_tasks_says_whose(database_url: str, monkeypatch: pyt
                 Rows(database_url).insert_user(each.user)
         all_there_is_to_do(api, stranger)
     dialect = "sqlite" if database_url.startswith("sqlite") else "postgresql"
-    about = {text for text in seen if about_tasks(text, dialect)}
+    about = {text for text in set(seen) if about_tasks(text, dialect)}
     assert [each for text in about for each in ownerless(text, dialect)] == []
     # Eight kinds of pages, and a statement each to get, create, find an earlier request, update and delete.
     assert len(about) == 13

@@ -2,19 +2,19 @@
 
 import asyncio
 import random
-from collections.abc import Awaitable, Callable, Iterable
+from collections.abc import Awaitable, Callable
 from dataclasses import replace
 from uuid import uuid4
 
 import pytest
 
-from service.db.compiled_statement import Parameters, Row
-from service.db.engine import Connection, Database, fetch
+from service.db.engine import Database
 from service.db.store import SqlTaskStore
 from service.db.url import parse_database_url
 from service.errors import CallerUnknown, EtagStale, RequestIdReused, TaskNotFound
 from service.model import Position, Task, TaskChange, TaskKey, TaskQuery, TaskRemoval, TaskStatus
 from tests.db.making import START, is_task, later, new_task, one_page, requested
+from tests.db.recording import recorded_texts
 from tests.running import new_user
 
 
@@ -282,13 +282,7 @@ async def test_a_set_of_pages_answers_each_query_as_it_would_alone(store: SqlTas
 async def test_every_operation_takes_one_statement_with_one_text_whatever_the_size_of_the_set(
     store: SqlTaskStore, database: Database, size: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    texts: list[str] = []
-
-    async def seen(connection: Connection, text: str, parameters: Parameters | None = None) -> Iterable[Row]:
-        texts.append(text)
-        return await fetch(connection, text, parameters)
-
-    monkeypatch.setattr("service.db.engine.fetch", seen)
+    texts = recorded_texts(monkeypatch)
 
     async def texts_of(operation: Callable[[], Awaitable[object]]) -> list[str]:
         texts.clear()

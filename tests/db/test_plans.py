@@ -17,7 +17,7 @@ import pytest_asyncio
 from psycopg.sql import Literal
 
 from service.db.compiled_statement import CompiledStatement, Parameters, Row
-from service.db.engine import Connection, Database, Rows, fetch
+from service.db.engine import Database, Rows
 from service.db.schema import Schema
 from service.db.store import SqlTaskStore
 from service.db.url import DatabaseUrl, parse_database_url
@@ -51,29 +51,37 @@ class Explained(Database):
         await operation()
         seen = [(each, each.bound(parameters)) for each, parameters in self._seen if " tasks" in each.text]
         assert seen
-        async with self._connection() as connection:
+        async with self.connection() as connection:
             plans_of_one = sqlite_plans if self.dialect.name == "sqlite" else postgresql_plans
-            return [plan for each, parameters in seen for plan in await plans_of_one(connection, each.text, parameters)]
+            return [
+                plan
+                for each, parameters in seen
+                for plan in await plans_of_one(partial(self.fetch, connection), each.text, parameters)
+            ]
 
 
-async def sqlite_plans(connection: Connection, text: str, parameters: Parameters) -> list[str]:
-    return [as_text(await fetch(connection, f"EXPLAIN QUERY PLAN {text}", parameters))]
+Fetch = Callable[..., Awaitable[Iterable[Row]]]
+"""Runs a text on one connection."""
 
 
-async def postgresql_plans(connection: Connection, text: str, parameters: Parameters) -> list[str]:
+async def sqlite_plans(fetch: Fetch, text: str, parameters: Parameters) -> list[str]:
+    return [as_text(await fetch(f"EXPLAIN QUERY PLAN {text}", parameters))]
+
+
+async def postgresql_plans(fetch: Fetch, text: str, parameters: Parameters) -> list[str]:
     """The custom and the generic plan of a prepared statement."""
     names = list(dict.fromkeys(_PARAMETER.findall(text)))
     numbered = _PARAMETER.sub(lambda found: f"${names.index(found[1]) + 1}", text)
     values = ", ".join(Literal(parameters[name]).as_string() for name in names)
-    await fetch(connection, f"PREPARE explained AS {numbered}")
+    await fetch(f"PREPARE explained AS {numbered}")
     plans = []
     for kind in ("custom", "generic"):
-        await fetch(connection, f"SET plan_cache_mode = force_{kind}_plan")
-        plans.append(as_text(await fetch(connection, f"EXPLAIN EXECUTE explained ({values})")))
+        await fetch(f"SET plan_cache_mode = force_{kind}_plan")
+        plans.append(as_text(await fetch(f"EXPLAIN EXECUTE explained ({values})")))
     count = "SELECT custom_plans, generic_plans FROM pg_prepared_statements WHERE name = 'explained'"
-    assert list(await fetch(connection, count)) == [(1, 1)]
-    await fetch(connection, "DEALLOCATE explained")
-    await fetch(connection, "RESET plan_cache_mode")
+    assert list(await fetch(count)) == [(1, 1)]
+    await fetch("DEALLOCATE explained")
+    await fetch("RESET plan_cache_mode")
     return plans
 
 
@@ -94,8 +102,8 @@ async def fill_sqlite(database_url: str) -> None:
         await store.update(
             [TaskChange(*task.key, later(number), {"status": TaskStatus.COMPLETE}) for task in tasks[::3]]
         )
-    async with database._connection() as connection:
-        await fetch(connection, "ANALYZE")
+    async with database.connection() as connection:
+        await database.fetch(connection, "ANALYZE")
     await database.close()
 
 

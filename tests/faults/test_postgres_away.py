@@ -1,7 +1,8 @@
 """PostgreSQL goes away, comes back, restarts, changes its mind: what callers see, and that the service recovers."""
 
+import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from typing import Any
 from uuid import uuid4
 
@@ -126,6 +127,19 @@ def test_a_network_that_lost_its_way_costs_the_deadline_and_no_more(proxy: Proxy
         assert task == api.get(task.id)
 
 
+def test_a_pooler_that_hangs_with_its_connections_open_is_got_over(proxy: Proxy) -> None:
+    with serving(proxy.conninfo, database_ping_after=0.01) as api:
+        for _ in range(3):
+            calls = [
+                api.start("CreateTask", tasks_pb2.CreateTaskRequest(task=tasks_pb2.Task(title="New")))
+                for _ in range(50)
+            ]
+            assert len({call.result().id for call in calls}) == 50
+            time.sleep(0.02)  # the connections lie idle for longer than they may
+            proxy.freeze()
+        api.create()
+
+
 def test_calls_wait_for_a_connection_and_are_unavailable_when_none_comes(url: str) -> None:
     pool = {"database_pool_size": 1, "database_max_overflow": 0, "database_pool_timeout": 0.2}
     with serving(url, **pool) as api, psycopg.connect(url) as other:
@@ -151,6 +165,26 @@ def test_a_row_that_somebody_else_has_locked_holds_up_its_own_task_alone(url: st
         assert not any(call.done() for call in held)
         other.rollback()
         assert {call.result().etag for call in held} == {"2"}
+
+
+def test_a_statement_that_its_caller_gave_up_is_cancelled_and_no_second_one_begins_before(url: str) -> None:
+    waiting = f"SELECT count(*) {_OURS} AND wait_event_type = 'Lock'"
+    with (
+        serving(url, database_pool_size=3, database_max_overflow=0) as api,
+        psycopg.connect(url) as other,
+        psycopg.connect(url, autocommit=True) as admin,
+    ):
+        locked = api.create()
+        other.execute("SELECT 1 FROM tasks WHERE id = %s FOR UPDATE", [locked.id])
+        request = tasks_pb2.CompleteTaskRequest(id=locked.id)
+        for _ in range(8):
+            with suppress(grpc.RpcError):
+                api.stub.CompleteTask(request, metadata=tuple(api.metadata), timeout=0.2)
+            assert admin.execute(waiting).fetchone() in {(0,), (1,)}
+            api.as_user().create()
+        until(lambda: admin.execute(waiting).fetchone() == (0,))
+        other.rollback()
+        assert api.complete(locked.id).id == locked.id
 
 
 def test_a_call_that_its_caller_gave_up_harms_no_other(url: str) -> None:

@@ -1,5 +1,6 @@
 """SQLite files that are locked, full, read-only, broken or not there."""
 
+import shutil
 import sqlite3
 from collections.abc import Iterator
 from contextlib import closing, contextmanager
@@ -63,7 +64,7 @@ def test_a_writer_waits_for_another_program_and_is_unavailable_when_that_does_no
 
 def test_a_full_disk_is_unavailable_and_loses_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     path = tmp_path / "taskwell.db"
-    monkeypatch.setattr("service.db.engine.SQLITE_PRAGMAS", (*pragmas(), "max_page_count = 60"))
+    monkeypatch.setattr("service.db.sqlite.SQLITE_PRAGMAS", (*pragmas(), "max_page_count = 60"))
     kept: list[tasks_pb2.Task] = []
     with serving(path) as api:
         with refused(StatusCode.UNAVAILABLE, "DATABASE_UNAVAILABLE"):
@@ -73,8 +74,31 @@ def test_a_full_disk_is_unavailable_and_loses_nothing(tmp_path: Path, monkeypatc
         api.create()
 
 
+@pytest.mark.parametrize("fate", ["deleted", "replaced"])
+def test_a_file_that_is_deleted_or_replaced_is_unavailable_until_it_is_back(tmp_path: Path, fate: str) -> None:
+    path, away = tmp_path / "taskwell.db", tmp_path / "away.db"
+    with serving(path) as api:
+        task = api.create()
+        path.rename(away)
+        if fate == "replaced":
+            shutil.copy(away, path)
+        for method in (
+            api.create,
+            lambda: api.get(task.id),
+            lambda: api.complete(task.id),
+            lambda: api.as_user().list(),
+        ):
+            with refused(StatusCode.UNAVAILABLE, "DATABASE_UNAVAILABLE") as refusal:
+                method()
+            assert refusal.retry_delay == 1
+        assert path.exists() is (fate == "replaced")
+        away.rename(path)
+        assert api.get(task.id).id == task.id
+        api.create()
+
+
 def pragmas() -> tuple[str, ...]:
-    from service.db.engine import SQLITE_PRAGMAS
+    from service.db.sqlite import SQLITE_PRAGMAS
 
     return SQLITE_PRAGMAS
 

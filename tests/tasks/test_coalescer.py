@@ -318,19 +318,6 @@ async def test_drain_waits_for_a_call_that_is_alone() -> None:
     assert asked.done()
 
 
-async def test_a_call_that_is_alone_costs_no_task() -> None:
-    tasks: list[asyncio.Task[object] | None] = []
-
-    async def operation(requests: Sequence[Request]) -> list[str]:
-        tasks.append(asyncio.current_task())
-        return ["done" for _ in requests]
-
-    calls = Coalescer(operation, owner=lambda request: request[0])
-    for _ in range(2):
-        assert await calls.submit(("a", 1)) == "done"
-    assert tasks == [asyncio.current_task()] * 2
-
-
 async def test_next_to_nothing_is_not_gathered() -> None:
     operation = Operation()
     calls = coalescer(operation, overlap=2)

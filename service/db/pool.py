@@ -1,0 +1,244 @@
+"""A pool of database connections: the most recently used first, callers served in the order of their arrival.
+
+What a stock pool does not do (docs/decisions/0004-own-connection-pool.md):
+
+- A failed connect fails the waiting callers at once if no connection works, so that a database that is away is
+  noticed in milliseconds; while others work, callers wait for one of those, and connecting is tried again.
+- A silent peer is never waited for: connects and pings have a time limit, and closing takes no round trip.
+- After one connection was found lost, all that were made before that moment are replaced.
+"""
+
+import asyncio
+from collections import deque
+from contextlib import suppress
+from dataclasses import dataclass
+from time import monotonic
+from typing import Generic, Protocol, TypeVar
+
+from service.db.driver_errors import DRIVER_ERRORS
+
+C = TypeVar("C")
+
+_CONNECTS_AT_ONCE = 3
+_SLOW_CONNECT = 2.0
+"""An attempt to connect that takes longer does not keep the pool from trying another one (s)."""
+_CONNECT_AGAIN = 0.25
+"""The pause after a failed connect while other connections work, or may yet be made (s)."""
+_STALLED = 1.0
+"""When a statement has run for so long, connections that were idle for as long are pinged before they are used (s)."""
+
+
+class PoolTimeout(Exception):
+    """No connection became free in time."""
+
+
+@dataclass(frozen=True, slots=True)
+class PoolSettings:
+    """The number of connections and their lifetimes; times in seconds."""
+
+    size: int = 10
+    max_overflow: int = 5
+    timeout: float = 10.0
+    """How long a request waits for a connection before it is UNAVAILABLE."""
+    recycle: float = 240.0
+    """The age at which a connection is replaced: below the five minutes after which Neon suspends an idle compute."""
+    ping_after: float = 30.0
+    """How long a connection may lie idle before it is checked with a round trip."""
+    prepare: bool = True
+    """Prepare statements on the server."""
+    statement_timeout: float = 35.0
+    """How long a statement may run, whether or not its caller still waits."""
+
+
+class Connector(Protocol[C]):
+    """Makes, checks and closes the connections of a pool."""
+
+    async def connect(self) -> C:
+        """Open a connection, within a time limit."""
+
+    def is_usable(self, connection: C) -> bool:
+        """Check an idle connection without a round trip."""
+
+    async def ping(self, connection: C) -> None:
+        """Check an idle connection with a round trip, within a time limit. Raises the driver's error."""
+
+    def close(self, connection: C) -> None:
+        """Close a connection without waiting for its peer."""
+
+
+class Pooled(Generic[C]):
+    """A connection of the pool, on loan or idle."""
+
+    __slots__ = ("born", "connection", "is_broken", "since")
+
+    def __init__(self, connection: C) -> None:
+        self.connection = connection
+        self.born = self.since = monotonic()  # `since`: when it was lent or became idle
+        self.is_broken = False
+
+
+class Pool(Generic[C]):
+    """At most `size + max_overflow` connections, of which up to `size` are kept while idle."""
+
+    def __init__(self, connector: Connector[C], settings: PoolSettings) -> None:
+        self._connector = connector
+        self._settings = settings
+        self._idle: deque[Pooled[C]] = deque()  # the most recently used at the right
+        self._lent: set[Pooled[C]] = set()
+        self._waiting: deque[asyncio.Future[Pooled[C]]] = deque()
+        self._connecting: dict[asyncio.Task[C], float] = {}  # and since when
+        self._pause: asyncio.TimerHandle | None = None  # after a failed connect
+        self._distrusted = float("-inf")  # connections made before are not used again
+        self._is_closed = False
+
+    @property
+    def in_use(self) -> int:
+        """The number of connections on loan."""
+        return len(self._lent)
+
+    async def acquire(self) -> Pooled[C]:
+        """Lend a connection. Raises PoolTimeout, or what the attempt to connect raised if no connection works."""
+        deadline = asyncio.get_running_loop().time() + self._settings.timeout
+        while True:
+            pooled = self._take_idle() or await self._wait(deadline)
+            if not self._is_doubtful(pooled) or await self._answers(pooled):
+                pooled.since = monotonic()
+                return pooled
+
+    def release(self, pooled: Pooled[C]) -> None:
+        """Take a connection back. One that is broken, distrusted or too old is closed."""
+        self._lent.discard(pooled)
+        if pooled.is_broken or self._is_stale(pooled):
+            self._connector.close(pooled.connection)
+            self._connect_for_waiting()
+        else:
+            self._offer(pooled)
+
+    def distrust(self) -> None:
+        """Use no connection again that was made before now."""
+        self._distrusted = monotonic()
+        while self._idle:
+            self._connector.close(self._idle.pop().connection)
+
+    def close(self) -> list[Pooled[C]]:
+        """Close idle connections at once, and those on loan, which are returned, when they are released."""
+        self._is_closed = True
+        self.distrust()
+        if self._pause:
+            self._pause.cancel()
+        for task in self._connecting:
+            task.cancel()
+        self._fail_waiting(PoolTimeout("the pool is closed"))
+        return list(self._lent)
+
+    def _take_idle(self) -> Pooled[C] | None:
+        while self._idle:
+            pooled = self._idle.pop()
+            if not self._is_stale(pooled) and self._connector.is_usable(pooled.connection):
+                self._lent.add(pooled)
+                return pooled
+            self._connector.close(pooled.connection)
+        return None
+
+    def _is_stale(self, pooled: Pooled[C]) -> bool:
+        is_old = monotonic() - pooled.born > self._settings.recycle
+        return is_old or pooled.born <= self._distrusted or self._is_closed
+
+    def _is_doubtful(self, pooled: Pooled[C]) -> bool:
+        """True if the connection may have been lost without a word since it was used."""
+        now = monotonic()
+        idle = now - pooled.since
+        if idle <= _STALLED or idle > self._settings.ping_after:
+            return idle > self._settings.ping_after
+        return any(now - other.since > _STALLED for other in self._lent if other is not pooled)
+
+    async def _answers(self, pooled: Pooled[C]) -> bool:
+        try:
+            await self._connector.ping(pooled.connection)
+        except BaseException as error:
+            pooled.is_broken = True
+            self.release(pooled)
+            if not isinstance(error, DRIVER_ERRORS):
+                raise
+            self.distrust()
+            return False
+        return True
+
+    async def _wait(self, deadline: float) -> Pooled[C]:
+        if self._is_closed:
+            raise PoolTimeout("the pool is closed")
+        waiter: asyncio.Future[Pooled[C]] = asyncio.get_running_loop().create_future()
+        self._waiting.append(waiter)
+        self._connect_for_waiting()
+        try:
+            async with asyncio.timeout_at(deadline):
+                return await waiter
+        except BaseException as error:
+            if waiter.done() and not waiter.cancelled() and not waiter.exception():
+                self.release(waiter.result())  # it came at the last moment
+            if isinstance(error, TimeoutError):
+                raise PoolTimeout(f"no connection became free within {self._settings.timeout} s") from error
+            raise
+        finally:
+            with suppress(ValueError):
+                self._waiting.remove(waiter)
+
+    def _offer(self, pooled: Pooled[C]) -> None:
+        """Lend a connection to the caller that waited longest, or keep it."""
+        pooled.since = monotonic()
+        while self._waiting:
+            waiter = self._waiting.popleft()
+            if not waiter.done():
+                self._lent.add(pooled)
+                waiter.set_result(pooled)
+                return
+        if len(self._idle) < self._settings.size:
+            self._idle.append(pooled)
+        else:
+            self._connector.close(pooled.connection)
+
+    def _connect_for_waiting(self) -> None:
+        """Start to connect for callers that wait, as far as the limits allow."""
+        if self._is_closed or (self._pause and self._lent):
+            return
+        now = monotonic()
+        at_once = sum(now - since < _SLOW_CONNECT for since in self._connecting.values())
+        wanted = min(len(self._waiting), _CONNECTS_AT_ONCE) - at_once
+        limit = self._settings.size + self._settings.max_overflow
+        room = limit - len(self._idle) - len(self._lent) - len(self._connecting)
+        for _ in range(min(wanted, room)):
+            task = asyncio.create_task(self._connector.connect())
+            self._connecting[task] = now
+            task.add_done_callback(self._connected)
+            asyncio.get_running_loop().call_later(_SLOW_CONNECT, self._connect_for_waiting)
+
+    def _connected(self, task: "asyncio.Task[C]") -> None:
+        del self._connecting[task]
+        if task.cancelled():
+            return
+        if error := task.exception():
+            self._connect_failed(error)
+        elif self._is_closed:
+            self._connector.close(task.result())
+        else:
+            self._offer(Pooled(task.result()))
+            self._connect_for_waiting()
+
+    def _connect_failed(self, error: BaseException) -> None:
+        if not (self._idle or self._lent or self._connecting):
+            self._fail_waiting(error)
+        elif not self._pause and not self._is_closed:
+            self._pause = asyncio.get_running_loop().call_later(_CONNECT_AGAIN, self._end_pause, error)
+
+    def _end_pause(self, error: BaseException) -> None:
+        self._pause = None
+        if self._idle or self._lent:
+            self._connect_for_waiting()
+        else:
+            self._fail_waiting(error)
+
+    def _fail_waiting(self, error: BaseException) -> None:
+        while self._waiting:
+            waiter = self._waiting.popleft()
+            if not waiter.done():
+                waiter.set_exception(error)

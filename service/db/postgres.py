@@ -1,0 +1,93 @@
+"""PostgreSQL connections by psycopg: connect, check, run statements, cancel, close. Every wait has a limit."""
+
+import asyncio
+import os
+import select
+import socket
+from collections.abc import Iterable, Sequence
+from contextlib import suppress
+from typing import Any
+
+import psycopg
+from psycopg.conninfo import conninfo_to_dict
+from sqlalchemy import Dialect, make_url
+
+from service.db.compiled_statement import CompiledStatement, Parameters, Row
+from service.db.url import PostgresServer
+
+Connection = psycopg.AsyncConnection[Any]
+
+_PING_LIMIT = 1.0
+"""How long an idle connection has to answer a ping (s)."""
+_CANCEL_LIMIT = 1.0
+"""How long a request to cancel a statement may take (s)."""
+_LOOKUP_LIMIT = 5.0
+"""How long looking up host names may take, on top of the connect timeout of each host (s)."""
+
+
+class Postgres:
+    """The driver of one PostgreSQL database."""
+
+    def __init__(self, url: PostgresServer, *, prepare: bool) -> None:
+        self.dialect: Dialect = make_url("postgresql+psycopg://").get_dialect()()
+        self.prepares = prepare
+        """Prepare statements on new connections."""
+        self._conninfo = url.conninfo
+        known = conninfo_to_dict(url.conninfo)
+        hosts = str(known.get("host") or known.get("hostaddr") or "").count(",") + 1
+        self._connect_limit = int(known.get("connect_timeout") or 10) * hosts + _LOOKUP_LIMIT
+
+    async def connect(self) -> Connection:
+        """Open a connection."""
+        async with asyncio.timeout(self._connect_limit):
+            return await psycopg.AsyncConnection.connect(
+                self._conninfo, autocommit=True, prepare_threshold=5 if self.prepares else None
+            )
+
+    def is_usable(self, connection: Connection) -> bool:
+        """True unless the server has sent something: on an idle connection that means that it closed it."""
+        poll = select.poll()
+        poll.register(connection.fileno(), select.POLLIN)
+        return not poll.poll(0)
+
+    async def ping(self, connection: Connection) -> None:
+        """Ask for a sign of life; a server that does not answer within a second is taken for lost."""
+        timer = asyncio.get_running_loop().call_later(_PING_LIMIT, self.hang_up, connection)
+        try:
+            await connection.execute("SELECT 1", prepare=False)
+        finally:
+            timer.cancel()
+
+    async def run(
+        self, connection: Connection, statements: Sequence[CompiledStatement], parameters: Parameters
+    ) -> Sequence[Row]:
+        """Run one statement, which is its own transaction: one round trip, no BEGIN and no COMMIT."""
+        [statement] = statements
+        return statement.read(await self.fetch(connection, statement.text, statement.bound(parameters)))
+
+    async def fetch(self, connection: Connection, text: str, parameters: Parameters | None = None) -> Iterable[Row]:
+        """Run a text and answer its rows, which it need not have."""
+        cursor = await connection.cursor().execute(text, parameters)
+        return await cursor.fetchall() if cursor.description else ()
+
+    async def cancel(self, connection: Connection) -> None:
+        """Ask the server to end the statement that runs on a connection."""
+        with suppress(psycopg.Error, OSError):
+            await connection.cancel_safe(timeout=_CANCEL_LIMIT)
+
+    def hang_up(self, connection: Connection) -> None:
+        """Break a connection: what waits for the server fails at once."""
+        # Not by closing the descriptor: a new connection could get its number while the old one is still waited for.
+        with suppress(psycopg.Error, OSError), socket.socket(fileno=os.dup(connection.fileno())) as end:
+            end.shutdown(socket.SHUT_RDWR)
+
+    def is_lost(self, connection: Connection) -> bool:
+        """True once the driver knows that the connection is broken."""
+        return connection.closed
+
+    def close(self, connection: Connection) -> None:
+        """Close a connection that nothing waits for."""
+        connection.pgconn.finish()
+
+    async def wait_closed(self) -> None:
+        """Return at once: closing takes no time."""
