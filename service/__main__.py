@@ -241,6 +241,9 @@ def _exit_on_signal() -> None:
     """Exit on SIGTERM and SIGINT until the server installs its handlers: by default, PID 1 ignores them."""
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, lambda number, _: sys.exit(128 + number))
+    # There is nothing to reload: settings are read once, and certificates are read again when they change. The
+    # supervisor and the workers inherit this.
+    signal.signal(signal.SIGHUP, signal.SIG_IGN)
 
 
 def _serve(settings: "Settings", worker: int | None = None) -> int:
@@ -258,8 +261,8 @@ def _become_supervisor(settings: "Settings", metrics_folder: str) -> NoReturn:
     """Exec the supervisor: its process then has nothing in memory that was imported so far."""
     # Blocked until the supervisor handles them: PID 1 of a container would ignore them.
     signal.pthread_sigmask(signal.SIG_BLOCK, (signal.SIGTERM, signal.SIGINT))
-    # A worker needs its grace period for the calls in flight, and a few seconds more to close and exit.
-    grace = settings.shutdown_grace + 5
+    # After the delay a worker needs its grace period for the calls in flight, and a few seconds more to close and exit.
+    grace = settings.shutdown_delay + settings.shutdown_grace + 5
     arguments = (settings.worker_count, grace, settings.log_level, settings.log_format, metrics_folder)
     command = [*_this_program(), "supervise", *map(str, arguments)]
     drain()

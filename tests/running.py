@@ -62,7 +62,8 @@ def running_doors(settings: Settings) -> Iterator[Doors]:
         finally:
             ready.set()
         await stop.wait()
-        await service.stop(grace=1)
+        await service.drain(grace=1)
+        await service.close()
 
     thread = threading.Thread(target=runner.run, args=(serve(),), daemon=True)
     with runner:

@@ -205,6 +205,11 @@ class Settings(BaseSettings):
     max_connection_age_grace: Seconds = Field(
         60, description="Time for the calls on a connection of that age to finish (s); then they are aborted"
     )
+    shutdown_delay: Annotated[float, Field(ge=0, le=3600)] = Field(
+        0,
+        description="Time after SIGTERM or SIGINT during which health checks answer NOT_SERVING and calls are still "
+        "accepted (s), so that load balancers turn away before calls are refused",
+    )
     shutdown_grace: Seconds = Field(
         20, description="Time for calls in flight to finish after SIGTERM or SIGINT (s); then they are aborted"
     )

@@ -29,6 +29,7 @@ from service.errors import (
 )
 from service.model import Caller
 from service.rpc.call_limits import CallLimits
+from service.rpc.drain import Drain
 from service.rpc.handlers import (
     Behaviour,
     Context,
@@ -113,6 +114,7 @@ class CallInterceptor(ServerInterceptor):
         scopes: Mapping[Access, str],
         limits: CallLimits,
         streams: OpenStreams,
+        drain: Drain,
         max_message_bytes: int,
         guards: Sequence[Guard] = (),
         observer: Observer = UNOBSERVED,
@@ -122,6 +124,7 @@ class CallInterceptor(ServerInterceptor):
         self._scopes = scopes
         self._limits = limits
         self._streams = streams
+        self._drain = drain
         self._max_message_bytes = max_message_bytes
         self._guards = guards
         self._observer = observer
@@ -150,6 +153,7 @@ class CallInterceptor(ServerInterceptor):
         access = self._policy.get(method)
         if access is Access.OPEN:
             return
+        self._drain.enter()
         if access is None:
             raise MethodNotAllowed
         caller = self._authenticate(details.invocation_metadata)

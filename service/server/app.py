@@ -7,8 +7,7 @@ import os
 import signal
 import sys
 import time
-from collections.abc import Iterable
-from contextlib import suppress
+from collections.abc import Awaitable, Iterable
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, cast
 
@@ -25,6 +24,7 @@ from service.db.engine import Database
 from service.db.pool import PoolSettings
 from service.db.store import SqlTaskStore
 from service.rpc.call_limits import CallLimits
+from service.rpc.drain import Drain
 from service.rpc.health import Health
 from service.rpc.in_process import InProcess
 from service.rpc.interceptor import UNOBSERVED, CallInterceptor, Guard, current_caller
@@ -49,9 +49,8 @@ if TYPE_CHECKING:
 
 _log = structlog.get_logger("app")
 
-# Time between reporting NOT_SERVING and ending the streams of health watchers (s): they must receive it first.
-_NOT_SERVING_DELAY = 0.1
-# Minimum time for the last steps of a shutdown whose grace period is used up (s).
+# Minimum time for a step of the shutdown (s): NOT_SERVING must reach health watchers before their streams end, and the
+# last responses their callers before the connections are closed.
 _MIN_STEP = 0.1
 
 
@@ -94,6 +93,7 @@ class Service:
         )
         self._health = Health(("", TASK_SERVICE))
         self._streams = OpenStreams()
+        self._drain = Drain()
         self._authentication = Authentication(settings)
         limits = CallLimits(max_in_flight=settings.max_in_flight, max_seconds=settings.max_call_seconds)
         if self._metrics:
@@ -108,6 +108,7 @@ class Service:
             scopes=self._authentication.scopes,
             limits=limits,
             streams=self._streams,
+            drain=self._drain,
             max_message_bytes=settings.max_message_bytes,
             observer=observer,
             guards=self._guards(),
@@ -188,22 +189,41 @@ class Service:
             guards.append(lambda _: limiter.take(current_caller().user_id))
         return guards
 
-    async def stop(self, grace: float) -> None:
-        """Report NOT_SERVING, refuse new calls, drain calls in flight within `grace` seconds, close the database."""
-        deadline = time.monotonic() + grace
+    async def drain(self, *, grace: float, delay: float = 0.0) -> None:
+        """Report NOT_SERVING for `delay` seconds, refuse new calls, drain the calls in flight within `grace` seconds.
+
+        New calls are refused with UNAVAILABLE until `close`, or until the process exits. The gRPC core has no such
+        status: once it is told to stop, it resets the calls that still arrive, and their callers see CANCELLED.
+        """
         self._health.set_not_serving()
+        if self._rest:
+            self._rest.retire()
+        await asyncio.sleep(max(delay, _MIN_STEP))
         self._authentication.stop()
         if self._metrics:
             self._metrics.stop()
-        if self._rest:
-            self._rest.retire()
-        await asyncio.sleep(_NOT_SERVING_DELAY)
+        deadline = time.monotonic() + grace
+        self._drain.begin()
         self._streams.close()
-        remaining = max(0.0, deadline - time.monotonic())
-        await asyncio.gather(self._server.stop(remaining), *([self._rest.stop(remaining)] if self._rest else []))
-        with suppress(TimeoutError):
-            await asyncio.wait_for(self._tasks.drain(), max(_MIN_STEP, deadline - time.monotonic()))
-        await self._database.close(max(_MIN_STEP, deadline - time.monotonic()))
+        rest = [self._rest.stop(grace)] if self._rest else []
+        await asyncio.gather(self._drain.wait(grace), *rest)
+        if self._drain.in_flight:
+            _log.warning("calls are cut off", calls=self._drain.in_flight)
+        await asyncio.sleep(_MIN_STEP)
+        await _at_most(deadline - time.monotonic(), self._tasks.drain())
+        await _at_most(deadline - time.monotonic(), self._database.close(max(_MIN_STEP, deadline - time.monotonic())))
+
+    async def close(self) -> None:
+        """Close the port and every connection, after `drain`."""
+        await self._server.stop(None)
+
+
+async def _at_most(seconds: float, step: Awaitable[object]) -> None:
+    """Run a step of the shutdown, and go on without it after this time: its failure must not prevent the exit."""
+    task = asyncio.ensure_future(step)
+    await asyncio.wait({task}, timeout=max(_MIN_STEP, seconds))
+    if task.done() and (error := task.exception()):
+        _log.warning("a step of the shutdown failed", exc_info=error)
 
 
 def _metrics_endpoint(address: Address, methods: Iterable[str], worker: int | None) -> "MetricsEndpoint":
@@ -231,7 +251,7 @@ async def serve(settings: Settings, worker: int | None = None) -> None:
 
     def stop(**cause: str) -> None:
         if not stopping.is_set():
-            _log.info("shutting down", grace=settings.shutdown_grace, **cause)
+            _log.info("shutting down", delay=settings.shutdown_delay, grace=settings.shutdown_grace, **cause)
             stopping.set()
 
     def on_signal(number: int) -> None:
@@ -256,8 +276,11 @@ async def serve(settings: Settings, worker: int | None = None) -> None:
         loop.add_reader(sys.stdin, on_end_of_input)
     _freeze_garbage_collection()
     await stopping.wait()
-    await service.stop(settings.shutdown_grace)
+    await service.drain(grace=settings.shutdown_grace, delay=settings.shutdown_delay)
     _log.info("stopped")
+    # Not by returning: the event loop would wait for tasks and threads that a silent database keeps busy.
+    drain()
+    os._exit(0)
 
 
 def _announce(service: Service, address: Address, settings: Settings) -> None:

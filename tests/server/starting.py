@@ -12,7 +12,7 @@ from typing import IO
 
 import grpc
 
-from tests.running import Api
+from tests.running import Api, refusal_of
 
 COMMAND = (sys.executable, "-m", "service")
 PATIENCE = 120.0  # s
@@ -86,6 +86,17 @@ def accepts(address: str) -> bool:
     except ConnectionError:
         return False
     return True
+
+
+def refuses(address: str) -> bool:
+    """Whether a new call is refused because the server shuts down."""
+    with grpc.insecure_channel(address, [("grpc.use_local_subchannel_pool", 1)]) as channel:
+        try:
+            Api(channel).list()
+        except grpc.RpcError as error:
+            refusal = refusal_of(error)
+            return refusal.reason == "SHUTTING_DOWN" and refusal.retry_delay is not None
+    return False
 
 
 def is_free(address: str) -> bool:

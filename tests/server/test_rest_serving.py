@@ -96,7 +96,7 @@ def test_a_signal_lets_requests_end_and_refuses_new_ones(tmp_path: Path) -> None
             until(lambda: not accepts(client.address))
             begun.sendall(b"id: %b\r\n\r\n" % api.user.encode())
             [answer] = responses(b"".join(iter(lambda: begun.recv(65536), b"")))
-            assert (answer.status, answer.headers["connection"]) == (200, "close")
+            assert (answer.status, answer.headers["connection"]) == (503, "close"), "it came after the signal"
             assert idle.recv(65536) == b"", "nobody has to wait for who asks for nothing"
             assert not held.done()
             db.execute("ROLLBACK")

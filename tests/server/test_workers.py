@@ -12,7 +12,7 @@ from grpc import StatusCode
 from taskwell.v1 import tasks_pb2
 
 from tests.running import new_user, refused
-from tests.server.starting import PATIENCE, accepts, is_free, run, serving
+from tests.server.starting import PATIENCE, accepts, is_free, refuses, run, serving
 from tests.server.workers import call_until, held_call, workers
 from tests.waiting import until
 
@@ -36,7 +36,7 @@ def test_all_workers_serve_and_the_address_is_said_once(tmp_path: Path, url: str
 def test_a_signal_lets_calls_end_and_refuses_new_ones(folder: Path, number: signal.Signals) -> None:
     with workers(folder) as running, held_call(running, folder) as (held, let_go):
         running.server.process.send_signal(number)
-        until(lambda: not accepts(running.address))
+        until(lambda: refuses(running.address))
         assert not held.done()
         let_go()
         assert held.result().status == tasks_pb2.TASK_STATUS_COMPLETE
@@ -50,7 +50,7 @@ def test_a_signal_to_every_process_is_no_second_signal(folder: Path) -> None:
         for pid in running.pids.values():
             with suppress(ProcessLookupError):
                 os.kill(pid, signal.SIGTERM)
-        until(lambda: not accepts(running.address))
+        until(lambda: refuses(running.address))
         assert not held.done()
         let_go()
         assert held.result().status == tasks_pb2.TASK_STATUS_COMPLETE
@@ -60,7 +60,7 @@ def test_a_signal_to_every_process_is_no_second_signal(folder: Path) -> None:
 def test_a_second_signal_ends_them_at_once(folder: Path) -> None:
     with workers(folder, "--shutdown-grace", "600") as running, held_call(running, folder) as (held, _):
         running.server.process.terminate()
-        until(lambda: not accepts(running.address))
+        until(lambda: refuses(running.address))
         assert not held.done()
         assert running.server.end() == 128 + signal.SIGTERM
         assert held.code() == StatusCode.UNAVAILABLE
@@ -121,7 +121,7 @@ def test_workers_outlive_a_killed_supervisor_by_their_calls_alone(folder: Path) 
     with workers(folder) as running:
         with held_call(running, folder) as (held, let_go):
             running.server.process.kill()
-            until(lambda: not accepts(running.address))
+            until(lambda: refuses(running.address))
             assert not held.done()
             let_go()
             assert held.result().status == tasks_pb2.TASK_STATUS_COMPLETE
