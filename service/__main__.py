@@ -11,7 +11,7 @@ import time
 from collections.abc import Callable
 from typing import TYPE_CHECKING, NoReturn
 
-from service.standard_streams import drain, never_block, open_missing
+from service.standard_streams import drain_streams, never_block, open_missing
 
 # Each command imports what it needs: the supervisor stays in memory and needs almost nothing.
 if TYPE_CHECKING:
@@ -265,7 +265,7 @@ def _become_supervisor(settings: "Settings", metrics_folder: str) -> NoReturn:
     grace = settings.shutdown_delay + settings.shutdown_grace + 5
     arguments = (settings.worker_count, grace, settings.log_level, settings.log_format, metrics_folder)
     command = [*_this_program(), "supervise", *map(str, arguments)]
-    drain()
+    drain_streams()
     environment = {**settings.as_environment(os.environ), "PROMETHEUS_MULTIPROC_DIR": metrics_folder}
     os.execve(command[0], command, environment)  # noqa: S606 - this program itself
 

@@ -132,7 +132,7 @@ def never_block() -> None:
         setattr(sys, name, stream)
 
 
-def drain() -> None:
+def drain_streams() -> None:
     """Wait a moment for the last lines; for a process that ends without the interpreter's own exit."""
     for stream in (sys.stdout, sys.stderr):
         if isinstance(stream, LineStream):

@@ -38,7 +38,7 @@ from service.server.authentication import Authentication
 from service.server.grpc_options import server_options
 from service.server.sockets import refuse_address_in_use
 from service.server.startup import StartError, cannot_listen
-from service.standard_streams import drain
+from service.standard_streams import drain_streams
 from service.tasks.methods import Tasks
 from service.tls.files import CertificateError
 from service.tls.grpc_credentials import server_credentials
@@ -271,7 +271,7 @@ async def serve(settings: Settings, worker: int | None = None) -> None:
     service = Service(settings, worker)
     _announce(service, await service.start(), settings)
     if worker is not None:
-        drain()
+        drain_streams()
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         loop.add_reader(sys.stdin, on_end_of_input)
     _freeze_garbage_collection()
@@ -279,7 +279,7 @@ async def serve(settings: Settings, worker: int | None = None) -> None:
     await service.drain(grace=settings.shutdown_grace, delay=settings.shutdown_delay)
     _log.info("stopped")
     # Not by returning: the event loop would wait for tasks and threads that a silent database keeps busy.
-    drain()
+    drain_streams()
     os._exit(0)
 
 
