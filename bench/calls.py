@@ -1,4 +1,4 @@
-"""The calls that are measured: their encoded requests, whose they are, and what shows that they were really done."""
+"""The measured calls: their encoded requests, their user, and a query that counts their effects."""
 
 import struct
 import time
@@ -22,16 +22,16 @@ _MASK = FieldMask(paths=["title"])
 
 @dataclass(frozen=True, slots=True)
 class Call:
-    """One method as it is measured."""
+    """One measured method."""
 
     method: str
     user: str
     requests: Callable[[int], Iterable[Message]]
-    """The requests; the argument is how many tasks there are to complete and to delete."""
+    """Makes the requests; the argument is the number of tasks to complete and to delete."""
     spends: bool = False
-    """Every request works only once."""
+    """True if every request works only once."""
     effect: str = ""
-    """The statement that counts what the calls have done so far."""
+    """A query that counts the effects of the calls so far."""
 
     @property
     def path(self) -> str:
@@ -39,7 +39,7 @@ class Call:
 
     @property
     def varies(self) -> bool:
-        """Whether one request cannot stand for all, as it must for h2load."""
+        """True if the requests must differ, which h2load cannot do."""
         return self.method in {"UpdateTask", "CompleteTask", "DeleteTask"}
 
 
@@ -53,9 +53,7 @@ def _creates(_spent: int) -> Iterable[Message]:
 
 
 def _updates(_spent: int) -> Iterable[Message]:
-    """Every task in turn gets one title, then every task the other, and no two loads have the same ones: each call
-    changes something.
-    """
+    """Give every task one title, then every task another. Titles are new for each load, so each call changes a task."""
     titles = [f"Task {time.monotonic_ns()}{which} of the benchmark" for which in "ab"]
     return chain.from_iterable((_update(n, title) for n in range(1, CHANGED + 1)) for title in titles)
 
@@ -87,22 +85,22 @@ CALLS = (GET, CREATE, LIST, UPDATE, COMPLETE, DELETE)
 
 
 def frame(message: Message) -> bytes:
-    """The message as gRPC sends it: a byte that says uncompressed, four that say how long it is, and its bytes."""
+    """Frame a message as gRPC does: a byte for "uncompressed", four for the length, then the message."""
     data = message.SerializeToString()
     return struct.pack(">BI", 0, len(data)) + data
 
 
 def write_bodies(call: Call, path: Path, spent: int, first: int = 0, last: int | None = None) -> int:
-    """Write the requests from the first to before the last into a file, frame behind frame; answers how many."""
+    """Write the frames of requests[first:last] into a file. Returns their number."""
     frames = [frame(request) for request in call.requests(spent)][first:last]
     path.write_bytes(b"".join(frames))
     return len(frames)
 
 
 def answer_size(address: str, call: Call) -> int:
-    """Make the call once through a real client; answers the bytes of the framed answer. Raises LoadFailed.
+    """Make the call once with a real client. Returns the size of the framed response. Raises LoadFailed.
 
-    Instead of a call whose requests differ, GetTask shows that the server answers.
+    A call whose requests must differ is replaced by GetTask.
     """
     if call.varies:
         call = GET

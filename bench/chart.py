@@ -1,4 +1,4 @@
-"""The two charts, written as SVG by hand: lines over the calls in flight, bars of CPU time for a call."""
+"""The two charts as hand-written SVG: throughput over calls in flight, CPU time per call."""
 
 from collections.abc import Iterator, Sequence
 from html import escape
@@ -24,7 +24,7 @@ _WIDTH, _HEIGHT, _LEFT, _TOP, _BOTTOM, _LEGEND = 860, 400, 70, 50, 50, 250
 
 
 def draw(results: Results, folder: Path) -> list[Path]:
-    """Write what there are figures for; answers the files."""
+    """Write the charts for which there are figures. Returns the files."""
     written = []
     for name, content in (("throughput.svg", _lines(results)), ("cpu.svg", _bars(results))):
         if content:
@@ -34,7 +34,7 @@ def draw(results: Results, folder: Path) -> list[Path]:
 
 
 def _lines(results: Results) -> str:
-    """GetTask, req/s over the calls in flight, which double from mark to mark."""
+    """Draw GetTask: req/s over calls in flight, on a logarithmic axis."""
     series = {name: _points(results, name) for name in _COLOURS}
     series = {name: points for name, points in series.items() if points}
     if not series:
@@ -68,7 +68,7 @@ def _points(results: Results, name: str) -> list[tuple[int, float]]:
 
 
 def _bars(results: Results) -> str:
-    """The CPU time of the server for a call, and the database's behind it."""
+    """Draw the CPU time per call, of the server and of the database."""
     rows = list(_bar_rows(results))
     if not rows:
         return ""
@@ -101,7 +101,7 @@ def _bar_rows(results: Results) -> Iterator[tuple[str, str, float, float]]:
 
 
 def _round_up(value: float) -> float:
-    """The next number that a fourth of looks round."""
+    """Round up to a number whose quarters are round."""
     step = 10.0 ** (len(str(int(value))) - 1)
     return next(step * times for times in (1, 2, 4, 6, 8, 10, 12) if step * times >= value)
 

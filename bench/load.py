@@ -1,4 +1,4 @@
-"""The load generators: h2load for requests that repeat, our own for those that differ; both run outside of Python."""
+"""The load generators: h2load for repeated requests, our own for requests that differ. Both run outside of Python."""
 
 import json
 import os
@@ -12,7 +12,7 @@ from pathlib import Path
 
 from bench.machine import BUILD, ROOT
 
-_MARGIN = 60  # s; what a generator gets on top of its time before it is taken for stuck
+_MARGIN = 60  # s; added to the run time of a generator before it counts as stuck
 _MOST_CONNECTIONS = 16
 
 
@@ -21,31 +21,31 @@ class Unavailable(Exception):
 
 
 class LoadFailed(Exception):
-    """The load did not do what it should have; its figures mean nothing."""
+    """Calls of the load failed or had no effect: its figures are invalid."""
 
 
 @dataclass(slots=True)
 class Load:
-    """What a generator saw; times in seconds, latencies in microseconds."""
+    """The measurements of a generator; times in seconds, latencies in microseconds."""
 
     requests: int
-    """Answered, with whatever status."""
+    """Calls that were answered, with any status."""
     rate: float
-    """Answers a second while the load was on, failures left out as far as the generator sees them."""
+    """Responses per second during the load, without failures that the generator can see."""
     bytes: int
-    """Of the messages answered, their prefixes included; over HTTP/1.1 of the bodies."""
+    """Size of the response messages with their prefixes; over HTTP/1.1, of the bodies."""
     failed: int = 0
-    """Answered with another HTTP status than 200 or gRPC status than 0, or not at all."""
+    """Calls without a response, or with a HTTP status other than 200 or a gRPC status other than 0."""
     statuses: dict[str, int] = field(default_factory=dict)
     cause: str = ""
-    """Of the first failure, where the generator knows."""
+    """The first failure, if the generator knows it."""
     p50: float = 0.0
     p99: float = 0.0
 
 
 @dataclass(frozen=True, slots=True)
 class Pressure:
-    """How many calls are under way, and over how many connections."""
+    """The number of calls in flight, and of connections."""
 
     connections: int
     streams: int
@@ -56,13 +56,13 @@ class Pressure:
 
 
 def pressure(in_flight: int) -> Pressure:
-    """So many calls, over as many connections, but at most sixteen: what a handful of busy clients would open."""
+    """So many calls in flight, on as many connections but at most 16, as a few busy clients would open."""
     connections = min(in_flight, _MOST_CONNECTIONS)
     return Pressure(connections, in_flight // connections)
 
 
 def h2load(url: str, pressure: Pressure, seconds: float, *options: str, body: Path | None = None) -> Load:
-    """A closed loop that sends one request over and over: `body` is POSTed; without it the request is a GET."""
+    """A closed loop that repeats one request with h2load: a POST of `body`, or a GET without it."""
     program = shutil.which("h2load")
     if program is None:
         raise Unavailable("h2load is missing: install Debian's package nghttp2-client")
@@ -72,7 +72,7 @@ def h2load(url: str, pressure: Pressure, seconds: float, *options: str, body: Pa
 
 
 def h2load_grpc(address: str, path: str, user: str, body: Path, pressure: Pressure, seconds: float) -> Load:
-    """The same for gRPC. It does not see gRPC statuses: count the bytes, and what has come of the calls."""
+    """The same for gRPC. h2load does not see gRPC statuses: check the bytes, and the effects of the calls."""
     headers = ("content-type: application/grpc", "te: trailers", f"x-user-id: {user}")
     options = [option for header in headers for option in ("-H", header)]
     return h2load(f"http://{address}{path}", pressure, seconds, *options, body=body)
@@ -85,7 +85,7 @@ def _read_h2load(said: str) -> Load:
             raise LoadFailed(f"h2load said something unknown:\n{said}")
         return float(found[1])
 
-    # At the end of the time a status may be counted whose answer is not: there is none too many.
+    # h2load may count the status of a response that it does not count at the end of the time.
     done, well = int(number(r" (\d+) done")), int(number(r"status codes: (\d+) 2xx"))
     well = min(done, well)
     broken = int(number(r" (\d+) errored")) + int(number(r" (\d+) timeout"))
@@ -109,7 +109,7 @@ def generate(
     rate: float = 0,
     users: Path | None = None,
 ) -> Load:
-    """Send the requests of a file in turn, over and over or `requests` of them; `rate` (1/s) makes it an open loop."""
+    """Send the requests of a file in turn, in a loop or `requests` of them; `rate` (1/s) makes it an open loop."""
     what = [f"-address={address}", f"-path={path}", f"-user={user}", f"-bodies={bodies}", f"-users={users or ''}"]
     how = [f"-connections={pressure.connections}", f"-streams={pressure.streams}", f"-rate={rate}"]
     until = [f"-seconds={seconds}", f"-requests={requests}"]
@@ -129,18 +129,18 @@ def generate(
 
 
 def generator() -> Path:
-    """Our generator, built. Raises Unavailable without Go."""
+    """Build our generator. Raises Unavailable without Go."""
     return go_program("generator")
 
 
 @cache
 def go_program(folder: str) -> Path:
-    """A Go program of the benchmark, built from its folder below bench/. Raises Unavailable without Go."""
+    """Build a Go program from its folder below bench/. Raises Unavailable without Go."""
     go = shutil.which("go")
     if go is None:
         raise Unavailable("Go is missing")
     program = BUILD / Path(folder).name
-    # A workspace around this checkout has no say; nor has the state of the repository.
+    # Ignore a Go workspace around this checkout, and the state of the repository.
     environment = {**os.environ, "GOWORK": "off"}
     command = [go, "build", "-buildvcs=false", "-o", str(program), "."]
     built = subprocess.run(
@@ -152,7 +152,7 @@ def go_program(folder: str) -> Path:
 
 
 def _run(command: Sequence[str], seconds: float) -> str:
-    # One processor for Go: a second one would only wait for the server's cores with more threads.
+    # One processor for Go: with a second one more threads would compete with the server for its cores.
     environment = {**os.environ, "GOMAXPROCS": "1"}
     try:
         ran = subprocess.run(

@@ -1,4 +1,4 @@
-"""What the operating system says about processes, and what identifies a run. Linux only: it reads /proc."""
+"""CPU time and memory of processes, and a description of the machine. Linux only: reads /proc."""
 
 import os
 import platform
@@ -17,12 +17,12 @@ _PACKAGES = ("grpcio", "protobuf", "psycopg", "sqlalchemy", "uvloop")
 
 @dataclass(frozen=True, slots=True)
 class Process:
-    """A process at one moment."""
+    """A snapshot of a process."""
 
     pid: int
     parent: int
     cpu: float
-    """Seconds of user and system time of its own and of the children that it has seen end."""
+    """User and system time (s) of the process and of its children that have ended."""
 
 
 def cores() -> int:
@@ -31,7 +31,7 @@ def cores() -> int:
 
 
 def tree(pid: int) -> list[Process]:
-    """The process and all that descend from it, as far as they live."""
+    """The process and its living descendants."""
     everyone = [process for entry in Path("/proc").iterdir() if entry.name.isdigit() and (process := _read(entry))]
     family = [process for process in everyone if process.pid == pid]
     for member in family:
@@ -40,12 +40,12 @@ def tree(pid: int) -> list[Process]:
 
 
 def cpu_seconds(pid: int) -> float:
-    """The CPU time (s) that the process and all that descend from it have used so far, those that ended included."""
+    """CPU time (s) of the process and all its descendants so far, also of those that have ended."""
     return sum(process.cpu for process in tree(pid))
 
 
 def peak_memory(pid: int) -> float:
-    """The largest resident set (MiB) that any one process of the tree ever had, shared pages included."""
+    """Peak resident set (MiB) of any one process of the tree, shared pages included."""
     return max((_peak(process.pid) for process in tree(pid)), default=0.0)
 
 
@@ -54,7 +54,7 @@ def _read(entry: Path) -> Process | None:
         text = (entry / "stat").read_text()
     except OSError:  # it has ended
         return None
-    # The name, in parentheses, may hold anything; behind it come state, parent, and as 12th to 15th the times.
+    # The name in parentheses may contain anything. After it: state, parent, and in fields 12 to 15 the times.
     fields = text.rpartition(")")[2].split()
     return Process(int(entry.name), int(fields[1]), sum(map(int, fields[11:15])) * _TICK)
 
@@ -68,7 +68,7 @@ def _peak(pid: int) -> float:
 
 
 def description() -> dict[str, str | int]:
-    """What a figure must be read with: machine, versions, date, commit."""
+    """Machine, versions, date and commit of a run."""
     return {
         "date": datetime.now(UTC).isoformat(timespec="seconds"),
         "commit": _said_by("git", "describe", "--always", "--dirty", "--abbrev=12"),

@@ -1,4 +1,4 @@
-"""One measurement: a call, to one server, under one pressure; a warm-up before it, a check of the work after it."""
+"""One measurement: a call at a pressure to a server, with a warm-up before and a check of the effects after it."""
 
 import time
 from collections.abc import Iterator, Sequence
@@ -17,17 +17,17 @@ from bench.results import Figure, Results
 
 T = TypeVar("T")
 
-_SPENT_RATE = 8_000  # 1/s; how fast tasks are completed and deleted, at most: when all are, the run ends early
-_STRAGGLERS = 0.2  # s; calls that h2load broke off at its end go on for so long in the server
+_SPENT_RATE = 8_000  # 1/s; the most tasks that are completed or deleted: when all are, the measurement ends early
+_STRAGGLERS = 0.2  # s; the time that calls which h2load abandoned at its end still run in the server
 
 
 @dataclass(frozen=True, slots=True)
 class Run:
-    """What all measurements of a run share; times in seconds."""
+    """Parameters that all measurements of a run share; times in seconds."""
 
     postgres: Postgres
     folder: Path
-    """For the encoded requests."""
+    """Holds the encoded requests."""
     rounds: int
     seconds: float
     warm_up: float
@@ -35,18 +35,18 @@ class Run:
 
     @property
     def spent(self) -> int:
-        """How many tasks there are to complete, and to delete, in each life of a server."""
+        """The number of tasks to complete, and to delete, for each start of a server."""
         return round(_SPENT_RATE * (self.seconds * self.rounds + self.warm_up))
 
     def turns(self, contenders: Sequence[T]) -> Iterator[T]:
-        """Each of them once a round, forth and back, so that none always follows the same one."""
+        """Iterate over the contenders once a round, in alternating order."""
         for number in range(self.rounds):
             yield from reversed(contenders) if number % 2 else contenders
 
 
 @dataclass
 class Target:
-    """A contender that runs, on a database that is filled."""
+    """A running contender on a filled database."""
 
     run: Run
     contender: Contender
@@ -56,7 +56,7 @@ class Target:
 
     @contextmanager
     def accounted(self) -> Iterator[list[float]]:
-        """The CPU (s) that server and database use in the block: two numbers, there when the block ends."""
+        """Yield a list to which the end of the block adds the CPU time (s) of server and database."""
         before = cpu_seconds(self.server.pid), self.run.postgres.cpu_seconds()
         used: list[float] = []
         yield used
@@ -71,9 +71,9 @@ class Target:
         return {}
 
     def bodies(self, call: Call, seconds: float) -> tuple[Path, int]:
-        """A file of requests, and how many; of a call that spends them, the next ones, as many as may go in that time.
+        """Write a file of requests. Returns it and their number.
 
-        Of the other calls whose requests need not differ there is one.
+        A call that spends its tasks gets the next ones, enough for the time; a call with equal requests gets one.
         """
         path = self.run.folder / f"{self.contender.name}-{call.method}"
         first, last = 0, None
@@ -89,9 +89,9 @@ class Target:
         return path, count
 
     def load(self, call: Call, pressure: Pressure, seconds: float, *, own: bool = False) -> tuple[Load, Figure]:
-        """The closed loop, by h2load or, on demand and where requests differ, by our own generator.
+        """Run a closed loop with h2load, or with our own generator if `own` or if the requests must differ.
 
-        Raises LoadFailed unless every call did what it should.
+        Raises LoadFailed unless every call succeeded and had its effect.
         """
         bodies, count = self.bodies(call, seconds)
         size = answer_size(self.server.address, call)
@@ -108,17 +108,17 @@ class Target:
         return load, self.figure(load, used)
 
     def effect(self, call: Call) -> int:
-        """What the calls of this kind have done so far; 0 where nothing tells."""
+        """The number of effects of these calls so far; 0 if they have none."""
         return int(query(self.database, call.effect)[0]) if call.effect and self.contender.stores else 0
 
     def check(self, call: Call, load: Load, before: int, pressure: Pressure) -> None:
-        """Raise LoadFailed unless all calls were answered well, were really done, and the server still answers."""
+        """Raise LoadFailed unless all calls succeeded, all had their effect, and the server still answers."""
         name = f"{self.contender.label}, {call.method}"
         if load.failed or not load.requests:
             raise LoadFailed(f"{name}: {load.failed} calls failed of {load.requests}: {load.statuses} {load.cause}")
         if call.effect and self.contender.stores:
             done = self.effect(call) - before
-            # What is done beyond the answers was under way when h2load broke off.
+            # Effects without a response are of calls in flight when h2load stopped.
             if not load.requests <= done <= load.requests + pressure.in_flight:
                 raise LoadFailed(f"{name}: {load.requests} calls were answered, {done} were done")
         answer_size(self.server.address, GET)
@@ -128,9 +128,7 @@ class Target:
 def targets(
     run: Run, results: Results, contenders: Sequence[Contender], *, spends: bool = True
 ) -> Iterator[list[Target]]:
-    """Those of the contenders that can be had, all of them up at once: one that nobody calls costs the others nothing,
-    and short measurements can take turns.
-    """
+    """Start all contenders that are available, so that measurements can take turns. An idle server costs nothing."""
     with ExitStack() as stack:
         found = []
         for contender in contenders:
@@ -143,7 +141,7 @@ def targets(
 
 @contextmanager
 def target(run: Run, contender: Contender, *, spends: bool = True) -> Iterator[Target]:
-    """The contender on a fresh database with the benchmark's tasks in it. Raises Unavailable."""
+    """Start a contender on a new database with the benchmark's tasks. Raises Unavailable."""
     spent = run.spent if spends and set(contender.methods) - {GET.method, CREATE.method} else 0
     with run.postgres.fresh() as database:
         if contender.stores:

@@ -1,4 +1,4 @@
-"""How long ListTasks takes on the first and on the thousandth page of a user with 100,000 tasks, on both databases.
+"""ListTasks on the first and on the thousandth page of a user with 100,000 tasks, on both databases.
 
     make bench-pages
 
@@ -34,7 +34,7 @@ ROUNDS = 300
 
 
 async def fill(url: str) -> None:
-    """A hundred thousand tasks of one user, every third one of them complete."""
+    """Insert a hundred thousand tasks of one user, every third complete."""
     database = Database(parse_database_url(url))
     store = SqlTaskStore(database)
     start = datetime(2026, 1, 1, tzinfo=UTC)
@@ -53,7 +53,7 @@ async def fill(url: str) -> None:
 
 
 def measure(address: str, status: tasks_pb2.TaskStatus.ValueType) -> tuple[float, float]:
-    """The median times of the first and the thousandth page, in milliseconds."""
+    """Median times (ms) of the first and the thousandth page."""
     with grpc.insecure_channel(address) as channel:
         stub = tasks_pb2_grpc.TaskServiceStub(channel)
 

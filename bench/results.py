@@ -1,4 +1,4 @@
-"""What a run found: figures by scenario, contender and what was done; their medians; and what was left out."""
+"""The results of a run: figures by scenario, contender and call, their medians, and the skipped parts."""
 
 import json
 import statistics
@@ -9,32 +9,32 @@ from typing import Any
 
 @dataclass(slots=True)
 class Figure:
-    """What one measurement found."""
+    """The results of one measurement."""
 
     rate: float
-    """Answers a second."""
+    """Responses per second."""
     cpu: float
-    """The CPU (µs) that the server's processes used for each."""
+    """CPU time (µs) per call of the server's processes."""
     database_cpu: float
-    """The CPU (µs) that the database's processes used for each."""
+    """CPU time (µs) per call of the database's processes."""
     memory: float
-    """The largest resident set (MiB) of any process of the server, so far in its life."""
+    """Peak resident set (MiB) of any process of the server so far."""
     p50: float = 0.0
     p99: float = 0.0
-    """Latencies (µs), where the generator measures them."""
+    """Latencies (µs), if the generator measures them."""
 
 
 @dataclass
 class Results:
-    """Filled by the scenarios, read by the goals, the table and the charts."""
+    """Written by the scenarios, read by the goals, the table and the charts."""
 
     machine: dict[str, Any]
     figures: dict[tuple[str, str, str], list[Figure]] = field(default_factory=dict)
-    """(scenario, contender, what) to what each round found."""
+    """The figures of each round, by (scenario, contender, what)."""
     numbers: dict[tuple[str, str], float] = field(default_factory=dict)
-    """(scenario, name) to a number that is no Figure."""
+    """Single numbers, by (scenario, name)."""
     left_out: list[str] = field(default_factory=list)
-    """A sentence for each part that could not run."""
+    """A sentence for each skipped part."""
 
     def add(self, scenario: str, contender: str, what: str, figure: Figure) -> None:
         self.figures.setdefault((scenario, contender, what), []).append(figure)
@@ -44,7 +44,7 @@ class Results:
             self.left_out.append(sentence)
 
     def values(self, scenario: str, contender: str, what: str, attribute: str = "rate") -> list[float]:
-        """One number of each round's figure; empty when this was not measured."""
+        """One attribute of each round's figure; empty if not measured."""
         return [getattr(figure, attribute) for figure in self.figures.get((scenario, contender, what), [])]
 
     def median(self, scenario: str, contender: str, what: str, attribute: str = "rate") -> float | None:
@@ -52,9 +52,9 @@ class Results:
         return statistics.median(values) if values else None
 
     def ratio(self, one: tuple[str, str, str], other: tuple[str, str, str], attribute: str = "rate") -> float | None:
-        """How many times the other's the one's is; None unless both were measured.
+        """The ratio of one to the other; None unless both were measured.
 
-        The median of what the rounds say, each for itself: the machine's speed changes between them, and less within.
+        The median of the ratios of the rounds, because the machine's speed changes more between rounds than within one.
         """
         pairs = zip(self.values(*one, attribute), self.values(*other, attribute), strict=False)
         ratios = [above / below for above, below in pairs if below]

@@ -2,7 +2,7 @@
 
     python -m bench.run [--quick] [--only SCENARIO] [--rounds N] [--seconds S] [--out FOLDER]
 
-bench/README.md says what the figures mean. The exit status is 0 unless a run was wrong: figures are not judged by it.
+bench/README.md explains the figures. The exit status is 1 only if calls failed: a missed goal is no failure.
 """
 
 import argparse
@@ -43,7 +43,7 @@ SCENARIOS: dict[str, Callable[[Run, Results], None]] = {
 def main() -> int:
     options = _options()
     _allow_many_connections()
-    signal.signal(signal.SIGTERM, lambda *_: sys.exit(128 + signal.SIGTERM))  # by way of every `finally`
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(128 + signal.SIGTERM))  # so that every `finally` runs
     BUILD.mkdir(parents=True, exist_ok=True)
     options.out.mkdir(parents=True, exist_ok=True)
     failed = False
@@ -69,7 +69,7 @@ def main() -> int:
 
 
 def _measured(name: str, run: Run, results: Results) -> bool:
-    """Run a scenario; false if what it did was wrong. Its figures so far stay in the results."""
+    """Run a scenario. Returns False if its calls failed; its earlier figures stay in the results."""
     begin = time.monotonic()
     try:
         SCENARIOS[name](run, results)
@@ -84,17 +84,17 @@ def _measured(name: str, run: Run, results: Results) -> bool:
 
 
 def _allow_many_connections() -> None:
-    """A thousand connections need more files than many shells allow; servers and generators inherit the limit."""
+    """Raise the limit of open files for a thousand connections; servers and generators inherit it."""
     _, most = resource.getrlimit(resource.RLIMIT_NOFILE)
     resource.setrlimit(resource.RLIMIT_NOFILE, (most, most))
 
 
 def _options() -> argparse.Namespace:
     parser = argparse.ArgumentParser(prog="python -m bench.run", description="Measures Taskwell beside its peers.")
-    parser.add_argument("--quick", action="store_true", help="touch everything once, in under two minutes")
+    parser.add_argument("--quick", action="store_true", help="run everything once, in under two minutes")
     parser.add_argument("--only", action="append", choices=SCENARIOS, help="a scenario; may be given several times")
-    parser.add_argument("--rounds", type=int, help="how often each contender has its turn (8; quick: 1)")
-    parser.add_argument("--seconds", type=float, help="how long each measurement takes (1; quick: 0.4)")
+    parser.add_argument("--rounds", type=int, help="measurements of each contender (8; quick: 1)")
+    parser.add_argument("--seconds", type=float, help="duration of each measurement (1; quick: 0.4)")
     parser.add_argument("--out", type=Path, default=BUILD, help="the folder for results.json and the charts")
     options = parser.parse_args()
     options.rounds = options.rounds or (1 if options.quick else 8)

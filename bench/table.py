@@ -1,4 +1,4 @@
-"""The one table that a run prints: every figure, then every goal, in Markdown."""
+"""The Markdown table that a run prints: every figure, then every goal."""
 
 import statistics
 from collections.abc import Iterable, Iterator, Sequence
@@ -11,7 +11,7 @@ _GOALS = ("goal", "bound", "found", "verdict")
 
 
 def table(results: Results, goals: list[dict[str, Any]]) -> str:
-    """Medians over the rounds; beside the requests a second their spread."""
+    """Medians over the rounds, with the spread of the requests per second."""
     lines = [f"{name}: {value}" for name, value in results.machine.items()]
     lines += ["", *_markdown(_HEAD, (_figures(key, found) for key, found in results.figures.items()))]
     lines += ["", *_markdown(("scenario", "what", "number"), _numbers(results))]

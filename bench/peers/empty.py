@@ -1,4 +1,4 @@
-"""The ceiling: a grpc.aio server on uvloop that answers constants and does nothing else.
+"""The ceiling: a grpc.aio server on uvloop that returns constants and does nothing else.
 
 python bench/peers/empty.py [DATABASE]      the argument is taken for the sake of the other peers, and not used
 """
@@ -31,7 +31,7 @@ _Context = grpc.aio.ServicerContext[Message, Message]
 
 
 class Constants(tasks_pb2_grpc.TaskServiceServicer):
-    """Answers of the size that Taskwell's have."""
+    """Responses of the same size as Taskwell's."""
 
     async def CreateTask(self, request: tasks_pb2.CreateTaskRequest, context: _Context) -> tasks_pb2.Task:
         return TASK

@@ -1,4 +1,4 @@
-"""What Taskwell replaces: FastAPI and SQLModel, sync endpoints, a pool of 10 connections and 5 more, one process.
+"""The replaced server: FastAPI and SQLModel, sync endpoints, a pool of 10 connections and 5 more, one process.
 
     .venv-bench/bin/python bench/peers/replaced.py DATABASE
 
@@ -43,7 +43,7 @@ class Task(TaskContent, table=True):
     updated_at: datetime = Field(default_factory=now)
 
 
-# Served by ListTasks; a competent user has it.
+# For ListTasks; a competent developer would have added it.
 NEWEST = "CREATE INDEX task_newest_idx ON task (user_id, created_at DESC)"
 
 engine = create_engine(
@@ -87,7 +87,7 @@ def list_tasks(
 
 
 def fill() -> None:
-    """Make the table and the tasks that are read; their ids are those of the other peers."""
+    """Create the table and the tasks to read, with the ids that all contenders use."""
     SQLModel.metadata.create_all(engine)
     with Session(engine) as session:
         session.connection().exec_driver_sql(NEWEST)

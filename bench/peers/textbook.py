@@ -1,4 +1,4 @@
-"""The textbook server: grpc's thread pool, and for each call an ORM session from a pool that checks its connections.
+"""The textbook server: grpc's thread pool, and an ORM session per call from a pool that checks its connections.
 
     python bench/peers/textbook.py DATABASE
 
@@ -132,9 +132,9 @@ def main() -> None:
         pool_pre_ping=True,
     )
     server = grpc.server(ThreadPoolExecutor(THREADS))
-    # expire_on_commit=False: the answer is built from what was written, without a SELECT after the COMMIT.
+    # expire_on_commit=False: the response is built from the written values, without a SELECT after the COMMIT.
     sessions = sessionmaker(engine, expire_on_commit=False)
-    servicer = Servicer(sessions)  # type: ignore[abstract]  # three of the six methods are not measured
+    servicer = Servicer(sessions)  # type: ignore[abstract]  # the other methods are not measured
     tasks_pb2_grpc.add_TaskServiceServicer_to_server(servicer, server)
     port = server.add_insecure_port("127.0.0.1:0")
     server.start()

@@ -1,4 +1,4 @@
-"""What the Python client adds to a call of the generated stub: both in turns, call by call, on one server."""
+"""The Python client beside the generated stub it wraps: calls in turn, on one server."""
 
 import asyncio
 import statistics
@@ -22,11 +22,11 @@ _TIMEOUT = 10  # s
 _METADATA = (("x-user-id", READER),)
 
 Times = tuple[list[int], list[int]]
-"""How long each call took (ns): of the stub, of the client."""
+"""The durations (ns) of the calls of the stub, and of the client."""
 
 
 def measure(run: Run, results: Results) -> None:
-    """GetTask, one call in flight: the median time of a call, of both kinds of client."""
+    """Measure the median time of GetTask with one call in flight, for the sync and the asyncio client."""
     with target(run, ONE_WORKER, spends=False) as found:
         for _ in range(run.rounds):
             address = found.server.address
@@ -64,14 +64,14 @@ def _bare(stub: Any) -> Any:  # noqa: ANN401 - of either kind
 
 
 def _turns(run: Run) -> Iterator[int]:
-    """Which of the two is called next, until the time is over; neither is always the first."""
+    """Iterate over stub and client in alternating order until the time is over."""
     ends = time.monotonic() + run.warm_up + run.seconds
     while time.monotonic() < ends:
         yield from (0, 1, 1, 0)
 
 
 def _figure(taken: list[int]) -> Figure:
-    """Without the first tenth, which warms up."""
+    """The durations without the first tenth, which is the warm-up."""
     taken = taken[len(taken) // 10 :]
     quantiles = statistics.quantiles(taken, n=100)
     return Figure(1e9 / statistics.mean(taken), 0.0, 0.0, 0.0, quantiles[49] / 1000, quantiles[98] / 1000)

@@ -1,4 +1,4 @@
-"""Requests a second, and the time a call takes, over the calls in flight: GetTask and CreateTask from 1 to 256."""
+"""Throughput and latency over calls in flight: GetTask and CreateTask from 1 to 256."""
 
 from dataclasses import replace
 
@@ -14,7 +14,7 @@ CONTENDERS = (EMPTY, ONE_WORKER, WORKERS, UNCOALESCED, TEXTBOOK, PGX)
 
 
 def measure(run: Run, results: Results) -> None:
-    """With our own generator, which measures latencies; with h2load where there is no Go."""
+    """Measure with our own generator, which reports latencies, or with h2load if there is no Go."""
     try:
         generator()
         own = True

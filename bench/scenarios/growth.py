@@ -1,4 +1,4 @@
-"""Whether a table that has grown is slower: 1,000 tasks of 1 user against 1,000,000 tasks of 100,000 users."""
+"""A small beside a large table: 1,000 tasks of 1 user, 1,000,000 tasks of 100,000 users."""
 
 from contextlib import ExitStack
 from dataclasses import dataclass
@@ -17,8 +17,8 @@ from bench.scenarios.methods import IN_FLIGHT
 
 NAME = "growth"
 SMALL, LARGE = "small table", "large table"
-FIRST = "user-1"  # has a thousand tasks in either table; whose first page is listed
-_SAMPLE = 20_000  # calls that are drawn at random, each of another task
+FIRST = "user-1"  # has a thousand tasks in both tables; its first page is listed
+_SAMPLE = 20_000  # random calls, each for another task
 
 _USERS = "INSERT INTO users (id, created_at) SELECT 'user-' || n, now() FROM generate_series(1, %(users)s::int) AS n"
 _TASKS = """
@@ -33,7 +33,7 @@ _DRAWN = "SELECT user_id, id::text FROM tasks ORDER BY random() LIMIT %s"
 
 @dataclass(frozen=True, slots=True)
 class Table:
-    """A filled database, and files of calls to tasks in it that were drawn at random."""
+    """A filled database, and files of calls for random tasks."""
 
     name: str
     database: str
@@ -77,7 +77,7 @@ def _fill(run: Run, name: str, database: str, users: int, tasks: int) -> Table:
 
 
 def _load(found: Target, table: Table, call: Call, seconds: float) -> Figure:
-    """Reads and writes for users drawn at random, lists of one who has as much in both tables."""
+    """Measure reads and writes of random users, and lists of the user who is in both tables."""
     bodies = table.bodies if call is GET else found.bodies(call, 0)[0]
     users = None if call is LIST else table.users
     address, under = found.server.address, pressure(IN_FLIGHT)

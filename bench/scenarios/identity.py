@@ -1,4 +1,4 @@
-"""What it costs to know who calls, by tokens and by metadata; and what a flood by one caller costs another."""
+"""Tokens beside metadata, and the effect of one caller's flood on another caller."""
 
 import secrets
 import threading
@@ -30,15 +30,15 @@ _JWT = taskwell(
 WITH_TOKENS = Contender("taskwell-jwt", "Taskwell, 1 worker, tokens", _JWT, EVERY)
 LIMITED = Contender("taskwell-limited", "Taskwell, 100 calls/s a user", taskwell(1, "--rate-limit=100"), EVERY)
 
-_QUIET_RATE = 50  # 1/s; what the other caller asks for, below the limit
-_FLOOD_LASTS = 6.0  # s, at least: of fewer calls a p99 is no more than the slowest
-_HEAD_START = 1.0  # s, in which the flood makes its connections and uses up what it may ask for at once
+_QUIET_RATE = 50  # 1/s; the rate of the other caller, below the limit
+_FLOOD_LASTS = 6.0  # s, at least: with fewer calls the p99 would be the slowest call
+_HEAD_START = 1.0  # s, in which the flood connects and uses up its burst
 _FLOODS = {"64 in flight": 0.0, "1,000 calls/s": 1000.0}
-"""What the flooding caller does: calls in flight all the time, or calls a second."""
+"""The load of the flooding caller: calls in flight, or calls per second."""
 
 
 def tokens(run: Run, results: Results) -> None:
-    """GetTask, 64 in flight, the caller named by metadata and by a token that the server has seen before."""
+    """Measure GetTask with 64 in flight, with metadata and with a token that the server has verified before."""
     token = mint_token(_SECRET, _EXPECTED, READER, "", int(time.time()), 86_400)
     callers = {ONE_WORKER: ("x-user-id", READER), WITH_TOKENS: ("authorization", f"Bearer {token}")}
     with targets(run, results, (ONE_WORKER, WITH_TOKENS), spends=False) as found:
@@ -57,7 +57,7 @@ def _figure(found: Target, caller: tuple[str, str], seconds: float) -> Figure:
     url = f"http://{found.server.address}{GET.path}"
     with found.accounted() as used:
         load = h2load(url, under, seconds, *options, body=bodies)
-    # gRPC answers errors with 200 as well: the bytes show that these were answers.
+    # gRPC errors have HTTP status 200 as well: the bytes show that the calls succeeded.
     if load.failed or load.bytes < load.requests * size:
         raise LoadFailed(f"{found.contender.label}: {load.failed} of {load.requests} failed, {load.bytes} bytes")
     return found.figure(load, used)
@@ -75,7 +75,7 @@ def _answer_size(address: str, caller: tuple[str, str]) -> int:
 
 
 def flood(run: Run, results: Results) -> None:
-    """One caller asks for a task 50 times a second; another floods the server. What becomes of the first one's p99?"""
+    """Measure the p99 of a caller with 50 calls a second while another caller floods the server."""
     with targets(run, results, (ONE_WORKER, LIMITED), spends=False) as found:
         for each in run.turns(found):
             contender = each.contender
@@ -103,7 +103,7 @@ def _lasting(run: Run) -> float:
 
 
 def _beside(found: Target, rate: float) -> Load:
-    """The same while somebody who has no tasks asks for one, and begins earlier and ends later."""
+    """The same during a flood by a user without tasks, which begins earlier and ends later."""
     bodies = found.run.folder / "flood"
     write_bodies(GET, bodies, 0)
     seconds = _HEAD_START + _lasting(found.run) + 1

@@ -27,8 +27,8 @@ from bench.results import Figure, Results
 NAME = "methods"
 CONTENDERS = (EMPTY, ONE_WORKER, WORKERS, UNCOALESCED, TEXTBOOK, PGX, REPLACED)
 IN_FLIGHT = 64
-_STANDSTILL = 35  # s; more than the 30 s that SQLAlchemy's pool lets a thread wait
-_PROBED = (4, 8, 16)  # connections at which the server that keeps one thread a call may be at its best
+_STANDSTILL = 35  # s; more than the 30 s of SQLAlchemy's pool timeout
+_PROBED = (4, 8, 16)  # connections at which a server with a thread per call may be fastest
 
 _SELECT = f"""\\set n random(1, 1000)
 SELECT user_id, id, title, description, status, version, created_at, updated_at, completed_at FROM tasks
@@ -42,11 +42,11 @@ VALUES ('{WRITER}', gen_random_uuid(), 'Task 1 of the benchmark',
 
 @dataclass(frozen=True, slots=True)
 class _Way:
-    """A contender as it does one of the methods."""
+    """One method of one contender."""
 
     name: str
     load: Callable[[float], Figure]
-    """Measure it for so many seconds."""
+    """Measures it for a number of seconds."""
 
 
 def measure(run: Run, results: Results) -> None:
@@ -81,7 +81,7 @@ def _way(found: Target, call: Call, connections: int) -> _Way:
 
 
 def best_connections(run: Run, results: Results, found: Sequence[Target]) -> int:
-    """At how many connections the server that Taskwell replaces answers most; 0 if it cannot be had."""
+    """The number of connections at which the replaced server is fastest; 0 if it is not available."""
     replaced = next((each for each in found if each.contender is REPLACED), None)
     if not replaced:
         return 0
@@ -100,7 +100,7 @@ def figure_over_http(found: Target, method: str, connections: int, seconds: floa
 
 
 def _replaced_too_busy(run: Run, results: Results) -> None:
-    """At 64 connections its threads wait for its own pool, until the pool's timeout makes them fail: so for longer."""
+    """Measure it at 64 connections for longer than its pool's timeout, because its threads wait for that pool."""
     name = f"{REPLACED.name}-{IN_FLIGHT}"
     for method in (GET.method, CREATE.method):
         with target(run, REPLACED) as found:
@@ -111,7 +111,7 @@ def _replaced_too_busy(run: Run, results: Results) -> None:
 
 
 def over_http(found: Target, method: str, connections: int, seconds: float) -> Load:
-    """The method in its JSON form, one call at a time on each connection."""
+    """Measure the JSON form of the method, one request at a time on each connection."""
     tasks = f"http://{found.server.address}/api/tasks"
     under = Pressure(connections, 1)
     user = {GET.method: GET.user, CREATE.method: CREATE.user, LIST.method: LIST.user}[method]
@@ -129,7 +129,7 @@ def over_http(found: Target, method: str, connections: int, seconds: float) -> L
 
 
 def _scripts(run: Run, results: Results) -> dict[str, tuple[Path, Path]]:
-    """pgbench and its script for each method that it can do; none if it cannot be had."""
+    """pgbench and its script for each method that it supports; none if it is not available."""
     program = run.postgres.program("pgbench") or _installed_pgbench()
     if program is None:
         results.leave_out("pgbench: it is missing; install Debian's package postgresql-contrib")
@@ -149,7 +149,7 @@ def _installed_pgbench() -> Path | None:
 
 
 def _transactions(run: Run, database: str, program: Path, script: Path, seconds: float) -> Figure:
-    """The script over and over by 64 clients, prepared."""
+    """Run the script with 64 clients and prepared statements."""
     seconds = max(1, round(seconds))  # it takes whole ones
     clients = [f"-c{IN_FLIGHT}", f"-j{cores()}", "-Mprepared", "-n"]
     before = run.postgres.cpu_seconds()

@@ -1,4 +1,4 @@
-"""GET of one task over REST, beside the server that Taskwell replaces, and beside the same call over gRPC."""
+"""GET of a task over REST, beside the replaced server and beside the same call over gRPC."""
 
 import json
 from urllib.request import Request, urlopen
@@ -24,7 +24,7 @@ _CALLER = ("-H", f"x-user-id: {READER}")
 
 
 def measure(run: Run, results: Results) -> None:
-    """Both doors at 64 in flight, the other server at its best number of connections."""
+    """Measure REST and gRPC at 64 in flight, the replaced server at its best number of connections."""
     with targets(run, results, (DOOR, ONE_WORKER, REPLACED), spends=False) as found:
         best = best_connections(run, results, found)
         for each in found:
@@ -43,7 +43,7 @@ def _figure(found: Target, best: int, seconds: float) -> Figure:
 
 
 def _over_rest(found: Target, seconds: float) -> Figure:
-    """64 HTTP/1.1 connections, a request at a time on each. Raises LoadFailed if an answer was not the task."""
+    """Measure 64 HTTP/1.1 connections with a request each. Raises LoadFailed if a response was not the task."""
     url = f"http://{found.server.address}{_PATH}"
     size = _answer_size(found.server)
     with found.accounted() as used:

@@ -1,4 +1,4 @@
-"""What is measured of Taskwell alone: statements a call, latency below the peak, a crowd; and the generators' check."""
+"""Measurements of Taskwell alone: statements per call, latency below the peak, 1,000 connections, the generators."""
 
 from bench.calls import CALLS, CREATE, GET, LIST, write_bodies
 from bench.contenders import EMPTY, ONE_WORKER
@@ -13,7 +13,7 @@ _RESOURCE_EXHAUSTED = "8"
 
 
 def statements(run: Run, results: Results) -> None:
-    """Statements that one worker sends to the database for every 1,000 calls, 64 in flight."""
+    """Count the statements that one worker sends for 1,000 calls, 64 in flight."""
     with target(run, ONE_WORKER) as found, run.postgres.counted_statements() as count:
         for call in CALLS:
             try:
@@ -26,7 +26,7 @@ def statements(run: Run, results: Results) -> None:
 
 
 def latency(run: Run, results: Results) -> None:
-    """Open loop: calls come at 70 % of what the server can do, at moments of their own."""
+    """Measure latencies in an open loop: calls arrive at random times, at 70 % of the peak rate."""
     under = pressure(IN_FLIGHT)
     with target(run, ONE_WORKER, spends=False) as found:
         for call in (GET, CREATE, LIST):
@@ -43,7 +43,7 @@ def latency(run: Run, results: Results) -> None:
 
 
 def crowd(run: Run, results: Results) -> None:
-    """A thousand connections with two calls each at all times."""
+    """Keep two calls in flight on each of a thousand connections."""
     under = Pressure(200 if run.quick else 1000, 2)
     with target(run, ONE_WORKER, spends=False) as found:
         for call in (GET, CREATE):
@@ -63,7 +63,7 @@ def crowd(run: Run, results: Results) -> None:
 
 
 def generators(run: Run, results: Results) -> None:
-    """Both generators on the same server: they should agree. Ours once as h2load, with one request, once with many."""
+    """Compare both generators on one server. Ours sends one request, as h2load does, and then many."""
     under = pressure(IN_FLIGHT)
     many = run.folder / "many"
     write_bodies(GET, many, 0)

@@ -54,7 +54,7 @@ def _rows(path: str) -> int:
 
 
 def _bare_commits(run: Run) -> float:
-    """What the disk allows: one row a commit, as fast as one connection can."""
+    """Measure the limit of the disk: commits of one row each, on one connection."""
     path = run.folder / "bare.db"
     connection = sqlite3.connect(path, isolation_level=None)
     try:
