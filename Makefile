@@ -1,15 +1,15 @@
-# Taskwell's one set of commands, the same on a laptop and in CI. `make help` lists them.
+# Taskwell's commands, the same on a laptop and in CI. `make help` lists them.
 SHELL := /bin/sh
 .DEFAULT_GOAL := help
 
-# The first interpreter that is new enough; name another with `make PYTHON=...`.
+# The first interpreter that is new enough; choose another with `make PYTHON=...`.
 PYTHON ?= $(shell for python in python3 python3.14 python3.13 python3.12 python3.11; do \
   "$$python" -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null && echo "$$python" && break; done)
 BIN := .venv/bin
 PIP := -m pip --disable-pip-version-check --quiet install
 LOCK := $(BIN)/uv pip compile --quiet --upgrade --universal --generate-hashes --no-emit-index-url --no-emit-find-links \
   --no-emit-package taskwell-client --no-annotate --custom-compile-command 'make lock'
-# The service and what develops it, and what its clients need: the oldest versions that they promise, and the newest.
+# Arguments of uv for the service and its tools, and for the client.
 SERVICE := --python-version 3.11
 CLIENT := clients/python/pyproject.toml --extra cli --python-version 3.10
 
@@ -22,7 +22,7 @@ help: ## List the targets
 setup: .venv/installed ## Make .venv with the taskwell command and everything for development in it
 
 .venv/installed: requirements/dev.txt pyproject.toml clients/python/pyproject.toml
-	@test -n "$(PYTHON)" || { echo "Taskwell needs Python 3.11 or newer: install it, or name it with 'make PYTHON=...'"; exit 1; }
+	@test -n "$(PYTHON)" || { echo "Taskwell needs Python 3.11 or newer: install it, or choose it with 'make PYTHON=...'"; exit 1; }
 	@echo "Installing into .venv (once, about a minute)"
 	@"$(PYTHON)" -m venv .venv
 	@$(BIN)/python $(PIP) --require-hashes -r requirements/dev.txt
@@ -52,10 +52,10 @@ setup: .venv/installed ## Make .venv with the taskwell command and everything fo
 
 TASKWELL_REST_ADDRESS ?= 127.0.0.1:8080
 
-run: .venv/installed ## Start the service with both doors on SQLite (taskwell.db) and show how to call it
+run: .venv/installed ## Start the service with gRPC and REST on SQLite (taskwell.db) and show how to call it
 	@TASKWELL_REST_ADDRESS="$(TASKWELL_REST_ADDRESS)" exec $(BIN)/taskwell serve
 
-demo: .venv/installed ## Call all six RPCs of a running service, each request and answer printed (ADDRESS=host:port)
+demo: .venv/installed ## Call every RPC of a running service and print requests and responses (ADDRESS=host:port)
 	@$(BIN)/python tools/demo.py $(ADDRESS)
 
 test: .venv/installed .venv-oldest/installed .venv-generate/installed ## Run every test, on SQLite and on a real PostgreSQL
@@ -65,7 +65,7 @@ TIMES ?= 3
 test-stress: .venv/installed .venv-oldest/installed .venv-generate/installed ## Run every test three times with cold caches and a CPU hog per core (40 minutes)
 	@$(BIN)/python tools/stress.py --times $(TIMES)
 
-check: .venv/installed .venv-generate/installed ## Format, lint, types, contract, layers, generated code and schema: the one gate
+check: .venv/installed .venv-generate/installed ## Check format, lint, types, contract, imports, generated code, schema and tables
 	@$(BIN)/ruff format --check --quiet . || { echo "ruff: run 'make format'"; exit 1; }
 	@$(BIN)/ruff check --quiet .
 	@$(BIN)/mypy --no-error-summary
@@ -90,7 +90,7 @@ generate: .venv/installed .venv-generate/installed ## Write generated/ from the 
 	@.venv-generate/bin/python tools/generate.py
 	@$(BIN)/python -m tools.openapi
 
-lock: .venv/installed ## Resolve the dependencies anew into requirements/
+lock: .venv/installed ## Update the locked dependencies in requirements/
 	@$(LOCK) $(SERVICE) pyproject.toml -o requirements/service.txt
 	@$(LOCK) $(SERVICE) pyproject.toml --group dev -o requirements/dev.txt
 	@$(LOCK) $(SERVICE) --group generate -o requirements/generate.txt
@@ -105,23 +105,23 @@ tables: .venv/installed ## Write the tables in docs/ from the code
 bench: .venv/installed .venv-bench/installed ## Measure the service beside its peers: a table, JSON and charts in build/bench (25 minutes)
 	@$(BIN)/python -m bench.run
 
-bench-quick: .venv/installed .venv-bench/installed ## Touch every part of the benchmark once, in under two minutes
+bench-quick: .venv/installed .venv-bench/installed ## Run every part of the benchmark once, in under two minutes
 	@$(BIN)/python -m bench.run --quick
 
 soak-tls: .venv/installed ## Swap certificates 1,000 times under load: no call may fail (a minute)
 	@$(BIN)/python -m tests.soak.renewal
 
 OPERATIONS ?= 1000000
-soak-isolation: .venv/installed ## A million operations by two users on each other's ids: neither may notice (an hour or two)
+soak-isolation: .venv/installed ## Run a million operations of two users on each other's ids, which must not interfere (an hour or two)
 	@$(BIN)/python -m tests.soak.isolation $(OPERATIONS)
 
-soak-requests: .venv/installed ## 20,000 requests that chance makes, and 200 walks over pages, on each database (5 minutes)
+soak-requests: .venv/installed ## Send 20,000 random requests and 200 random page walks to each database (5 minutes)
 	@$(BIN)/pytest --numprocesses auto --hypothesis-profile=long tests/rpc/test_bad_input.py tests/rpc/test_paging_walk.py
 
-fuzz-rest: .venv/installed ## Send the REST door what schemathesis makes of its OpenAPI document, on both databases (minutes)
+fuzz-rest: .venv/installed ## Fuzz REST with schemathesis from the OpenAPI document, on both databases (minutes)
 	@$(BIN)/python -m tests.rest.fuzzing
 
-compare-envoy: .venv/installed .venv-envoy/installed ## Compare the REST door with Envoy's transcoder, answer by answer
+compare-envoy: .venv/installed .venv-envoy/installed ## Compare the REST gateway's responses with those of Envoy's transcoder
 	@$(BIN)/python -m tests.oracle.envoy
 
 docs: .venv/installed ## Build the documentation in build/docs; a broken link or anchor fails
@@ -129,19 +129,19 @@ docs: .venv/installed ## Build the documentation in build/docs; a broken link or
 	@$(BIN)/sphinx-build --quiet --fail-on-warning --keep-going -c docs -d build/doctrees . build/docs
 	@echo "docs: open build/docs/index.html"
 
-docs-page: .venv/installed ## Take docs/guide/rest-docs.png of the REST door's documentation page (needs Chromium)
+docs-page: .venv/installed ## Take docs/guide/rest-docs.png of the documentation page (needs Chromium)
 	@$(BIN)/python -m tests.rest.screenshot
 
-assets: .venv/installed ## Fetch the assets of that page anew into the package (needs npm)
+assets: .venv/installed ## Fetch the assets of the documentation page again (needs npm)
 	@$(BIN)/python tools/assets.py
 
-soak-lost-answers: .venv/installed ## Lose the answers of 5 % of 40,000 creates: every task is there once (two minutes)
+soak-lost-answers: .venv/installed ## Lose the responses of 5 % of 40,000 creates: every task must exist once (two minutes)
 	@$(BIN)/python -m tests.soak.lost_answers
 
-bench-pages: .venv/installed ## Measure the first against the thousandth page of a user with 100,000 tasks
+bench-pages: .venv/installed ## Measure the first and the thousandth page of a user with 100,000 tasks
 	@$(BIN)/python bench/pages.py
 
-matrix: .venv/installed ## Try the client on every Python that is here, with the oldest and the newest grpcio
+matrix: .venv/installed ## Test the client on every Python of this machine, with the oldest and the newest dependencies
 	@$(BIN)/python tools/matrix.py
 
 DIST ?= dist
@@ -151,5 +151,5 @@ build: .venv/installed ## Build the source archives of service and client, and w
 	@$(BIN)/python -m build --no-isolation --outdir "$(DIST)" clients/python >/dev/null
 	@ls "$(DIST)"
 
-clean: ## Remove what make made; taskwell.db stays
+clean: ## Remove everything that make made, except taskwell.db
 	@rm -rf .venv .venv-generate .venv-oldest .venv-bench .venv-envoy .tools build dist

@@ -1,7 +1,7 @@
-"""Puts the assets of the documentation page into the package: `make assets`, wanted only for another version.
+"""Fetches the assets of the documentation page (`make assets`), needed only for a new version.
 
-They are kept in the repository, so that neither the service nor its installation loads anything from elsewhere. What is
-fetched must have the digest below; SHA256SUMS beside the assets says what they are, and a test holds them to it.
+The assets are in the repository, so that neither the service nor its installation loads anything from elsewhere. The
+archive must have the digest below. SHA256SUMS lists the digests of the files, and a test verifies them.
 """
 
 import base64
@@ -28,7 +28,7 @@ ASSETS = Path(__file__).resolve().parent.parent / "service" / "rest" / "assets" 
 
 
 def checksums(folder: Path) -> str:
-    """What SHA256SUMS has to say about the other files of this folder, as `sha256sum --check` reads it."""
+    """The content of SHA256SUMS for the other files of a folder, as `sha256sum --check` reads it."""
     files = sorted(path for path in folder.iterdir() if path.name != "SHA256SUMS")
     return "".join(f"{hashlib.sha256(path.read_bytes()).hexdigest()}  {path.name}\n" for path in files)
 
@@ -44,7 +44,7 @@ def main() -> int:
         [archive] = Path(temporary).iterdir()
         digest = base64.b64encode(hashlib.sha512(archive.read_bytes()).digest()).decode()
         if digest != SHA512:
-            print(f"assets: {archive.name} is not what it should be: its SHA-512 is {digest}")
+            print(f"assets: {archive.name} has the SHA-512 digest {digest}, not the expected one")
             return 1
         ASSETS.mkdir(parents=True, exist_ok=True)
         with tarfile.open(archive) as files:

@@ -1,6 +1,6 @@
-"""Calls all six RPCs of a running service and prints each request and answer. `make run` first, then `make demo`.
+"""Calls every RPC of a running service and prints each request and response. `make run` first, then `make demo`.
 
-It makes one task, and deletes it again whatever happens.
+It creates one task, and always deletes it again.
 """
 
 import argparse
@@ -22,11 +22,11 @@ from taskwell.v1.tasks_pb2_grpc import TaskServiceStub
 
 TIMEOUT = 10.0  # s; of each call
 
-Answer = TypeVar("Answer", bound=Message)
+Response = TypeVar("Response", bound=Message)
 
 
 class NoTaskwell(Exception):
-    """What answers, if anything does, is not Taskwell."""
+    """There is no Taskwell at the address."""
 
 
 class Client:
@@ -36,25 +36,25 @@ class Client:
         self.stub = TaskServiceStub(channel)
         self._metadata = (("x-user-id", user),)
 
-    def call(self, purpose: str, method: Callable[..., Answer], request: Message) -> Answer:
+    def call(self, purpose: str, method: Callable[..., Response], request: Message) -> Response:
         """Make a call that must succeed."""
         outcome = self._outcome(purpose, method, request)
         if isinstance(outcome, grpc.RpcError):
-            sys.exit("demo: this call should have been answered")
+            sys.exit("demo: this call should have succeeded")
         return outcome
 
-    def refused(self, purpose: str, method: Callable[..., Message], request: Message) -> None:
+    def fail(self, purpose: str, method: Callable[..., Message], request: Message) -> None:
         """Make a call that must fail."""
         if not isinstance(self._outcome(purpose, method, request), grpc.RpcError):
-            sys.exit("demo: this call should have been refused")
+            sys.exit("demo: this call should have failed")
 
-    def _outcome(self, purpose: str, method: Callable[..., Answer], request: Message) -> Answer | grpc.RpcError:
-        outcome: Answer | grpc.RpcError
+    def _outcome(self, purpose: str, method: Callable[..., Response], request: Message) -> Response | grpc.RpcError:
+        outcome: Response | grpc.RpcError
         try:
             outcome = method(request, metadata=self._metadata, timeout=TIMEOUT)
-            shown = f"answer {as_json(outcome)}"
+            shown = f"response {as_json(outcome)}"
         except grpc.RpcError as error:
-            outcome, shown = error, f"refused {refusal(error)}"
+            outcome, shown = error, f"error {described(error)}"
         print(f"{request.DESCRIPTOR.name.removesuffix('Request')}: {purpose}")
         print(indent(f"request {as_json(request)}\n{shown}\n", "  "))
         return outcome
@@ -64,8 +64,8 @@ def as_json(message: Message) -> str:
     return MessageToJson(message, ensure_ascii=False)
 
 
-def refusal(error: grpc.RpcError) -> str:
-    """The code, the reason and the message of an error; Taskwell never leaves the reason out."""
+def described(error: grpc.RpcError) -> str:
+    """The code, reason and message of an error. Raises NoTaskwell for an error without a reason."""
     trailers = {entry.key: entry.value for entry in error.trailing_metadata() or ()}
     info = ErrorInfo()
     for detail in Status.FromString(trailers.get("grpc-status-details-bin", b"")).details:
@@ -75,31 +75,31 @@ def refusal(error: grpc.RpcError) -> str:
 
 
 def tour(client: Client) -> None:
-    """Take one task through its life."""
+    """Create a task, read and change it, and delete it."""
     stub = client.stub
     create = tasks_pb2.CreateTaskRequest(task=Task(title="Buy milk", description="Two litres"), request_id=str(uuid4()))
-    task = client.call("a new task; its request_id makes it safe to send again", stub.CreateTask, create)
+    task = client.call("a new task; its request_id makes retries safe", stub.CreateTask, create)
     get = tasks_pb2.GetTaskRequest(id=task.id)
     try:
         blank = tasks_pb2.CreateTaskRequest(task=Task(title=" "))
-        client.refused("a title of white space alone", stub.CreateTask, blank)
+        client.fail("a title of white space alone", stub.CreateTask, blank)
         client.call("one task", stub.GetTask, get)
         client.call("the newest tasks, a page at a time", stub.ListTasks, tasks_pb2.ListTasksRequest(page_size=2))
         update = tasks_pb2.UpdateTaskRequest(
             task=Task(id=task.id, title="Buy oat milk", etag=task.etag), update_mask=FieldMask(paths=["title"])
         )
-        client.call("the title alone, if nobody has changed the task since", stub.UpdateTask, update)
-        client.refused("once more, with an etag that is stale by now", stub.UpdateTask, update)
+        client.call("a new title, if nobody has changed the task since", stub.UpdateTask, update)
+        client.fail("again, with an etag that is stale by now", stub.UpdateTask, update)
         client.call("done", stub.CompleteTask, tasks_pb2.CompleteTaskRequest(id=task.id))
     finally:
-        client.call("gone for good", stub.DeleteTask, tasks_pb2.DeleteTaskRequest(id=task.id))
-    client.refused("no longer there", stub.GetTask, get)
+        client.call("deleted permanently", stub.DeleteTask, tasks_pb2.DeleteTaskRequest(id=task.id))
+    client.fail("the task is gone", stub.GetTask, get)
 
 
 def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
     parser.add_argument("address", nargs="?", default="127.0.0.1:50051", help="host:port of the service (%(default)s)")
-    parser.add_argument("--user", default="demo", help="on whose behalf to call (%(default)s)")
+    parser.add_argument("--user", default="demo", help="the user to call as (%(default)s)")
     arguments = parser.parse_args()
     with grpc.insecure_channel(arguments.address, options=[("grpc.enable_http_proxy", 0)]) as channel:
         try:

@@ -1,7 +1,7 @@
 """Writes everything under generated/ from the proto, or checks that what is there is current.
 
-Runs in an environment of its own (requirements/generate.txt), because stubs refuse a grpcio older than the grpcio-tools
-that made them: the generator is kept old so that clients may be.
+Runs in an environment of its own (requirements/generate.txt) with an old grpcio-tools, because stubs refuse to run on a
+grpcio older than the grpcio-tools that made them, and clients may have an old grpcio.
 
     python tools/generate.py           write generated/
     python tools/generate.py --check   write to a temporary folder and compare; exit 1 names what differs
@@ -49,14 +49,14 @@ def run_protoc(*arguments: str) -> None:
 
 
 def write_image(path: Path, *more: str) -> None:
-    """Write the proto, and more beside it, with all their imports and comments as one descriptor set."""
+    """Write the proto and more files, with their imports and comments, as one descriptor set."""
     run_protoc("--include_imports", "--include_source_info", f"--descriptor_set_out={path}", *more)
 
 
 def write_protoset(path: Path) -> None:
-    """Write the descriptor set for reflection, and for tools that may not ask the server.
+    """Write the descriptor set for reflection, and for tools that cannot use reflection.
 
-    With the contract come what errors carry and the health service. Of comments only ours are kept.
+    It also has the error details and the health service. Only the comments of our proto are kept.
     """
     write_image(path, *ERRORS)
     descriptors = descriptor_pb2.FileDescriptorSet.FromString(path.read_bytes())
@@ -71,7 +71,7 @@ def write_python(out: Path) -> None:
     """Write messages, grpc stubs and their types, importable as `taskwell.v1`."""
     package = out / "taskwell" / "v1"
     package.mkdir(parents=True)
-    # The entry points of mypy-protobuf lie beside this interpreter, which need not be on the PATH.
+    # The plugins of mypy-protobuf are next to this interpreter, which may not be on the PATH.
     scripts = Path(sys.executable).parent
     run_protoc(
         f"--plugin=protoc-gen-mypy={scripts / 'protoc-gen-mypy'}",
@@ -87,7 +87,7 @@ def write_python(out: Path) -> None:
 
 
 def run_go(*arguments: str, folder: Path = ROOT, **environment: str) -> None:
-    """Run the Go toolchain. What it prints is shown if it fails. Raises SystemExit."""
+    """Run the Go toolchain. Exits with its output if it fails."""
     ran = subprocess.run(
         ["go", *arguments],
         cwd=folder,
@@ -102,7 +102,7 @@ def run_go(*arguments: str, folder: Path = ROOT, **environment: str) -> None:
 
 
 def write_go(out: Path) -> None:
-    """Write a Go module of messages and grpc stubs; the Go toolchain builds the plugins into .tools."""
+    """Write a Go module with messages and grpc stubs. The Go toolchain builds the plugins in .tools."""
     tools = ROOT / ".tools"
     tools.mkdir(exist_ok=True)
     for plugin in GO_PLUGINS:
@@ -126,7 +126,7 @@ def write_go(out: Path) -> None:
 
 
 def differences(made: Path, kept: Path) -> list[str]:
-    """Paths below either folder that are missing from one of them or not equal, byte by byte."""
+    """Paths of files that only one of the folders has, or that differ."""
     names = {
         path.relative_to(folder)
         for folder in (made, kept)
@@ -143,7 +143,7 @@ def differences(made: Path, kept: Path) -> list[str]:
 
 
 def replace(made: Path, kept: Path) -> None:
-    """Put what was made in the place of what was kept, so that a file no longer generated does not linger."""
+    """Replace the kept files with the new ones, and delete those that are no longer generated."""
     for name in differences(made, kept):
         (kept / name).unlink(missing_ok=True)
         if (made / name).exists():
@@ -160,7 +160,7 @@ def main() -> int:
         write_image(arguments.image)
         return 0
 
-    # By where it is kept.
+    # By the folder under generated/.
     languages = {"python": write_python}
     if shutil.which("go"):
         languages["go"] = write_go

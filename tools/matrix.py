@@ -1,11 +1,10 @@
-"""Tries the client on every Python that it promises and this machine has, with the oldest and the newest of its needs.
+"""Tests the client on every Python that it supports, with its oldest and its newest dependencies.
 
     python tools/matrix.py
 
-Each environment begins empty, gets the locked needs (requirements/client-oldest.txt, requirements/client-newest.txt)
-and the wheel, and makes calls to one service: by the program of clients/python/README.md, by asyncio, and on the
-command line. The exit status is 1 if any of them failed. A Python that is not on this machine is said to be missing,
-and is no failure.
+Each environment starts empty, gets locked dependencies (requirements/client-oldest.txt or client-newest.txt) and the
+wheel, and calls a service with the program of clients/python/README.md, with asyncio and from the command line. The
+exit status is 1 if any of them failed. A Python that this machine lacks is reported, and is no failure.
 """
 
 import os
@@ -22,9 +21,9 @@ ROOT = Path(__file__).resolve().parent.parent
 BIN = Path(sys.executable).parent
 PYTHONS = tuple(f"3.{minor}" for minor in range(10, 15))
 LOCKS = ("oldest", "newest")
-TARGET = "127.0.0.1:50051"  # of the program in clients/python/README.md
+TARGET = "127.0.0.1:50051"  # in the program of clients/python/README.md
 
-# One call by the client of asyncio, and what it ran on.
+# A call with the asyncio client. Prints the versions of grpcio and protobuf.
 ASYNCIO = f"""
 import asyncio
 from importlib.metadata import version
@@ -40,21 +39,21 @@ print("grpcio", version("grpcio") + ", protobuf", version("protobuf"))
 
 
 def interpreter(python: str) -> Path | None:
-    """Where a Python of this version is: on the PATH, or one of pyenv's."""
+    """Find a Python of this version on the PATH or in pyenv."""
     pyenv = Path(os.environ.get("PYENV_ROOT", Path.home() / ".pyenv"))
     candidates = [*pyenv.glob(f"versions/{python}.*/bin/python")]
     if on_path := shutil.which(f"python{python}"):
         candidates.insert(0, Path(on_path))
     for candidate in candidates:
         ran = subprocess.run([candidate, "-c", "import sys; print(sys.executable)"], capture_output=True, check=False)
-        if ran.returncode == 0:  # one of pyenv's shims is there also for what it does not run
+        if ran.returncode == 0:  # pyenv has shims also for versions that it cannot run
             return candidate
     return None
 
 
 @contextmanager
 def service(folder: Path) -> Iterator[str]:
-    """The address of a service of this checkout."""
+    """Run a service of this checkout. Yields its address."""
     command = [str(BIN / "taskwell"), "serve", "--grpc-address", "127.0.0.1:0", "--log-level", "error"]
     with subprocess.Popen(command, cwd=folder, stdout=subprocess.PIPE, text=True) as process:
         try:
@@ -65,13 +64,13 @@ def service(folder: Path) -> Iterator[str]:
 
 
 def run(*command: str | Path) -> str:
-    """What a command printed. Raises CalledProcessError."""
+    """Run a command. Returns its output. Raises CalledProcessError."""
     ran = subprocess.run(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, check=True)
     return ran.stdout.strip()
 
 
 def tried(python: Path, lock: str, wheel: Path, folder: Path, address: str) -> str:
-    """What an environment ran on in which all went well. Raises CalledProcessError."""
+    """Test the wheel in a new environment. Returns the versions it ran on. Raises CalledProcessError."""
     uv, venv = BIN / "uv", folder / "venv"
     shutil.rmtree(venv, ignore_errors=True)
     run(uv, "venv", "--quiet", "--no-python-downloads", "--python", python, venv)
@@ -97,7 +96,7 @@ def main() -> int:
     failed = 0
     with tempfile.TemporaryDirectory(prefix="taskwell-matrix-") as temporary, service(Path(temporary)) as address:
         folder = Path(temporary)
-        run(BIN / "python", "-m", "build", "--wheel", "--no-isolation", "--outdir", folder, ROOT / "clients" / "python")
+        run(BIN / "python", "-m", "build", "--no-isolation", "--outdir", folder, ROOT / "clients" / "python")
         [wheel] = folder.glob("*.whl")
         for python in PYTHONS:
             found = interpreter(python)

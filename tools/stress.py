@@ -2,7 +2,7 @@
 
     python tools/stress.py [--times N] [PYTEST ARGUMENT ...]
 
-Each run has a CPU hog beside it for every core, and an empty HOME, GOMODCACHE and GOCACHE. pytest-randomly gives each
+Each run has a CPU hog for every core beside it, and an empty HOME, GOMODCACHE and GOCACHE. pytest-randomly gives each
 run an order of its own. The exit status is 1 if any run failed.
 """
 

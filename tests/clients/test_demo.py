@@ -36,8 +36,8 @@ def test_the_demo_shows_every_rpc_and_what_errors_look_like_and_leaves_nothing_b
         "DeleteTask": 1,
     }
     assert len(re.findall(r"^  request {$", ran.stdout, re.MULTILINE)) == 9
-    assert len(re.findall(r"^  answer {", ran.stdout, re.MULTILINE)) == 6
-    assert re.findall(r"^  refused (.*?):", ran.stdout, re.MULTILINE) == [
+    assert len(re.findall(r"^  response {", ran.stdout, re.MULTILINE)) == 6
+    assert re.findall(r"^  error (.*?):", ran.stdout, re.MULTILINE) == [
         "INVALID_ARGUMENT, INVALID_FIELD",
         "ABORTED, ETAG_STALE",
         "NOT_FOUND, TASK_NOT_FOUND",
@@ -48,8 +48,8 @@ def test_the_demo_shows_an_error_that_it_did_not_ask_for_and_fails(sqlite_url: s
     with running_service(settings_for(sqlite_url)) as address:
         ran = demo(address, "not a user")
     assert ran.returncode == 1
-    assert "refused UNAUTHENTICATED, CALLER_INVALID" in ran.stdout
-    assert ran.stderr == "demo: this call should have been answered\n"
+    assert "error UNAUTHENTICATED, CALLER_INVALID" in ran.stdout
+    assert ran.stderr == "demo: this call should have succeeded\n"
 
 
 def test_the_demo_without_a_server_says_how_to_start_one() -> None:
