@@ -46,7 +46,7 @@ def _lines(results: Results) -> str:
         part = log2(in_flight) / log2(curve.IN_FLIGHT[-1])
         return _LEFT + part * (right - _LEFT), floor - rate / top * (floor - _TOP)
 
-    parts = [_text(_LEFT, 28, "GetTask: requests a second over calls in flight", size=16)]
+    parts = [_text(_LEFT, 28, "GetTask: requests per second over calls in flight", size=16)]
     for step in range(5):
         _, y = place(1, top * step / 4)
         parts.append(f'<line x1="{_LEFT}" y1="{y:.1f}" x2="{right}" y2="{y:.1f}" stroke="#ddd"/>')
@@ -74,9 +74,7 @@ def _bars(results: Results) -> str:
         return ""
     longest = max(server + database for _, _, server, database in rows)
     scale = (_WIDTH - 400) / longest
-    parts = [
-        _text(20, 28, "CPU time for a call at 64 in flight, in us: the server's, and (pale) the database's", size=16)
-    ]
+    parts = [_text(20, 28, "CPU time per call at 64 in flight (us): server, and (pale) database", size=16)]
     y, last = _TOP, rows[0][1]
     for name, method, server, database in rows:
         y += 14 if method != last else 0

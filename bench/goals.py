@@ -41,51 +41,64 @@ def judged(results: Results) -> list[dict[str, Any]]:
 def _goals() -> Iterator[Goal]:
     yield from _beside_the_ceiling()
     yield from _beside_peers()
-    yield Goal("statements per 1,000 calls at 64, the method with most", False, 60, _most_statements, "")
-    yield Goal("time of a call (p50), 1 to 16 in flight, to uncoalesced, the worst", False, 1.05, _worst_time)
-    yield Goal("req/s, 1 to 256 in flight, to uncoalesced, the worst", True, 1.0, _worst_rate)
+    yield Goal("SQL statements per 1,000 calls, 64 in flight, worst method", False, 60, _most_statements, "")
+    yield Goal("p50, 1 to 16 in flight, relative to uncoalesced, worst case", False, 1.05, _worst_time)
+    yield Goal("req/s, 1 to 256 in flight, relative to uncoalesced, worst case", True, 1.0, _worst_rate)
     for method in (GET, CREATE, LIST):
-        yield Goal(f"p99 to p50 of {method} at 70 % of peak, open loop", False, 3, _tail(method))
-    yield Goal("failures but RESOURCE_EXHAUSTED, 2,000 calls in flight", False, 0, _crowd_failures, "")
+        yield Goal(f"{method}, p99 relative to p50, open loop at 70 % of peak", False, 3, _tail(method))
+    yield Goal("failures other than RESOURCE_EXHAUSTED, 2,000 calls in flight", False, 0, _connections_failures, "")
     for method in (GET, CREATE, LIST):
-        yield Goal(f"{method}, req/s on the small to the large table", False, 1.2, _growth(method))
+        yield Goal(f"{method}, req/s on the small table relative to the large one", False, 1.2, _growth(method))
     tokens = (identity.TOKENS, identity.WITH_TOKENS.name, GET)
     metadata = (identity.TOKENS, ONE_WORKER.name, GET)
     yield Goal(
-        f"{GET} with a warm token, CPU to metadata's", False, 1.1, lambda run: run.ratio(tokens, metadata, "cpu")
+        f"{GET} with a known token, CPU relative to metadata",
+        False,
+        1.1,
+        lambda run: run.ratio(tokens, metadata, "cpu"),
     )
-    door = (rest.NAME, rest.DOOR.name, GET)
+    over_rest = (rest.NAME, rest.REST.name, GET)
     replaced, grpc = (rest.NAME, f"{REPLACED.name}-best", GET), (rest.NAME, ONE_WORKER.name, GET)
-    text = f"GET over REST at 64 to {REPLACED.label} at its best"
-    yield Goal(text, True, 2, lambda run: run.ratio(door, replaced))
-    yield Goal(f"GET over REST, CPU to {GET}'s over gRPC", False, 1.25, lambda run: run.ratio(door, grpc, "cpu"))
-    yield Goal("p99 of a caller beside a flood to alone, calls limited", False, 2, _flooded)
-    yield Goal("the Python client's time of a call (p50) to the bare stub's, the worse kind", False, 1.05, _client)
-    yield Goal("SQLite: creates at 64 in flight to uncoalesced", True, 10, _sqlite)
-    yield Goal("largest worker, 256 calls in flight at most", False, 160, _memory(crowded=False), " MiB")
-    yield Goal("largest worker, 2,000 calls in flight", False, 160, _memory(crowded=True), " MiB")
+    text = f"GET over REST, req/s relative to {REPLACED.label} at its best"
+    yield Goal(text, True, 2, lambda run: run.ratio(over_rest, replaced))
+    yield Goal("GET over REST, CPU relative to gRPC", False, 1.25, lambda run: run.ratio(over_rest, grpc, "cpu"))
+    yield Goal("p99 of a caller during a flood relative to alone, with a rate limit", False, 2, _flooded)
+    yield Goal("Python client, p50 relative to the bare stub, worse kind", False, 1.05, _client)
+    yield Goal("SQLite, creates at 64 in flight relative to uncoalesced", True, 10, _sqlite)
+    yield Goal("largest worker, up to 256 calls in flight", False, 160, _memory(many=False), " MiB")
+    yield Goal("largest worker, 2,000 calls in flight", False, 160, _memory(many=True), " MiB")
 
 
 def _beside_the_ceiling() -> Iterator[Goal]:
     for method, share in ((GET, 0.80), (CREATE, 0.65), (UPDATE, 0.55), (COMPLETE, 0.55), (DELETE, 0.55), (LIST, 0.35)):
         yield Goal(
-            f"{method} at 64, req/s to the empty handler's", True, share, _ratio(ONE_WORKER.name, EMPTY.name, method)
+            f"{method}, 64 in flight, req/s relative to an empty handler",
+            True,
+            share,
+            _ratio(ONE_WORKER.name, EMPTY.name, method),
         )
         if method == GET:
             cpu = _ratio(ONE_WORKER.name, EMPTY.name, method, "cpu")
-            yield Goal(f"{method} at 64, CPU to the empty handler's", False, 1.25, cpu)
+            yield Goal(f"{method}, 64 in flight, CPU relative to an empty handler", False, 1.25, cpu)
 
 
 def _beside_peers() -> Iterator[Goal]:
     for method, times in ((GET, 8), (CREATE, 12), (LIST, 3)):
         best = _ratio(ONE_WORKER.name, f"{REPLACED.name}-best", method)
-        yield Goal(f"{method} to {REPLACED.label} at its best", True, times, best)
+        yield Goal(f"{method}, req/s relative to {REPLACED.label} at its best", True, times, best)
     for method in (GET, CREATE):
-        yield Goal(f"{method} to the textbook server", True, 6, _ratio(ONE_WORKER.name, TEXTBOOK.name, method))
+        yield Goal(
+            f"{method}, req/s relative to the textbook server", True, 6, _ratio(ONE_WORKER.name, TEXTBOOK.name, method)
+        )
     for method, share in ((CREATE, 1.0), (GET, 0.5)):
-        yield Goal(f"{method}, workers = cores, to grpc-go + pgx", True, share, _ratio(WORKERS.name, PGX.name, method))
+        yield Goal(
+            f"{method}, workers = cores, req/s relative to grpc-go + pgx",
+            True,
+            share,
+            _ratio(WORKERS.name, PGX.name, method),
+        )
     share_of_database = _ratio(WORKERS.name, "pgbench", CREATE)
-    yield Goal(f"{CREATE}, workers = cores, to pgbench's transactions", True, 0.45, share_of_database)
+    yield Goal(f"{CREATE}, workers = cores, req/s relative to pgbench", True, 0.45, share_of_database)
 
 
 def _ratio(one: str, other: str, method: str, attribute: str = "rate") -> Callable[[Results], float | None]:
@@ -122,8 +135,10 @@ def _tail(method: str) -> Callable[[Results], float | None]:
     return found
 
 
-def _crowd_failures(results: Results) -> float | None:
-    found = [value for key, value in results.numbers.items() if key[0] == "crowd" and key[1].endswith("other failures")]
+def _connections_failures(results: Results) -> float | None:
+    found = [
+        value for key, value in results.numbers.items() if key[0] == "connections" and key[1].endswith("other failures")
+    ]
     return sum(found) if found else None
 
 
@@ -153,15 +168,15 @@ def _sqlite(results: Results) -> float | None:
     return results.ratio((sqlite.NAME, ONE_WORKER.name, key), (sqlite.NAME, UNCOALESCED.name, key))
 
 
-def _memory(*, crowded: bool) -> Callable[[Results], float | None]:
-    """The largest resident set of any worker: in the scenario `crowd`, or in all others."""
+def _memory(*, many: bool) -> Callable[[Results], float | None]:
+    """The largest resident set of any worker: in the scenario `connections`, or in all others."""
 
     def found(results: Results) -> float | None:
         workers = (ONE_WORKER.name, WORKERS.name)
         figures = (
             figure
             for (scenario, contender, _), rounds in results.figures.items()
-            if contender in workers and (scenario == "crowd") is crowded
+            if contender in workers and (scenario == "connections") is many
             for figure in rounds
         )
         return max((figure.memory for figure in figures), default=None)

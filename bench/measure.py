@@ -103,7 +103,7 @@ class Target:
         if not own:
             time.sleep(_STRAGGLERS)
             if not call.effect and load.bytes < load.requests * size:
-                raise LoadFailed(f"{call.method}: {load.requests} answers of {size} bytes had {load.bytes} together")
+                raise LoadFailed(f"{call.method}: {load.requests} responses of {size} bytes had {load.bytes} in total")
         self.check(call, load, before, pressure)
         return load, self.figure(load, used)
 
@@ -120,7 +120,7 @@ class Target:
             done = self.effect(call) - before
             # Effects without a response are of calls in flight when h2load stopped.
             if not load.requests <= done <= load.requests + pressure.in_flight:
-                raise LoadFailed(f"{name}: {load.requests} calls were answered, {done} were done")
+                raise LoadFailed(f"{name}: {load.requests} calls succeeded, {done} had an effect")
         answer_size(self.server.address, GET)
 
 

@@ -29,7 +29,7 @@ SCENARIOS: dict[str, Callable[[Run, Results], None]] = {
     "curve": curve.measure,
     "statements": single.statements,
     "latency": single.latency,
-    "crowd": single.crowd,
+    "connections": single.connections,
     "growth": growth.measure,
     "sqlite": sqlite.measure,
     "generators": single.generators,

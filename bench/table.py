@@ -16,7 +16,7 @@ def table(results: Results, goals: list[dict[str, Any]]) -> str:
     lines += ["", *_markdown(_HEAD, (_figures(key, found) for key, found in results.figures.items()))]
     lines += ["", *_markdown(("scenario", "what", "number"), _numbers(results))]
     lines += ["", *_markdown(_GOALS, ([str(goal[name]) for name in _GOALS] for goal in goals))]
-    lines += [f"left out: {sentence}" for sentence in results.left_out]
+    lines += [f"skipped: {sentence}" for sentence in results.left_out]
     return "\n".join(lines)
 
 

@@ -12,7 +12,7 @@ from bench.results import Figure, Results
 from bench.scenarios.methods import IN_FLIGHT, best_connections, figure_over_http
 
 NAME = "rest"
-DOOR = Contender(
+REST = Contender(
     "taskwell-rest",
     "Taskwell, 1 worker, REST",
     taskwell(1, "--rest-address=127.0.0.1:0"),
@@ -25,7 +25,7 @@ _CALLER = ("-H", f"x-user-id: {READER}")
 
 def measure(run: Run, results: Results) -> None:
     """Measure REST and gRPC at 64 in flight, the replaced server at its best number of connections."""
-    with targets(run, results, (DOOR, ONE_WORKER, REPLACED), spends=False) as found:
+    with targets(run, results, (REST, ONE_WORKER, REPLACED), spends=False) as found:
         best = best_connections(run, results, found)
         for each in found:
             _figure(each, best, run.warm_up)
@@ -35,7 +35,7 @@ def measure(run: Run, results: Results) -> None:
 
 
 def _figure(found: Target, best: int, seconds: float) -> Figure:
-    if found.contender is DOOR:
+    if found.contender is REST:
         return _over_rest(found, seconds)
     if found.contender is REPLACED:
         return figure_over_http(found, GET.method, best, seconds)
@@ -49,7 +49,7 @@ def _over_rest(found: Target, seconds: float) -> Figure:
     with found.accounted() as used:
         load = h2load(url, Pressure(IN_FLIGHT, 1), seconds, "--h1", *_CALLER)
     if load.failed or load.bytes < load.requests * size:
-        raise LoadFailed(f"{DOOR.label}: {load.failed} of {load.requests} failed, {load.bytes} bytes")
+        raise LoadFailed(f"{REST.label}: {load.failed} of {load.requests} failed, {load.bytes} bytes")
     return found.figure(load, used)
 
 

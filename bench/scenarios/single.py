@@ -42,7 +42,7 @@ def latency(run: Run, results: Results) -> None:
                 results.add("latency", ONE_WORKER.name, call.method, found.figure(load, used))
 
 
-def crowd(run: Run, results: Results) -> None:
+def connections(run: Run, results: Results) -> None:
     """Keep two calls in flight on each of a thousand connections."""
     under = Pressure(200 if run.quick else 1000, 2)
     with target(run, ONE_WORKER, spends=False) as found:
@@ -53,13 +53,15 @@ def crowd(run: Run, results: Results) -> None:
                 load = generate(found.server.address, call.path, call.user, bodies, under, run.seconds)
             well, exhausted = load.statuses.get("0", 0), load.statuses.get(_RESOURCE_EXHAUSTED, 0)
             if call.effect and found.effect(call) - before != well:
-                raise LoadFailed(f"crowd: {well} creates were answered, {found.effect(call) - before} were done")
-            results.add("crowd", ONE_WORKER.name, call.method, found.figure(load, used))
-            results.numbers["crowd", f"{call.method}: well"] = well
-            results.numbers["crowd", f"{call.method}: RESOURCE_EXHAUSTED"] = exhausted
-            results.numbers["crowd", f"{call.method}: other failures"] = load.failed - exhausted
+                raise LoadFailed(
+                    f"connections: {well} creates succeeded, {found.effect(call) - before} tasks were created"
+                )
+            results.add("connections", ONE_WORKER.name, call.method, found.figure(load, used))
+            results.numbers["connections", f"{call.method}: well"] = well
+            results.numbers["connections", f"{call.method}: RESOURCE_EXHAUSTED"] = exhausted
+            results.numbers["connections", f"{call.method}: other failures"] = load.failed - exhausted
             if load.failed > exhausted:
-                results.leave_out(f"crowd, {call.method}: {load.statuses}, the first: {load.cause}")
+                results.leave_out(f"connections, {call.method}: {load.statuses}, the first: {load.cause}")
 
 
 def generators(run: Run, results: Results) -> None:

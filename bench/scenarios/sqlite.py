@@ -44,7 +44,7 @@ def _creates(found: Target, in_flight: int, seconds: float) -> Figure:
         load = generate(found.server.address, CREATE.path, CREATE.user, bodies, pressure(in_flight), seconds)
     made = _rows(found.database) - before
     if load.failed or made != load.requests:
-        raise LoadFailed(f"SQLite: {load.requests} answers, {made} rows, {load.statuses} {load.cause}")
+        raise LoadFailed(f"SQLite: {load.requests} responses, {made} rows, {load.statuses} {load.cause}")
     return found.figure(load, used)
 
 
