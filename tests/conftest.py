@@ -1,4 +1,4 @@
-"""What all tests share: both databases, a service on each, a client for a new user."""
+"""Fixtures for all tests: both databases, a service on each, a client for a new user."""
 
 import os
 from collections.abc import Iterator
@@ -16,16 +16,16 @@ from service.log import configure_log
 from tests.postgres import URL_VARIABLE, fresh_database, running_postgres
 from tests.running import Api, running_service, settings_for
 
-# The service must be under the settings of a test, not of whoever runs it.
+# Tests set all settings themselves: ignore those of the environment.
 for name in [name for name in os.environ if name.startswith("TASKWELL_") and name != URL_VARIABLE]:
     del os.environ[name]
 
-# A line for every call would take a fifth of the tests' time.
+# A log line for each call would take a fifth of the time of the tests.
 configure_log("warning", "json")
 
 hypothesis_settings.register_profile(
     "taskwell",
-    deadline=None,  # a slow moment of the machine is no failure
+    deadline=None,  # a slow machine is no failure
     suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow],
 )
 # With pytest's --hypothesis-profile=long, as `make soak-requests` does.
@@ -36,7 +36,7 @@ DATABASES = ("sqlite", "postgresql")
 
 
 def pytest_configure(config: pytest.Config) -> None:
-    """One PostgreSQL for all processes of xdist: they find it where they would find one of somebody else's."""
+    """Start one PostgreSQL for all xdist workers, which find it by the variable."""
     if config.getoption("numprocesses", None) and URL_VARIABLE not in os.environ:
         running = ExitStack()
         os.environ[URL_VARIABLE] = running.enter_context(running_postgres(hasty=True))
@@ -45,7 +45,7 @@ def pytest_configure(config: pytest.Config) -> None:
 
 @pytest.fixture(scope="session")
 def postgres() -> Iterator[str]:
-    """The URL of a PostgreSQL in which databases may be made."""
+    """URL of a PostgreSQL server in which tests create databases."""
     with running_postgres(hasty=True) as url:
         yield url
 
@@ -63,14 +63,14 @@ def postgresql_url(postgres: str) -> Iterator[str]:
 
 @pytest.fixture(params=DATABASES)
 def database_url(request: pytest.FixtureRequest) -> str:
-    """A migrated database of either kind, shared by all tests: they keep out of each other's way by using new users."""
+    """A migrated database of either kind, shared by all tests: each test uses new users."""
     url: str = request.getfixturevalue(f"{request.param}_url")
     return url
 
 
 @pytest.fixture
 def empty_database_url(request: pytest.FixtureRequest, tmp_path: Path, database_kind: str) -> Iterator[str]:
-    """A database of either kind without any table, for this test alone."""
+    """An empty database of either kind, for one test."""
     if database_kind == "sqlite":
         yield f"sqlite:///{tmp_path / 'taskwell.db'}"
     else:
@@ -105,7 +105,7 @@ def channel(request: pytest.FixtureRequest) -> grpc.Channel:
 
 @pytest.fixture
 def api(channel: grpc.Channel) -> Api:
-    """The methods as a new user calls them, on either database."""
+    """A client of a new user, on either database."""
     return Api(channel)
 
 

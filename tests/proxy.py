@@ -1,4 +1,4 @@
-"""A TCP proxy in front of a database or a service, that can refuse, cut, hold back and swallow."""
+"""A TCP proxy in front of a database or a service that can refuse, cut or stall connections and drop responses."""
 
 import contextlib
 import socket
@@ -10,7 +10,7 @@ from psycopg.conninfo import conninfo_to_dict, make_conninfo
 
 
 class Proxy:
-    """Forwards connections on a free port to a Unix socket or a host, until it is told otherwise."""
+    """Forwards connections from a free port to a Unix socket or a host."""
 
     def __init__(self, conninfo: str) -> None:
         known = conninfo_to_dict(conninfo)
@@ -24,17 +24,17 @@ class Proxy:
         self._silent: set[socket.socket] = set()
         self._breaks_one = False
         self.swallowed = threading.Event()
-        """Set when an answer was swallowed."""
+        """Set when a response was dropped."""
         self._listener = socket.create_server(("127.0.0.1", 0))
         port = self._listener.getsockname()[1]
         self.conninfo = make_conninfo(conninfo, host="127.0.0.1", port=port)
         self.address = f"127.0.0.1:{port}"
         self.connections = 0
-        """How many were accepted so far."""
+        """Number of connections accepted so far."""
         threading.Thread(target=self._accept, daemon=True).start()
 
     def refuse(self) -> None:
-        """Be away: cut every connection and close new ones at once."""
+        """Act as a server that is down: cut all connections and close new ones at once."""
         self._refusing = True
         self.cut()
 
@@ -42,23 +42,23 @@ class Proxy:
         self._refusing = False
 
     def cut(self) -> None:
-        """Cut every connection, as a restart does."""
+        """Cut all connections, as a restart does."""
         pairs, self._pairs = self._pairs, []
         for end in (end for pair in pairs for end in pair):
             with contextlib.suppress(OSError):
                 end.shutdown(socket.SHUT_RDWR)
 
     def hold(self) -> None:
-        """Forward nothing in either direction, and say nothing: a network that lost its way."""
+        """Forward nothing in either direction and keep connections open, as a network that drops packets does."""
         self._flowing.clear()
 
     def flow(self) -> None:
         self._flowing.set()
 
     def lose_peers(self) -> None:
-        """Forward nothing more on the connections that exist, as after a failover; new ones work.
+        """Forward nothing on the existing connections, as after a failover; new connections work.
 
-        The first of them that is used breaks, as TCP's timeout would have it in the end; the others stay silent.
+        The first one in use breaks, as after a TCP timeout; the others stay silent.
         """
         self.freeze()
         self._breaks_one = True
@@ -68,7 +68,7 @@ class Proxy:
         self._silent = {end for pair in self._pairs for end in pair}
 
     def swallow_answers(self) -> None:
-        """Cut the connection at the next answer: what was asked has been done, and nobody learns of it."""
+        """Drop the next response and cut its connection: the request took effect, but its client does not know."""
         self._swallowing = True
 
     def close(self) -> None:
@@ -125,6 +125,6 @@ def proxied(conninfo: str) -> Iterator[Proxy]:
 
 
 def in_front_of(address: str) -> contextlib.AbstractContextManager[Proxy]:
-    """A proxy in front of a service at host:port."""
+    """Return a proxy in front of a service at host:port."""
     host, _, port = address.rpartition(":")
     return proxied(make_conninfo(host=host, port=port))

@@ -1,4 +1,4 @@
-"""A real server, in a thread with its own event loop, and a client that speaks for one user."""
+"""Runs a real server in a thread with its own event loop; a client for one user."""
 
 import asyncio
 import threading
@@ -22,25 +22,25 @@ from service.server.startup import prepare_schema
 
 INCOMPLETE = tasks_pb2.TASK_STATUS_INCOMPLETE
 COMPLETE = tasks_pb2.TASK_STATUS_COMPLETE
-DEADLINE = 30.0  # s; long, so that it only ends what hangs
+DEADLINE = 30.0  # s; generous: only for calls that hang
 
 
 def settings_for(database_url: str, **more: Any) -> Settings:
-    """The settings of a service on a free port, from these values alone."""
+    """Return settings with these values, a free port, and defaults."""
     values = {"grpc_address": "127.0.0.1:0", "database_url": database_url, **more}
-    return Settings(_env_file=None, **values)  # type: ignore[call-arg]  # of pydantic-settings, not of the class
+    return Settings(_env_file=None, **values)  # type: ignore[call-arg]  # an argument of pydantic-settings
 
 
 @contextmanager
 def running_service(settings: Settings) -> Iterator[str]:
-    """The address of a service that accepts calls until the block is left; its schema is prepared."""
+    """Run a service on a prepared schema for the length of the block; yield its gRPC address."""
     with running_doors(settings) as doors:
         yield doors.grpc
 
 
 @dataclass(frozen=True)
 class Doors:
-    """Where a service accepts calls."""
+    """The addresses of a service."""
 
     grpc: str
     rest: str
@@ -48,7 +48,7 @@ class Doors:
 
 @contextmanager
 def running_doors(settings: Settings) -> Iterator[Doors]:
-    """The same for a service with several doors."""
+    """Run a service as `running_service` does; yield both of its addresses."""
     prepare_schema(settings)
     started: list[Doors] = []
     ready = threading.Event()
@@ -82,13 +82,13 @@ def new_user() -> str:
 
 
 def caller(user: str | None, token: str | None) -> tuple[str, list[tuple[str, str]]]:
-    """A user, if need be a new one, and the metadata that names them."""
+    """Return a user, a new one if None, and the metadata that authenticates them."""
     user = user or new_user()
     return user, [("authorization", f"Bearer {token}")] if token is not None else [("x-user-id", user)]
 
 
 class Api:
-    """The six methods as one user calls them: one who is named, or one who has a token."""
+    """The methods of TaskService as one user calls them, named by x-user-id or by a token."""
 
     def __init__(self, channel: grpc.Channel, user: str | None = None, *, token: str | None = None) -> None:
         self.channel = channel
@@ -102,7 +102,7 @@ class Api:
         return self.start(method, request).result()
 
     def start(self, method: str, request: Message) -> Any:
-        """Send a call without waiting for its answer."""
+        """Start a call and return its future."""
         return getattr(self.stub, method).future(request, metadata=self.metadata, timeout=DEADLINE)
 
     def create(
@@ -121,7 +121,7 @@ class Api:
         return page
 
     def walk(self, **fields: Any) -> Iterator[tasks_pb2.Task]:
-        """Every task of every page."""
+        """Yield the tasks of all pages."""
         token = ""
         while True:
             page = self.list(page_token=token, **fields)
@@ -147,7 +147,7 @@ class Api:
 
 @dataclass
 class Refusal:
-    """What a refused call answered; filled when the block of `refused` is left."""
+    """The details of a failed call; filled when the block of `refused` ends."""
 
     message: str = ""
     reason: str = ""
@@ -157,7 +157,7 @@ class Refusal:
 
 
 def refusal_of(error: Any) -> Refusal:
-    """Take the details out of a failed call. Every error must carry them, and they must agree with the status."""
+    """Return the details of a failed call. Every error must have them, and they must agree with the status."""
     trailers: dict[str, Any] = dict(error.trailing_metadata() or ())
     assert "grpc-status-details-bin" in trailers, f"no details: {error.code()} {error.details()}"
     status = status_pb2.Status.FromString(trailers["grpc-status-details-bin"])
@@ -180,7 +180,7 @@ def refusal_of(error: Any) -> Refusal:
 
 @contextmanager
 def refused(code: grpc.StatusCode, reason: str) -> Iterator[Refusal]:
-    """The block's call must fail with this code and this reason."""
+    """Expect the call in the block to fail with this code and reason."""
     refusal = Refusal()
     with pytest.raises(grpc.RpcError) as caught:
         yield refusal

@@ -1,17 +1,17 @@
-"""Waiting for a condition and for nothing else."""
+"""Waiting for a condition."""
 
 import asyncio
 import time
 from collections.abc import Callable
 
-_PATIENCE = 120.0  # s; long, so that it only ends what would never come
+_TIMEOUT = 120.0  # s; generous: only for conditions that never become true
 
 
 def until(condition: Callable[[], bool]) -> None:
-    """Return as soon as the condition holds; fail if it does not come to hold."""
-    deadline = time.monotonic() + _PATIENCE
+    """Wait until the condition is true; fail after a generous timeout."""
+    deadline = time.monotonic() + _TIMEOUT
     while not condition():
-        assert time.monotonic() < deadline, "what was waited for did not come"
+        assert time.monotonic() < deadline, "the condition did not become true"
         time.sleep(0.005)
 
 

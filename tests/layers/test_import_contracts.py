@@ -1,4 +1,4 @@
-"""The import contracts in pyproject.toml hold, and refuse what they are there to refuse."""
+"""The import contracts in pyproject.toml hold, and each refuses what it forbids."""
 
 import shutil
 import subprocess
@@ -42,7 +42,7 @@ def test_the_import_contracts_hold() -> None:
         ("a_new_module", "json"),
     ],
 )
-def test_an_import_that_a_contract_forbids_is_refused(tmp_path: Path, module: str, imported: str) -> None:
+def test_an_import_against_a_contract_is_refused(tmp_path: Path, module: str, imported: str) -> None:
     shutil.copy(ROOT / "pyproject.toml", tmp_path)
     for package in ("service", "migrations"):
         shutil.copytree(ROOT / package, tmp_path / package, ignore=shutil.ignore_patterns("assets", "__pycache__"))

@@ -1,4 +1,4 @@
-"""What is counted, under which names, and that callers cannot make names of their own."""
+"""The metrics: names, labels and values; callers cannot create labels."""
 
 from pathlib import Path
 
@@ -24,17 +24,17 @@ def handled(metrics: Metrics, code: str) -> float | None:
     ("code", "spelt"),
     [("OK", "OK"), ("NOT_FOUND", "NotFound"), ("CANCELLED", "Canceled"), ("INTERNAL", "Internal")],
 )
-def test_calls_are_counted_by_code_as_go_spells_it(metrics: Metrics, code: str, spelt: str) -> None:
+def test_handled_total_counts_calls_by_code_as_go_spells_it(metrics: Metrics, code: str, spelt: str) -> None:
     for _ in range(3):
         metrics.on_call(GET, code, 0.004)
     assert handled(metrics, spelt) == 3
 
 
-def test_a_method_is_there_before_its_first_call(metrics: Metrics) -> None:
+def test_handled_total_is_0_before_the_first_call(metrics: Metrics) -> None:
     assert handled(metrics, "OK") == 0
 
 
-def test_durations_are_put_into_buckets(metrics: Metrics) -> None:
+def test_handling_seconds_puts_durations_into_buckets(metrics: Metrics) -> None:
     for seconds in (0.0005, 0.004, 0.004, 60):
         metrics.on_call(GET, "OK", seconds)
     buckets = {
@@ -45,7 +45,7 @@ def test_durations_are_put_into_buckets(metrics: Metrics) -> None:
     assert metrics.registry.get_sample_value("grpc_server_handling_seconds_sum", LABELS) == pytest.approx(60.0085)
 
 
-def test_methods_that_there_are_not_have_one_name_together(metrics: Metrics) -> None:
+def test_unknown_methods_share_one_label(metrics: Metrics) -> None:
     before = generate_latest(metrics.registry).count(b"\n")
     for number in range(1000):
         metrics.on_call(f"/made.up/Method{number}", "UNIMPLEMENTED", 0.001)
@@ -56,7 +56,7 @@ def test_methods_that_there_are_not_have_one_name_together(metrics: Metrics) -> 
     assert "made" not in text
 
 
-def test_batch_sizes_are_counted_by_operation(metrics: Metrics) -> None:
+def test_batch_size_is_recorded_by_operation(metrics: Metrics) -> None:
     for size in (1, 64, 200):
         metrics.on_batch("get", size)
     metrics.on_batch("create", 1)
@@ -67,12 +67,12 @@ def test_batch_sizes_are_counted_by_operation(metrics: Metrics) -> None:
     assert value("taskwell_batch_size_count", {"operation": "create"}) == 1
 
 
-def test_overloads_are_counted(metrics: Metrics) -> None:
+def test_overloaded_total_counts_overload(metrics: Metrics) -> None:
     metrics.on_overload()
     assert metrics.registry.get_sample_value("taskwell_overloaded_total") == 1
 
 
-def test_a_value_that_is_watched_is_noted_as_it_is_then(metrics: Metrics) -> None:
+def test_a_gauge_is_sampled(metrics: Metrics) -> None:
     values = [3.0, 5.0]
     metrics.watch(CONNECTIONS, lambda: values.pop())
     metrics.sample()
@@ -81,12 +81,12 @@ def test_a_value_that_is_watched_is_noted_as_it_is_then(metrics: Metrics) -> Non
     assert metrics.registry.get_sample_value(CONNECTIONS.name) == 3
 
 
-def test_no_label_could_hold_a_user() -> None:
+def test_no_label_contains_a_user() -> None:
     labels = {label for series in ALL_SERIES for label in series.labels}
     assert labels == {"grpc_service", "grpc_method", "grpc_code", "operation"}
 
 
-def test_the_counts_of_workers_are_added_up(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_workers_metrics_are_summed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("PROMETHEUS_MULTIPROC_DIR", str(tmp_path))
     for worker in (1, 2):
         metrics = Metrics([GET], worker)  # each in a process of its own, but for this test
@@ -98,9 +98,7 @@ def test_the_counts_of_workers_are_added_up(tmp_path: Path, monkeypatch: pytest.
     assert metrics.registry.get_sample_value(IN_FLIGHT.name) == 8
 
 
-def test_a_worker_goes_on_counting_where_the_one_before_it_died(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_restarted_worker_continues_the_counts(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("PROMETHEUS_MULTIPROC_DIR", str(tmp_path))
     Metrics([GET], worker=1).on_call(GET, "OK", 0.001)
     files = {path.name for path in tmp_path.iterdir()}

@@ -1,4 +1,4 @@
-"""What the tests of processes share: a database that is up to date, so that a server has nothing to do to it."""
+"""Fixtures for tests of processes: a migrated database file, so that servers start fast."""
 
 import shutil
 from pathlib import Path
@@ -18,6 +18,6 @@ def migrated_file(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture
 def folder(tmp_path: Path, migrated_file: Path) -> Path:
-    """An empty folder but for the database of a server that runs in it."""
+    """A folder for a server to run in, with a migrated database file."""
     shutil.copy(migrated_file, tmp_path)
     return tmp_path

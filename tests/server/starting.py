@@ -1,4 +1,4 @@
-"""`taskwell` as a process."""
+"""Runs `taskwell` as a process."""
 
 import os
 import signal
@@ -15,24 +15,24 @@ import grpc
 from tests.running import Api, refusal_of
 
 COMMAND = (sys.executable, "-m", "service")
-PATIENCE = 120.0  # s
+TIMEOUT = 120.0  # s
 
 
 def run(*arguments: str, folder: Path, **environment: str) -> subprocess.CompletedProcess[str]:
-    """Run one command to its end, in a folder, with these variables alone beside the system's."""
+    """Run a command to its end, in a folder, with no other variables of ours than these."""
     return subprocess.run(
         [*COMMAND, *arguments],
         cwd=folder,
         env={"PATH": os.environ["PATH"], "HOME": str(folder), **environment},
         capture_output=True,
         text=True,
-        timeout=PATIENCE,
+        timeout=TIMEOUT,
         check=False,
     )
 
 
 class Server:
-    """A running `taskwell serve`, and where it listens."""
+    """A running `taskwell serve` and its address."""
 
     def __init__(self, process: subprocess.Popen[str]) -> None:
         self.process = process
@@ -48,21 +48,21 @@ class Server:
             yield Api(channel, user)
 
     def rest(self) -> str:
-        """What else it says on its standard output until its end."""
+        """Read the rest of its standard output, until its end."""
         assert self.process.stdout is not None
         return self.process.stdout.read()
 
     def end(self, number: signal.Signals = signal.SIGTERM) -> int:
-        """Send a signal and answer the exit status."""
+        """Send a signal and return the exit status."""
         self.process.send_signal(number)
-        return self.process.wait(PATIENCE)
+        return self.process.wait(TIMEOUT)
 
 
 @contextmanager
 def serving(
     folder: Path, arguments: Sequence[str] = (), *, log: IO[str] | int = subprocess.PIPE, **environment: str
 ) -> Iterator[Server]:
-    """A server on a free port that is killed in the end if it still runs."""
+    """Run a server on a free port; kill it at the end if it still runs."""
     process = subprocess.Popen(
         [*COMMAND, "serve", "--grpc-address", "127.0.0.1:0", *arguments],
         cwd=folder,
@@ -79,7 +79,7 @@ def serving(
 
 
 def accepts(address: str) -> bool:
-    """Whether somebody listens there."""
+    """True if a server accepts connections on the address."""
     host, _, port = address.rpartition(":")
     try:
         socket.create_connection((host.strip("[]"), int(port)), timeout=5).close()
@@ -100,7 +100,7 @@ def refuses(address: str) -> bool:
 
 
 def is_free(address: str) -> bool:
-    """Whether a server could listen there."""
+    """True if the address is free to bind."""
     host, _, port = address.rpartition(":")
     with socket.socket() as probe, suppress(OSError):
         probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)

@@ -1,4 +1,4 @@
-"""Tokens as operators meet them: the command that makes them, and what a server lets out of them."""
+"""JWT authentication of a process: the command `token`, and no leaks of tokens and secrets."""
 
 import secrets
 from pathlib import Path
@@ -16,11 +16,11 @@ ISSUER = {"TASKWELL_AUTH": "jwt", "TASKWELL_JWT_ISSUER": "https://issuer.example
 
 @pytest.fixture
 def environment() -> dict[str, Any]:
-    """The settings of a server whose callers have tokens that are signed with a secret."""
+    """Settings of a server that verifies tokens with a shared secret."""
     return {**ISSUER, "TASKWELL_JWT_SECRET": secrets.token_hex(16)}
 
 
-def test_a_token_that_was_made_for_a_user_is_taken(folder: Path, environment: dict[str, Any]) -> None:
+def test_token_command_makes_a_token_that_the_server_accepts(folder: Path, environment: dict[str, Any]) -> None:
     answer = run("token", "--user", "alice", folder=folder, **environment)
     assert (answer.returncode, answer.stderr) == (0, "")
     with serving(folder, **environment) as server, grpc.insecure_channel(server.address) as channel:
@@ -29,7 +29,7 @@ def test_a_token_that_was_made_for_a_user_is_taken(folder: Path, environment: di
         assert '-H "authorization: Bearer $(taskwell token --user alice)"' in server.hint
 
 
-def test_a_token_has_the_scopes_and_the_time_that_were_asked_for(folder: Path, environment: dict[str, Any]) -> None:
+def test_token_command_sets_scopes_and_expiry(folder: Path, environment: dict[str, Any]) -> None:
     environment["TASKWELL_JWT_SCOPE_CLAIM"] = "scope"
 
     def made(*arguments: str) -> str:
@@ -56,7 +56,7 @@ def test_a_token_has_the_scopes_and_the_time_that_were_asked_for(folder: Path, e
         ({**ISSUER, "TASKWELL_JWT_SECRET": "x" * 32}, ["--use", "alice"], "--user"),
     ],
 )
-def test_a_token_that_cannot_be_made_is_refused(
+def test_token_command_refuses_wrong_arguments_and_settings(
     folder: Path, settings: dict[str, str], arguments: list[str], sentence: str
 ) -> None:
     answer = run("token", *arguments, folder=folder, **settings)
@@ -66,7 +66,7 @@ def test_a_token_that_cannot_be_made_is_refused(
     assert "Traceback" not in answer.stderr
 
 
-def test_a_file_of_keys_that_is_not_there_stops_the_start_with_a_sentence(folder: Path) -> None:
+def test_a_missing_jwks_file_stops_the_start(folder: Path) -> None:
     answer = run("serve", folder=folder, **ISSUER, TASKWELL_JWT_JWKS="missing.json")
     assert answer.returncode == 1
     assert "taskwell: TASKWELL_JWT_JWKS: missing.json: the file cannot be read: No such file" in answer.stderr
@@ -74,7 +74,7 @@ def test_a_file_of_keys_that_is_not_there_stops_the_start_with_a_sentence(folder
 
 
 def answers(channel: grpc.Channel, token: str) -> str:
-    """All that a server answers to calls that carry this token in every place where one might put it."""
+    """Return all responses to calls that carry this token, in every place it could be in."""
     told = ""
     for metadata in (
         [("authorization", f"Bearer {token}")],
@@ -95,9 +95,7 @@ def answers(channel: grpc.Channel, token: str) -> str:
     return told
 
 
-def test_nothing_that_is_written_or_answered_holds_a_token_or_the_secret(
-    folder: Path, environment: dict[str, Any]
-) -> None:
+def test_no_output_or_response_contains_a_token_or_the_secret(folder: Path, environment: dict[str, Any]) -> None:
     secret = environment["TASKWELL_JWT_SECRET"]
     strange = {**environment, "TASKWELL_JWT_SECRET": "x" * 32}
     good, other = (run("token", "--user", user, folder=folder, **environment).stdout.strip() for user in "ab")
@@ -110,7 +108,7 @@ def test_nothing_that_is_written_or_answered_holds_a_token_or_the_secret(
     shown = run("config", folder=folder, **environment).stdout
     assert "TOKEN_SIGNATURE" in told
     assert "TOKEN_SIGNATURE" in written
-    assert '"user":"a"' in written.replace(" ", ""), "debug tells of calls that went well"
+    assert '"user":"a"' in written.replace(" ", ""), "successful calls are logged at debug"
     canaries = [secret, *(part for token in (good, other, foreign) for part in token.split(".")[1:])]
     for canary in canaries:
         for at in range(len(canary) - 12):

@@ -1,4 +1,4 @@
-"""The other commands: config, check, migrate, health, and what they say to wrong settings."""
+"""The commands config, check, migrate and health."""
 
 from pathlib import Path
 
@@ -6,14 +6,14 @@ from tests.postgres import fresh_database
 from tests.server.starting import run, serving
 
 
-def test_without_a_command_the_usage_is_printed(tmp_path: Path) -> None:
+def test_usage_is_printed_without_a_command(tmp_path: Path) -> None:
     for arguments in ([], ["--help"], ["help"]):
         answer = run(*arguments, folder=tmp_path)
         assert answer.returncode == 0
         assert answer.stdout.startswith("usage: taskwell COMMAND")
 
 
-def test_an_unknown_command_names_the_known_ones(tmp_path: Path) -> None:
+def test_an_unknown_command_prints_the_usage(tmp_path: Path) -> None:
     answer = run("start", folder=tmp_path)
     assert answer.returncode == 2
     assert "there is no command 'start'" in answer.stderr
@@ -27,7 +27,7 @@ def test_help_lists_every_setting(tmp_path: Path) -> None:
         assert flag in answer.stdout
 
 
-def test_a_wrong_setting_stops_every_command_with_a_sentence_that_names_it(tmp_path: Path) -> None:
+def test_an_invalid_setting_stops_every_command(tmp_path: Path) -> None:
     for command in (["serve"], ["migrate", "up"], ["check"], ["config"], ["health"]):
         answer = run(*command, folder=tmp_path, TASKWELL_GRPC_ADDRESS="0.0.0.0:50051")
         assert (answer.returncode, answer.stdout) == (2, "")
@@ -50,7 +50,7 @@ def test_config_prints_the_settings_with_secrets_masked(tmp_path: Path) -> None:
     assert "s3cret" not in answer.stdout + answer.stderr
 
 
-def test_check_says_what_is_missing_and_then_that_all_is_well(tmp_path: Path) -> None:
+def test_check_reports_a_missing_schema_and_then_ok(tmp_path: Path) -> None:
     answer = run("check", folder=tmp_path)
     assert answer.returncode == 1
     assert "run 'taskwell migrate up'" in answer.stderr
@@ -59,7 +59,7 @@ def test_check_says_what_is_missing_and_then_that_all_is_well(tmp_path: Path) ->
     assert (answer.returncode, answer.stdout[:3], answer.stderr) == (0, "ok:", "")
 
 
-def test_migrate_goes_up_and_down_and_says_where_it_is(tmp_path: Path, postgres: str, database_kind: str) -> None:
+def test_migrate_goes_up_and_down_and_prints_the_revision(tmp_path: Path, postgres: str, database_kind: str) -> None:
     with fresh_database(postgres) as url:
         arguments = ["--database-url", url] if database_kind == "postgresql" else []
         steps = [("current", "none"), ("up", "at 2"), ("current", "at 2"), ("down", "none"), ("current", "none")]
@@ -76,7 +76,7 @@ def test_migrate_to_a_revision_that_does_not_exist_is_refused(tmp_path: Path) ->
     assert "Traceback" not in answer.stderr
 
 
-def test_a_database_that_is_not_there_is_named_and_its_password_is_not(tmp_path: Path) -> None:
+def test_an_unreachable_database_is_named_without_its_password(tmp_path: Path) -> None:
     url = "postgresql://user:s3cret@127.0.0.1:1/tasks"
     for command in (["check"], ["migrate", "up"], ["serve", "--database-start-timeout", "0.01"]):
         answer = run(*command, "--database-url", url, folder=tmp_path)
@@ -87,7 +87,7 @@ def test_a_database_that_is_not_there_is_named_and_its_password_is_not(tmp_path:
         assert "Traceback" not in answer.stderr
 
 
-def test_health_exits_with_0_while_a_server_serves_and_with_1_otherwise(folder: Path) -> None:
+def test_health_exits_with_0_while_the_server_is_serving_else_1(folder: Path) -> None:
     with serving(folder) as server:
         answer = run("health", "--grpc-address", server.address, folder=folder)
         assert (answer.returncode, answer.stdout) == (0, "SERVING\n")

@@ -1,4 +1,4 @@
-"""The metrics of a real server, scraped as Prometheus does, with one worker and with several."""
+"""The metrics endpoint of a process, scraped as by Prometheus, with one worker and with several."""
 
 import os
 import signal
@@ -38,7 +38,7 @@ class Scraped(Workers):
             return str(answer.read().decode())
 
     def value(self, name: str, **labels: str) -> float:
-        """The value of one sample; 0 for one that is not there."""
+        """Return the value of a sample; 0 if it does not exist."""
         samples = (sample for family in text_string_to_metric_families(self.scrape()) for sample in family.samples)
         return sum(sample.value for sample in samples if (sample.name, sample.labels) == (name, labels))
 
@@ -60,7 +60,7 @@ def count(request: pytest.FixtureRequest) -> int:
     return number
 
 
-def test_calls_are_counted_by_method_and_code_whichever_worker_answered(folder: Path, count: int) -> None:
+def test_metrics_sum_calls_by_method_and_code_over_the_workers(folder: Path, count: int) -> None:
     with scraped(folder, count=count) as running:
         for _ in range(20):
             with running.api() as api:
@@ -74,7 +74,7 @@ def test_calls_are_counted_by_method_and_code_whichever_worker_answered(folder: 
                     api.stub.GetTask(tasks_pb2.GetTaskRequest(id=task.id))
                 with pytest.raises(grpc.RpcError, match="UNIMPLEMENTED"):
                     api.channel.unary_unary(f"/{SERVICE}/{api.user}")(b"")  # type: ignore[arg-type]
-        assert len(running.answering()) == count
+        assert len(running.serving()) == count
         assert running.handled("CreateTask", "OK") == 20
         assert running.handled("CreateTask", "InvalidArgument") == 20
         assert running.handled("GetTask", "OK") == 20
@@ -90,23 +90,23 @@ def test_calls_are_counted_by_method_and_code_whichever_worker_answered(folder: 
     assert list((folder / "tmp").iterdir()) == []
 
 
-def test_calls_that_were_given_up_are_counted_as_such(folder: Path, count: int) -> None:
-    with scraped(folder, count=count) as running, held_call(running, folder) as (held, let_go):
+def test_metrics_count_cancelled_calls(folder: Path, count: int) -> None:
+    with scraped(folder, count=count) as running, held_call(running, folder) as (held, release):
         until(lambda: running.value("taskwell_calls_in_flight") == 1)
         held.cancel()
         until(lambda: running.handled("CompleteTask", "Canceled") == 1)
         until(lambda: running.value("taskwell_calls_in_flight") == 0)
-        let_go()
+        release()
 
 
-def test_calls_that_took_too_long_are_counted_as_such(folder: Path, count: int) -> None:
+def test_metrics_count_calls_over_their_deadline(folder: Path, count: int) -> None:
     with scraped(folder, "--max-call-seconds", "3", count=count) as running:
         with held_call(running, folder) as (held, _):
             assert held.code() == StatusCode.DEADLINE_EXCEEDED
         until(lambda: running.handled("CompleteTask", "DeadlineExceeded") == 1)
 
 
-def test_calls_that_were_too_many_are_counted(folder: Path, count: int) -> None:
+def test_metrics_count_overload(folder: Path, count: int) -> None:
     with (
         scraped(folder, "--max-in-flight", "1", "--max-message-bytes", "1024", count=count) as running,
         running.api() as api,
@@ -124,7 +124,7 @@ def test_calls_that_were_too_many_are_counted(folder: Path, count: int) -> None:
         assert running.value("taskwell_overloaded_total") == 1
 
 
-def test_counts_stay_when_a_worker_dies_and_its_calls_under_way_do_not(folder: Path) -> None:
+def test_metrics_keep_counters_but_not_gauges_of_a_dead_worker(folder: Path) -> None:
     with scraped(folder, "--max-call-seconds", "600") as running:
         with held_call(running, folder):
             until(lambda: running.value("taskwell_calls_in_flight") == 1)
@@ -138,7 +138,7 @@ def test_counts_stay_when_a_worker_dies_and_its_calls_under_way_do_not(folder: P
         call_until(lambda: running.handled("ListTasks", "OK") > before, running)
 
 
-def test_an_address_that_is_taken_is_refused(folder: Path, count: int) -> None:
+def test_a_metrics_address_in_use_is_refused(folder: Path, count: int) -> None:
     with scraped(folder, count=count) as running:
         arguments = ("--grpc-address", "127.0.0.1:0", "--metrics-address", running.metrics_address)
         for second in ("1", "2"):

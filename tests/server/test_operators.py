@@ -1,4 +1,4 @@
-"""What operators get wrong, and the sentence that each gets instead of a traceback."""
+"""Mistakes of operators: each ends with a message that helps, and no traceback."""
 
 import os
 import socket
@@ -25,7 +25,7 @@ def url(postgres: str) -> Iterator[str]:
 
 @pytest.fixture
 def role(url: str) -> Iterator[str]:
-    """A role without any rights."""
+    """A database role without privileges."""
     name = f"role_{uuid4().hex}"
     with psycopg.connect(url, autocommit=True) as admin:
         admin.execute(f"CREATE ROLE {name} LOGIN")
@@ -35,7 +35,7 @@ def role(url: str) -> Iterator[str]:
 
 
 def sentence(folder: Path, *command: str) -> str:
-    """What a command that must fail says."""
+    """Run a command that must fail and return its message."""
     answer = run(*command, folder=folder)
     assert answer.returncode == 1, answer
     assert "Traceback" not in answer.stderr
@@ -43,12 +43,12 @@ def sentence(folder: Path, *command: str) -> str:
     return answer.stderr
 
 
-def test_a_role_that_may_not_make_tables(tmp_path: Path, url: str, role: str) -> None:
+def test_a_database_role_that_may_not_create_tables(tmp_path: Path, url: str, role: str) -> None:
     said = sentence(tmp_path, "migrate", "up", "--database-url", make_conninfo(url, user=role))
     assert "refused: permission denied for schema public" in said
 
 
-def test_a_role_that_may_not_write(tmp_path: Path, url: str, role: str) -> None:
+def test_a_database_role_that_may_not_write(tmp_path: Path, url: str, role: str) -> None:
     Schema(parse_database_url(url)).up()
     theirs = make_conninfo(url, user=role)
     with psycopg.connect(url, autocommit=True) as admin:
@@ -61,43 +61,43 @@ def test_a_role_that_may_not_write(tmp_path: Path, url: str, role: str) -> None:
         assert run("check", "--database-url", theirs, "--users", "known", folder=tmp_path).returncode == 0
 
 
-def test_a_database_with_somebody_elses_tables(tmp_path: Path, url: str) -> None:
+def test_a_database_with_tables_of_another_program(tmp_path: Path, url: str) -> None:
     with psycopg.connect(url, autocommit=True) as admin:
         admin.execute("CREATE TABLE users (name text)")
     assert 'refused: relation "users" already exists' in sentence(tmp_path, "migrate", "up", "--database-url", url)
 
 
-def test_a_folder_that_cannot_be_made(tmp_path: Path) -> None:
+def test_a_database_folder_that_cannot_be_created(tmp_path: Path) -> None:
     (tmp_path / "file").touch()
     said = sentence(tmp_path, "serve", "--database-url", "sqlite:///file/taskwell.db")
     assert "TASKWELL_DATABASE_URL" in said
 
 
-def test_a_folder_in_the_place_of_the_file(tmp_path: Path) -> None:
+def test_a_folder_in_place_of_the_database_file(tmp_path: Path) -> None:
     (tmp_path / "taskwell.db").mkdir()
     assert "cannot reach the database" in sentence(tmp_path, "serve")
 
 
-def test_a_name_that_is_taken_under_another_address(tmp_path: Path) -> None:
+def test_a_host_name_with_an_address_in_use(tmp_path: Path) -> None:
     with socket.create_server(("127.0.0.1", 0)) as taken:
         port = taken.getsockname()[1]
         assert "in use" in sentence(tmp_path, "serve", "--grpc-address", f"localhost:{port}")
 
 
-def test_an_env_file_that_is_no_text(tmp_path: Path) -> None:
+def test_an_env_file_that_is_not_text(tmp_path: Path) -> None:
     (tmp_path / ".env").write_bytes(b"TASKWELL_USERS=\xff\xfe")
     answer = run("config", folder=tmp_path)
     assert (answer.returncode, answer.stdout) == (2, "")
     assert answer.stderr.startswith("taskwell: the file .env cannot be read as UTF-8 text")
 
 
-def test_a_setting_that_is_nearly_one_of_ours(tmp_path: Path) -> None:
+def test_a_misspelled_setting(tmp_path: Path) -> None:
     answer = run("config", folder=tmp_path, TASKWELL_GRPC_ADRESS="127.0.0.1:1")
     assert (answer.returncode, answer.stdout) == (2, "")
     assert "TASKWELL_GRPC_ADRESS: there is no such setting; did you mean TASKWELL_GRPC_ADDRESS?" in answer.stderr
 
 
-def test_what_kubernetes_injects_for_a_service_named_taskwell_is_no_setting(tmp_path: Path) -> None:
+def test_variables_that_kubernetes_injects_are_ignored(tmp_path: Path) -> None:
     injected = {
         "TASKWELL_SERVICE_HOST": "10.0.0.1",
         "TASKWELL_SERVICE_PORT": "50051",
@@ -108,7 +108,7 @@ def test_what_kubernetes_injects_for_a_service_named_taskwell_is_no_setting(tmp_
     assert run("config", folder=tmp_path, **injected).returncode == 0
 
 
-def test_a_reader_that_has_seen_enough_is_told_no_more(tmp_path: Path) -> None:
+def test_a_closed_pipe_ends_a_command_quietly(tmp_path: Path) -> None:
     reading, writing = os.pipe()
     os.close(reading)
     with os.fdopen(writing, "w") as unread:
@@ -118,7 +118,7 @@ def test_a_reader_that_has_seen_enough_is_told_no_more(tmp_path: Path) -> None:
     assert process.stderr == b""
 
 
-def test_a_probe_takes_no_way_around_by_a_proxy(folder: Path) -> None:
+def test_health_ignores_proxies_from_the_environment(folder: Path) -> None:
     with serving(folder) as server:
         answer = run("health", "--grpc-address", server.address, folder=folder, http_proxy="http://127.0.0.1:9")
     assert answer.stdout == "SERVING\n"

@@ -1,4 +1,4 @@
-"""The REST door of a process: what it says, how it drains, how several workers share it."""
+"""REST of a process: announcement, graceful shutdown, several workers."""
 
 import json
 import os
@@ -13,7 +13,7 @@ from pathlib import Path
 
 from tests.rest.client import Client, RestApi
 from tests.rest.test_attacks import responses
-from tests.server.starting import PATIENCE, Server, accepts, run, serving
+from tests.server.starting import TIMEOUT, Server, accepts, run, serving
 from tests.server.workers import workers
 from tests.waiting import until
 
@@ -21,14 +21,14 @@ REST = ("--rest-address", "127.0.0.1:0")
 
 
 def rest_of(server: Server) -> str:
-    """Where it says that it serves REST."""
+    """Read the announced REST address."""
     assert server.process.stdout
     line = server.process.stdout.readline()
     assert line.startswith("REST listening on "), line
     return line.split()[-1]
 
 
-def test_what_serve_says_of_rest_what_it_logs_and_that_nobody_else_gets_its_address(tmp_path: Path) -> None:
+def test_rest_is_announced_logged_and_keeps_its_address(tmp_path: Path) -> None:
     path = tmp_path / "log"
     with path.open("w") as log, serving(tmp_path, (*REST, "--log-format", "json"), log=log) as server:
         address = rest_of(server)
@@ -41,7 +41,7 @@ def test_what_serve_says_of_rest_what_it_logs_and_that_nobody_else_gets_its_addr
         api = RestApi(client, "alice")
         if shutil.which("curl"):
             command = ["bash", "-c", hint.removeprefix("Try: ")]
-            told = subprocess.run(command, capture_output=True, text=True, timeout=PATIENCE, check=True).stdout
+            told = subprocess.run(command, capture_output=True, text=True, timeout=TIMEOUT, check=True).stdout
             assert [json.loads(told)] == api.send("GET", "/v1/tasks").json["tasks"]
         assert api.send("POST", "/v1/tasks", '{"colour": "red"}').status == 400
         assert api.send("GET", "/nowhere").status == 404
@@ -68,12 +68,12 @@ def test_what_serve_says_of_rest_what_it_logs_and_that_nobody_else_gets_its_addr
     assert "task.colour" in lines[1]["message"]
 
 
-def test_without_an_address_nothing_of_rest_is_loaded() -> None:
+def test_rest_is_not_imported_without_rest_address() -> None:
     loaded = "import sys, service.server.app; sys.exit(any(name in sys.modules for name in ('starlette', 'uvicorn')))"
-    assert subprocess.run([sys.executable, "-c", loaded], timeout=PATIENCE, check=False).returncode == 0
+    assert subprocess.run([sys.executable, "-c", loaded], timeout=TIMEOUT, check=False).returncode == 0
 
 
-def test_a_signal_lets_requests_end_and_refuses_new_ones(tmp_path: Path) -> None:
+def test_rest_shutdown_drains_requests_and_refuses_new_ones(tmp_path: Path) -> None:
     with (
         serving(tmp_path, REST) as server,
         closing(sqlite3.connect(tmp_path / "taskwell.db", isolation_level=None)) as db,
@@ -103,13 +103,13 @@ def test_a_signal_lets_requests_end_and_refuses_new_ones(tmp_path: Path) -> None
             answer = held.result()
         assert (answer.status, answer.json["status"]) == (200, "TASK_STATUS_COMPLETE")
         assert answer.headers["connection"] == "close"
-        assert server.process.wait(PATIENCE) == 0
+        assert server.process.wait(TIMEOUT) == 0
         idle.close()
         begun.close()
         client.close()
 
 
-def test_requests_that_do_not_end_are_ended(tmp_path: Path) -> None:
+def test_rest_shutdown_aborts_requests_after_the_grace(tmp_path: Path) -> None:
     with (
         serving(tmp_path, (*REST, "--shutdown-grace", "0.5")) as server,
         closing(sqlite3.connect(tmp_path / "taskwell.db", isolation_level=None)) as db,
@@ -126,7 +126,7 @@ def test_requests_that_do_not_end_are_ended(tmp_path: Path) -> None:
         client.close()
 
 
-def test_all_workers_serve_rest_on_one_address_and_one_that_died_is_replaced(tmp_path: Path) -> None:
+def test_rest_is_shared_by_workers_and_a_dead_worker_is_replaced(tmp_path: Path) -> None:
     with workers(tmp_path, *REST) as running:
         client = Client(rest_of(running.server))
         api = RestApi(client)
@@ -153,11 +153,11 @@ def test_all_workers_serve_rest_on_one_address_and_one_that_died_is_replaced(tmp
         client.close()
 
 
-def test_what_libraries_say_is_logged_like_everything_else() -> None:
+def test_log_lines_of_libraries_have_the_same_format() -> None:
     program = (
         "import logging; from service.log import configure_log; configure_log('info', 'json', worker=3);"
         "logging.getLogger('uvicorn.error').warning('so %s', 'so'); logging.getLogger('uvicorn.error').info('not this')"
     )
-    told = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, timeout=PATIENCE, check=True)
+    told = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, timeout=TIMEOUT, check=True)
     [line] = [json.loads(line) for line in told.stderr.splitlines()]
     assert (line["event"], line["level"], line["logger"], line["worker"]) == ("so so", "warning", "uvicorn.error", 3)

@@ -1,4 +1,4 @@
-"""The database's password stays where it is. (Tokens: test_identity.py. Keys: test_tls.py.)"""
+"""No leaks of the database password. (Tokens: test_authentication.py. Private keys: test_tls_commands.py.)"""
 
 from pathlib import Path
 from typing import Any
@@ -16,14 +16,14 @@ PASSWORD = "canary-of-the-database"
 
 
 def fails(api: Api) -> str:
-    """All that a call that fails tells its caller."""
+    """Return everything that a failed call tells its caller."""
     with pytest.raises(grpc.RpcError) as caught:
         api.create()
     failure: Any = caught.value
     return f"{failure!r} {failure.trailing_metadata()}"
 
 
-def test_nothing_that_is_written_or_answered_holds_the_password_of_the_database(tmp_path: Path, postgres: str) -> None:
+def test_no_output_or_response_contains_the_database_password(tmp_path: Path, postgres: str) -> None:
     with fresh_database(postgres) as url:
         environment: dict[str, Any] = {
             "TASKWELL_DATABASE_URL": make_conninfo(url, password=PASSWORD),
@@ -46,7 +46,7 @@ def test_nothing_that_is_written_or_answered_holds_the_password_of_the_database(
         answers.append(run("check", folder=tmp_path, **environment))
     assert "INTERNAL" in told
     assert "DATABASE_UNAVAILABLE" in told
-    assert "does not exist" in written, "the log has the driver's words"
+    assert "does not exist" in written, "the log has the driver's message"
     shown = "".join(answer.stdout + answer.stderr for answer in answers)
     assert "ok: the settings" in shown
     for at in range(len(PASSWORD) - 8):

@@ -1,4 +1,4 @@
-"""The process: what it says, how it drains, what survives its death."""
+"""`taskwell serve` as one process: announcements, graceful shutdown, durability, log."""
 
 import re
 import signal
@@ -20,7 +20,7 @@ from tests.server.starting import PATIENCE, accepts, refuses, serving
 from tests.waiting import until
 
 
-def test_serve_says_where_it_listens_and_how_to_call_it(tmp_path: Path) -> None:
+def test_serve_announces_its_address_and_an_example_call(tmp_path: Path) -> None:
     with serving(tmp_path) as server, server.api() as api:
         assert re.fullmatch(r"127\.0\.0\.1:[1-9]\d*", server.address)
         assert f"{server.address} taskwell.v1.TaskService/CreateTask" in server.hint
@@ -28,7 +28,7 @@ def test_serve_says_where_it_listens_and_how_to_call_it(tmp_path: Path) -> None:
     assert (tmp_path / "taskwell.db").exists()
 
 
-def test_tasks_are_still_there_after_a_restart(folder: Path) -> None:
+def test_tasks_survive_a_restart(folder: Path) -> None:
     user = new_user()
     with serving(folder) as server, server.api(user) as api:
         task = api.create()
@@ -66,7 +66,7 @@ def test_an_acknowledged_write_survives_a_kill(
 
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
-def test_a_signal_lets_calls_end_refuses_new_ones_and_exits_with_0(folder: Path, number: signal.Signals) -> None:
+def test_graceful_shutdown_drains_calls_refuses_new_ones_and_exits_with_0(folder: Path, number: signal.Signals) -> None:
     with serving(folder) as server, server.api() as api:
         task = api.create()
         with closing(sqlite3.connect(folder / "taskwell.db", isolation_level=None)) as other:
@@ -88,7 +88,7 @@ def test_a_signal_lets_calls_end_refuses_new_ones_and_exits_with_0(folder: Path,
         assert ended.value.code() == StatusCode.UNAVAILABLE
 
 
-def test_calls_that_do_not_end_are_cut_off_after_the_grace(folder: Path) -> None:
+def test_shutdown_grace_aborts_calls_in_flight(folder: Path) -> None:
     with serving(folder, ["--shutdown-grace", "0.2"]) as server, server.api() as api:
         task = api.create()
         with closing(sqlite3.connect(folder / "taskwell.db", isolation_level=None)) as other:
@@ -112,7 +112,7 @@ def test_a_second_signal_exits_at_once(folder: Path) -> None:
             assert server.end() == 128 + signal.SIGTERM
 
 
-def test_calls_that_are_given_up_in_a_hurry_leave_nothing_behind(
+def test_calls_over_their_deadline_leave_nothing_behind(
     folder: Path, database_kind: str, request: pytest.FixtureRequest
 ) -> None:
     url = "sqlite:///taskwell.db" if database_kind == "sqlite" else request.getfixturevalue("postgresql_url")
@@ -146,7 +146,7 @@ def test_log_lines_go_to_standard_error_as_json(folder: Path) -> None:
     assert '"level": "debug"' in lines[0]
 
 
-def test_the_check_for_open_ports_can_fail() -> None:
+def test_accepts_detects_a_closed_port() -> None:
     with socket.create_server(("127.0.0.1", 0)) as listener:
         address = f"127.0.0.1:{listener.getsockname()[1]}"
         assert accepts(address)

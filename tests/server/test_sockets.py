@@ -1,4 +1,4 @@
-"""An address that is kept for workers: theirs, and nobody else's."""
+"""Addresses reserved for workers: no other server can listen on them."""
 
 import socket
 from collections.abc import Iterator
@@ -13,7 +13,7 @@ ANY_PORT = Address("127.0.0.1", 0)
 
 
 @pytest.fixture
-def kept() -> Iterator[Address]:
+def reserved() -> Iterator[Address]:
     with ExitStack() as opened:
         [bound] = [opened.enter_context(each) for each in reserve(ANY_PORT)]
         yield Address("127.0.0.1", bound.getsockname()[1])
@@ -21,7 +21,7 @@ def kept() -> Iterator[Address]:
 
 @contextmanager
 def listening(address: Address, *, shares: bool) -> Iterator[socket.socket]:
-    """A server as gRPC makes it."""
+    """Listen as a gRPC server does."""
     with socket.socket() as server:
         server.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         server.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT, int(shares))
@@ -30,31 +30,31 @@ def listening(address: Address, *, shares: bool) -> Iterator[socket.socket]:
         yield server
 
 
-def test_several_workers_listen_where_it_is_kept_for_them(kept: Address) -> None:
-    with listening(kept, shares=True), listening(kept, shares=True):
-        socket.create_connection((kept.host, kept.port)).close()
+def test_several_workers_listen_on_a_reserved_address(reserved: Address) -> None:
+    with listening(reserved, shares=True), listening(reserved, shares=True):
+        socket.create_connection((reserved.host, reserved.port)).close()
 
 
-def test_nobody_is_listening_before_a_worker_does(kept: Address) -> None:
+def test_a_reserved_address_does_not_listen(reserved: Address) -> None:
     with pytest.raises(ConnectionRefusedError):
-        socket.create_connection((kept.host, kept.port))
+        socket.create_connection((reserved.host, reserved.port))
 
 
 @pytest.mark.parametrize("workers", [0, 1])
-def test_no_other_server_gets_it(kept: Address, workers: int) -> None:
+def test_a_reserved_address_is_refused_to_other_servers(reserved: Address, workers: int) -> None:
     with ExitStack() as opened:
         for _ in range(workers):
-            opened.enter_context(listening(kept, shares=True))
+            opened.enter_context(listening(reserved, shares=True))
         with pytest.raises(OSError, match="in use"):
-            reserve(kept)
+            reserve(reserved)
         with pytest.raises(OSError, match="in use"):
-            refuse_address_in_use(kept)
+            refuse_address_in_use(reserved)
         with pytest.raises(OSError, match="in use"):
-            opened.enter_context(listening(kept, shares=False))
+            opened.enter_context(listening(reserved, shares=False))
 
 
 @pytest.mark.parametrize("shares", [True, False])
-def test_it_is_refused_where_another_server_listens(shares: bool) -> None:
+def test_an_address_in_use_cannot_be_reserved(shares: bool) -> None:
     with listening(ANY_PORT, shares=shares) as other:
         taken = Address("127.0.0.1", other.getsockname()[1])
         with pytest.raises(OSError, match="in use"):
@@ -63,7 +63,7 @@ def test_it_is_refused_where_another_server_listens(shares: bool) -> None:
             refuse_address_in_use(taken)
 
 
-def test_what_a_server_left_behind_does_not_keep_it_from_the_next() -> None:
+def test_an_address_in_time_wait_can_be_reserved() -> None:
     with listening(ANY_PORT, shares=False) as before:
         address = Address("127.0.0.1", before.getsockname()[1])
         with socket.create_connection((address.host, address.port)):
@@ -73,6 +73,6 @@ def test_what_a_server_left_behind_does_not_keep_it_from_the_next() -> None:
         opened.enter_context(listening(address, shares=True))
 
 
-def test_an_address_that_is_not_this_machines_cannot_be_kept() -> None:
+def test_an_address_of_another_machine_cannot_be_reserved() -> None:
     with pytest.raises(OSError, match="assign"):
         reserve(Address("192.0.2.1", 0))

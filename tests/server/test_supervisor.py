@@ -1,4 +1,4 @@
-"""The supervisor, over processes that do what it asks of them and nothing else, or that fail to."""
+"""The supervisor, with tiny processes that follow its protocol or break it."""
 
 import asyncio
 import sys
@@ -12,7 +12,7 @@ from structlog.testing import capture_logs
 from service.server.supervisor import RestartPolicy, Supervisor, WorkersFailed
 from tests.waiting import until
 
-# Ready at once, and working until the end of the input.
+# Ready at once; runs until end of file on standard input.
 GOOD = "os.write(1, b'Ready.\\n'); os.close(1); sys.stdin.read()"
 NO_BACKOFF = RestartPolicy(backoff=0)
 
@@ -22,7 +22,7 @@ def command_of(program: str) -> list[str]:
 
 
 def after(deaths: int, folder: Path, death: str) -> str:
-    """A program that dies as many times and is good from then on; files in the folder count its starts from 0."""
+    """Return a program that exits so many times, then works; files in the folder count its starts from 0."""
     return f"""
 died = len(list(Path({str(folder)!r}).iterdir()))
 Path({str(folder)!r}, str(died)).touch()
@@ -32,7 +32,7 @@ if died < {deaths}: {death}
 
 
 async def announced_by(program: str, count: int = 1, policy: RestartPolicy = NO_BACKOFF) -> tuple[list[str], bool]:
-    """What is announced by processes that are stopped as soon as they announce something, and whether they end well."""
+    """Run processes, stop them at the announcement; return the announcements and the result of `run`."""
     announced = []
 
     def announce(words: str) -> None:
@@ -52,13 +52,13 @@ def backoffs(log: Sequence[Any]) -> list[float]:
     return [line["restart_in"] for line in log if "restart_in" in line]
 
 
-async def test_what_they_say_is_announced_once_when_all_are_ready(tmp_path: Path) -> None:
+async def test_one_announcement_is_made_when_all_processes_are_ready(tmp_path: Path) -> None:
     counting = f"Path({str(tmp_path)!r}, sys.argv[1]).touch()"
     assert await announced_by(f"{counting}; {GOOD}", count=3) == (["Ready.\n"], True)
     assert files_in(tmp_path) == {"1", "2", "3"}
 
 
-async def test_one_that_dies_is_started_again_after_ever_longer_pauses(tmp_path: Path) -> None:
+async def test_restarts_back_off_exponentially(tmp_path: Path) -> None:
     policy = RestartPolicy(backoff=0.001, max_backoff=0.004)
     with capture_logs() as log:
         assert await announced_by(after(4, tmp_path, "os._exit(3)"), policy=policy) == (["Ready.\n"], True)
@@ -66,13 +66,13 @@ async def test_one_that_dies_is_started_again_after_ever_longer_pauses(tmp_path:
     assert [line["status"] for line in log if "status" in line] == ["exit status 3"] * 4
 
 
-async def test_one_that_lived_for_long_is_started_again_soon(tmp_path: Path) -> None:
+async def test_restart_backoff_is_reset_by_a_long_run(tmp_path: Path) -> None:
     with capture_logs() as log:
         await announced_by(after(4, tmp_path, "os._exit(3)"), policy=RestartPolicy(backoff=0.001, reset_after=0))
     assert backoffs(log) == [0.001] * 4
 
 
-async def test_those_that_never_become_ready_are_given_up() -> None:
+async def test_supervisor_gives_up_after_failed_starts_in_a_row() -> None:
     with pytest.raises(WorkersFailed) as given_up:
         await announced_by("os.kill(os.getpid(), 9)", count=2)
     assert str(given_up.value) == (
@@ -81,14 +81,14 @@ async def test_those_that_never_become_ready_are_given_up() -> None:
     )
 
 
-async def test_one_that_never_becomes_ready_has_the_others_finish_their_work(tmp_path: Path) -> None:
+async def test_giving_up_shuts_the_other_processes_down_gracefully(tmp_path: Path) -> None:
     program = f"if sys.argv[1] == '2': sys.exit(3)\n{GOOD}; Path({str(tmp_path)!r}, 'finished').touch()"
     with pytest.raises(WorkersFailed):
         await announced_by(program, count=2)
     assert files_in(tmp_path) == {"finished"}
 
 
-async def test_deaths_after_becoming_ready_are_no_reason_to_give_up(tmp_path: Path) -> None:
+async def test_exits_of_ready_processes_are_not_failed_starts(tmp_path: Path) -> None:
     program = after(7, tmp_path, "os.write(1, b'Ready.\\n'); os._exit(3)")
     supervisor = Supervisor(command_of(program), 1, announce=lambda _: None, policy=NO_BACKOFF)
     running = asyncio.create_task(supervisor.run())
@@ -97,7 +97,7 @@ async def test_deaths_after_becoming_ready_are_no_reason_to_give_up(tmp_path: Pa
     assert await running
 
 
-async def test_failed_starts_count_only_in_a_row(tmp_path: Path) -> None:
+async def test_a_successful_start_resets_the_count_of_failed_starts(tmp_path: Path) -> None:
     ready_once = "os.write(1, b'Ready.\\n') if died == 3 else None; os._exit(3)"
     supervisor = Supervisor(command_of(after(7, tmp_path, ready_once)), 1, announce=lambda _: None, policy=NO_BACKOFF)
     running = asyncio.create_task(supervisor.run())
@@ -106,22 +106,22 @@ async def test_failed_starts_count_only_in_a_row(tmp_path: Path) -> None:
     assert await running
 
 
-async def test_a_command_that_cannot_be_started_is_given_up() -> None:
+async def test_supervisor_gives_up_on_a_command_that_does_not_exist() -> None:
     with pytest.raises(WorkersFailed, match="No such file"):
         await Supervisor(["/does/not/exist"], 1, announce=print, policy=NO_BACKOFF).run()
 
 
-async def test_one_that_does_not_end_is_killed_after_the_grace() -> None:
+async def test_a_process_that_does_not_exit_is_killed_after_the_grace() -> None:
     deaf = "os.write(1, b'Ready.\\n'); os.close(1); threading.Event().wait()"
     assert await announced_by(deaf, policy=RestartPolicy(grace=0)) == (["Ready.\n"], False)
 
 
-async def test_one_that_ends_badly_when_it_is_told_to_is_reported() -> None:
+async def test_a_failed_exit_during_shutdown_is_reported() -> None:
     assert await announced_by(f"{GOOD}; sys.exit(4)") == (["Ready.\n"], False)
 
 
 @pytest.mark.parametrize("passes", range(6))
-async def test_those_that_are_being_started_when_all_are_stopped_are_stopped_too(passes: int) -> None:
+async def test_processes_that_are_starting_are_stopped_too(passes: int) -> None:
     supervisor = Supervisor(command_of(GOOD), 1, announce=print, policy=RestartPolicy(grace=600))
     running = asyncio.create_task(supervisor.run())
     for _ in range(passes):

@@ -1,4 +1,4 @@
-"""TLS as operators meet it: what stops the start, what the probe needs, and what a server lets out of its keys."""
+"""TLS of a process: invalid files, the health check, and no leaks of private keys."""
 
 from pathlib import Path
 from typing import Any
@@ -23,7 +23,7 @@ def environment_of(files: Files, **more: object) -> dict[str, Any]:
     return {f"TASKWELL_{name.upper()}": str(value) for name, value in values.items()}
 
 
-def test_a_bad_file_stops_serve_and_check_with_a_sentence(folder: Path, authority: Authority) -> None:
+def test_an_invalid_certificate_file_stops_serve_and_check(folder: Path, authority: Authority) -> None:
     files = Files(folder, authority.issue(*HOSTS))
     files.cert.write_bytes(authority.issue(*HOSTS).chain)
     for command in ("serve", "check"):
@@ -34,7 +34,7 @@ def test_a_bad_file_stops_serve_and_check_with_a_sentence(folder: Path, authorit
         )
 
 
-def test_serve_says_how_to_call_it(folder: Path, authority: Authority) -> None:
+def test_serve_announces_an_example_call_with_tls_flags(folder: Path, authority: Authority) -> None:
     for client_ca, flags in ((None, "-cacert CA.pem"), (authority.pem, "-cacert CA.pem -cert CERT.pem -key KEY.pem")):
         files = Files(folder, authority.issue(*HOSTS), client_ca)
         with serving(folder, **environment_of(files)) as server:
@@ -43,7 +43,7 @@ def test_serve_says_how_to_call_it(folder: Path, authority: Authority) -> None:
 
 @pytest.mark.parametrize("mutual", [False, True], ids=["tls", "mutual tls"])
 @pytest.mark.parametrize("name", ["127.0.0.1", "tasks.example"])
-def test_health_asks_a_tls_server_with_its_own_settings(
+def test_health_uses_the_server_certificate_by_default(
     folder: Path, authority: Authority, mutual: bool, name: str
 ) -> None:
     files = Files(folder, authority.issue(name), authority.pem if mutual else None)
@@ -54,7 +54,7 @@ def test_health_asks_a_tls_server_with_its_own_settings(
         assert run("health", "--grpc-address", server.address, folder=folder).returncode == 1, "it speaks TLS"
 
 
-def test_health_can_be_given_a_ca_and_a_certificate(folder: Path, authority: Authority) -> None:
+def test_health_uses_its_own_ca_and_certificate(folder: Path, authority: Authority) -> None:
     clients = Authority()
     client, ca = clients.issue("probe.example"), folder / "ca.pem"
     files = Files(folder, authority.issue("tasks.example"), clients.pem)
@@ -72,7 +72,7 @@ def test_health_can_be_given_a_ca_and_a_certificate(folder: Path, authority: Aut
         assert run("health", *address, folder=folder, **shown).stdout == "UNAVAILABLE\n", "verified by another CA"
 
 
-def test_nothing_that_is_written_or_answered_holds_a_key(folder: Path, authority: Authority) -> None:
+def test_no_output_or_response_contains_a_private_key(folder: Path, authority: Authority) -> None:
     issued, broken = authority.issue(*HOSTS), authority.issue(*HOSTS)
     files = Files(folder, issued, authority.pem)
     environment = environment_of(files, log_level="debug")

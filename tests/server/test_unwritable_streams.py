@@ -14,7 +14,7 @@ import pytest
 from grpc import StatusCode
 
 from tests.running import Api, refused
-from tests.server.starting import COMMAND, PATIENCE, accepts, is_free
+from tests.server.starting import COMMAND, TIMEOUT, accepts, is_free
 from tests.waiting import until
 
 KINDS = ["full disk", "reader gone", "nobody reads", "closed"]
@@ -80,7 +80,7 @@ def test_streams_that_cannot_be_written_stop_nothing(folder: Path, out: str, err
                 with refused(StatusCode.NOT_FOUND, "TASK_NOT_FOUND"):
                     api.as_user().get(task.id)
         process.send_signal(signal.SIGTERM)
-        assert process.wait(PATIENCE) == 0
+        assert process.wait(TIMEOUT) == 0
         until(lambda: is_free(address))
     with closing(sqlite3.connect(folder / "taskwell.db")) as database:
         assert database.execute("PRAGMA integrity_check").fetchone() == ("ok",)
@@ -91,8 +91,8 @@ def test_streams_that_cannot_be_written_stop_nothing(folder: Path, out: str, err
 def test_a_start_that_fails_ends_where_its_sentence_cannot_be_written(tmp_path: Path, kind: str) -> None:
     (tmp_path / ".env").write_text("TASKWELL_USERS=nobody\n")
     with serving_into(tmp_path, out=kind, err=kind, count=2) as (process, _):
-        assert process.wait(PATIENCE) == 2
+        assert process.wait(TIMEOUT) == 2
     (tmp_path / ".env").unlink()
     (tmp_path / "taskwell.db").mkdir()
     with serving_into(tmp_path, out=kind, err=kind, count=2) as (process, _):
-        assert process.wait(PATIENCE) == 1
+        assert process.wait(TIMEOUT) == 1

@@ -1,4 +1,4 @@
-"""Several workers: that all of them serve, and what survives the death of each."""
+"""Several workers: sharing the port, restarts, graceful shutdown."""
 
 import os
 import signal
@@ -12,20 +12,20 @@ from grpc import StatusCode
 from taskwell.v1 import tasks_pb2
 
 from tests.running import new_user, refused
-from tests.server.starting import PATIENCE, accepts, is_free, refuses, run, serving
+from tests.server.starting import TIMEOUT, accepts, is_free, refuses, run, serving
 from tests.server.workers import call_until, held_call, workers
 from tests.waiting import until
 
 
 @pytest.fixture
 def url(database_kind: str, request: pytest.FixtureRequest) -> str:
-    """A database of either kind, migrated or to be."""
+    """A database URL of either kind."""
     return "sqlite:///taskwell.db" if database_kind == "sqlite" else str(request.getfixturevalue("postgresql_url"))
 
 
-def test_all_workers_serve_and_the_address_is_said_once(tmp_path: Path, url: str) -> None:
+def test_workers_all_serve_and_announce_the_address_once(tmp_path: Path, url: str) -> None:
     with workers(tmp_path, "--database-url", url) as running:
-        call_until(lambda: running.answering() == {1, 2}, running)
+        call_until(lambda: running.serving() == {1, 2}, running)
         assert f"{running.address} taskwell.v1.TaskService/CreateTask" in running.server.hint
         assert set(running.pids) == {1, 2}
         assert running.server.end() == 0
@@ -33,18 +33,18 @@ def test_all_workers_serve_and_the_address_is_said_once(tmp_path: Path, url: str
 
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
-def test_a_signal_lets_calls_end_and_refuses_new_ones(folder: Path, number: signal.Signals) -> None:
-    with workers(folder) as running, held_call(running, folder) as (held, let_go):
+def test_graceful_shutdown_of_workers_drains_calls_and_refuses_new_ones(folder: Path, number: signal.Signals) -> None:
+    with workers(folder) as running, held_call(running, folder) as (held, release):
         running.server.process.send_signal(number)
         until(lambda: refuses(running.address))
         assert not held.done()
-        let_go()
+        release()
         assert held.result().status == tasks_pb2.TASK_STATUS_COMPLETE
-        assert running.server.process.wait(PATIENCE) == 0
+        assert running.server.process.wait(TIMEOUT) == 0
 
 
-def test_a_signal_to_every_process_is_no_second_signal(folder: Path) -> None:
-    with workers(folder) as running, held_call(running, folder) as (held, let_go):
+def test_a_signal_to_every_process_does_not_count_twice(folder: Path) -> None:
+    with workers(folder) as running, held_call(running, folder) as (held, release):
         running.server.process.terminate()
         until(lambda: len(running.lines("shutting down")) == 3)
         for pid in running.pids.values():
@@ -52,12 +52,12 @@ def test_a_signal_to_every_process_is_no_second_signal(folder: Path) -> None:
                 os.kill(pid, signal.SIGTERM)
         until(lambda: refuses(running.address))
         assert not held.done()
-        let_go()
+        release()
         assert held.result().status == tasks_pb2.TASK_STATUS_COMPLETE
-        assert running.server.process.wait(PATIENCE) == 0
+        assert running.server.process.wait(TIMEOUT) == 0
 
 
-def test_a_second_signal_ends_them_at_once(folder: Path) -> None:
+def test_a_second_signal_kills_workers(folder: Path) -> None:
     with workers(folder, "--shutdown-grace", "600") as running, held_call(running, folder) as (held, _):
         running.server.process.terminate()
         until(lambda: refuses(running.address))
@@ -67,9 +67,9 @@ def test_a_second_signal_ends_them_at_once(folder: Path) -> None:
         assert len(running.lines("stopped")) < 2  # whoever had the call did not come to its end
 
 
-def test_a_worker_that_is_killed_is_replaced_while_the_others_serve(folder: Path, url: str) -> None:
+def test_a_killed_worker_is_replaced_while_the_others_serve(folder: Path, url: str) -> None:
     with workers(folder, "--database-url", url) as running:
-        call_until(lambda: running.answering() == {1, 2}, running)
+        call_until(lambda: running.serving() == {1, 2}, running)
         before = running.pids
         os.kill(before[1], signal.SIGKILL)
         until(lambda: running.lines("worker exited") != [])
@@ -83,19 +83,19 @@ def test_a_worker_that_is_killed_is_replaced_while_the_others_serve(folder: Path
         assert running.server.rest() == ""
 
 
-def test_a_worker_that_is_told_to_end_is_replaced_after_its_calls(folder: Path) -> None:
-    with workers(folder, count=2) as running, held_call(running, folder) as (held, let_go):
+def test_a_worker_that_gets_sigterm_drains_and_is_replaced(folder: Path) -> None:
+    with workers(folder, count=2) as running, held_call(running, folder) as (held, release):
         before = running.pids
         for pid in before.values():
             os.kill(pid, signal.SIGTERM)
         until(lambda: len(running.lines("worker ready")) == 3)
         assert not held.done()
-        let_go()
+        release()
         assert held.result().status == tasks_pb2.TASK_STATUS_COMPLETE
         until(lambda: len(running.lines("worker ready")) == 4)
 
 
-def test_a_new_worker_has_the_settings_of_the_first(folder: Path) -> None:
+def test_a_restarted_worker_keeps_the_settings(folder: Path) -> None:
     (folder / ".env").write_text("TASKWELL_USERS=known\n")
     with workers(folder) as running:
         (folder / ".env").write_text("TASKWELL_USERS=any\nTASKWELL_GRPC_ADDRESS=127.0.0.1:1\n")
@@ -106,7 +106,7 @@ def test_a_new_worker_has_the_settings_of_the_first(folder: Path) -> None:
             api.create()
 
 
-def test_workers_that_never_come_up_are_given_up_with_a_sentence(folder: Path) -> None:
+def test_workers_that_never_start_end_the_server(folder: Path) -> None:
     (folder / "sitecustomize.py").write_text("import os, sys\nif 'work' in sys.orig_argv: os._exit(1)\n")
     path = os.pathsep.join([str(folder), *filter(None, [os.environ.get("PYTHONPATH")])])
     answer = run("serve", "--workers", "2", "--grpc-address", "127.0.0.1:0", folder=folder, PYTHONPATH=path)
@@ -117,20 +117,20 @@ def test_workers_that_never_come_up_are_given_up_with_a_sentence(folder: Path) -
     assert "Traceback" not in answer.stderr
 
 
-def test_workers_outlive_a_killed_supervisor_by_their_calls_alone(folder: Path) -> None:
+def test_workers_drain_and_exit_when_the_supervisor_is_killed(folder: Path) -> None:
     with workers(folder) as running:
-        with held_call(running, folder) as (held, let_go):
+        with held_call(running, folder) as (held, release):
             running.server.process.kill()
             until(lambda: refuses(running.address))
             assert not held.done()
-            let_go()
+            release()
             assert held.result().status == tasks_pb2.TASK_STATUS_COMPLETE
         until(lambda: len(running.lines("stopped")) == 2)
         until(lambda: is_free(running.address))
 
 
 @pytest.mark.parametrize("first", [1, 2])
-def test_a_second_server_on_the_port_is_refused(folder: Path, first: int) -> None:
+def test_a_port_in_use_is_refused(folder: Path, first: int) -> None:
     with serving(folder, ["--workers", str(first)]) as server:
         for second in (1, 2):
             arguments = ("--grpc-address", server.address, "--workers", str(second))
@@ -141,7 +141,7 @@ def test_a_second_server_on_the_port_is_refused(folder: Path, first: int) -> Non
             assert "Traceback" not in answer.stderr
 
 
-def test_the_port_stays_theirs_while_no_worker_lives(folder: Path) -> None:
+def test_the_port_stays_reserved_while_no_worker_runs(folder: Path) -> None:
     with workers(folder) as running:
         for pid in running.pids.values():
             os.kill(pid, signal.SIGKILL)
@@ -152,15 +152,15 @@ def test_the_port_stays_theirs_while_no_worker_lives(folder: Path) -> None:
 
 
 @pytest.mark.parametrize("address", ["localhost:0", "[::1]:0"])
-def test_they_share_a_name_or_an_address_of_ipv6(folder: Path, address: str) -> None:
+def test_workers_share_a_host_name_or_an_ipv6_address(folder: Path, address: str) -> None:
     if address.startswith("[") and not socket.has_ipv6:
         pytest.skip("this machine has no IPv6")
     with workers(folder, "--grpc-address", address) as running:
         assert running.address.rpartition(":")[0] == address.rpartition(":")[0]
-        call_until(lambda: running.answering() == {1, 2}, running)
+        call_until(lambda: running.serving() == {1, 2}, running)
 
 
-def test_all_writes_of_several_workers_to_one_file_are_kept(folder: Path) -> None:
+def test_workers_write_to_one_sqlite_file_without_losing_writes(folder: Path) -> None:
     user = new_user()
     created: list[str] = []
 
@@ -174,6 +174,6 @@ def test_all_writes_of_several_workers_to_one_file_are_kept(folder: Path) -> Non
             writer.start()
         for writer in writers:
             writer.join()
-        assert running.answering() == {1, 2}
+        assert running.serving() == {1, 2}
         assert len(created) == 160
         assert set(created) == {task.id for task in api.walk(page_size=1000)}

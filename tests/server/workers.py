@@ -1,4 +1,4 @@
-"""`taskwell serve` with several workers."""
+"""Runs `taskwell serve` with several workers."""
 
 import json
 import sqlite3
@@ -24,13 +24,13 @@ class Workers:
         self._log = log
 
     def lines(self, event: str) -> list[dict[str, Any]]:
-        """What was logged of an event until now."""
+        """Return the log lines of an event so far."""
         lines = (json.loads(line) for line in self._log.read_text().splitlines(keepends=True) if line.endswith("\n"))
         return [line for line in lines if line["event"] == event]
 
     @property
     def pids(self) -> dict[int, int]:
-        """The process of each worker by its number."""
+        """Process id of each worker, by its number."""
         return {line["worker"]: line["pid"] for line in self.lines("worker ready")}
 
     @contextmanager
@@ -39,8 +39,8 @@ class Workers:
         with grpc.insecure_channel(self.address, [("grpc.use_local_subchannel_pool", 1)]) as channel:
             yield Api(channel, user)
 
-    def answering(self) -> set[int]:
-        """The numbers of the workers that have answered calls; 0 is a server without."""
+    def serving(self) -> set[int]:
+        """Return the numbers of the workers that have served calls; 0 stands for a server without workers."""
         return {line.get("worker", 0) for line in self.lines("rpc")}
 
 
@@ -53,7 +53,7 @@ def workers(folder: Path, *arguments: str, count: int = 2, **environment: str) -
 
 
 def call_until(condition: Callable[[], bool], running: Workers) -> None:
-    """Call over one new connection after the other; every call must succeed."""
+    """Call over new connections until the condition holds; each call must succeed."""
 
     def called() -> bool:
         with running.api() as api:
@@ -65,7 +65,7 @@ def call_until(condition: Callable[[], bool], running: Workers) -> None:
 
 @contextmanager
 def held_call(running: Workers, folder: Path) -> Iterator[tuple[Any, Callable[[], object]]]:
-    """A call that a worker has begun, and what lets it end."""
+    """Start a call that blocks in the database; yield it and the function that releases it."""
     with running.api() as api, closing(sqlite3.connect(folder / "taskwell.db", isolation_level=None)) as other:
         task = api.create()
         other.execute("BEGIN IMMEDIATE")
