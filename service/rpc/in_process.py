@@ -1,8 +1,7 @@
-"""A way into the gRPC server from its own process: its methods behind its interceptor, without a connection.
+"""In-process calls: the methods of the gRPC server behind its interceptor, without a connection.
 
-What grpc-java and grpc-go's users know as an in-process channel, and Python has none of. A call meets the interceptor
-that every call meets, in the same order, and the methods behind it; what is left out is the transport: a loopback
-connection would cost more than twice what the call itself does.
+Python lacks the in-process channel of grpc-java. A call passes the same interceptor, in the same order, as a call from
+outside. Only the transport is missing: a loopback connection would cost more than twice as much as the call itself.
 """
 
 from __future__ import annotations
@@ -20,17 +19,17 @@ from service.rpc.handlers import Context, Continuation, Handler, behaviour_of
 
 Pairs = Sequence[tuple[str, str]]
 Connection = Mapping[str, Sequence[bytes]]
-"""What is known of the client's certificate, as gRPC's auth_context has it: `peer_dns` and `peer_uri`, if verified."""
+"""Names in the client's verified certificate, as in gRPC's auth_context: `peer_dns` and `peer_uri`."""
 
 
 class Interceptor(Protocol):
-    """One that is made for grpc.aio."""
+    """The part of grpc.aio.ServerInterceptor that is used here."""
 
     async def intercept_service(self, continuation: Continuation, details: HandlerCallDetails, /) -> Handler: ...
 
 
 class Details(HandlerCallDetails):
-    """What an interceptor is told of a call."""
+    """Method name and metadata of a call, for the interceptor."""
 
     def __init__(self, method: str, metadata: Pairs) -> None:
         self.method = method
@@ -38,29 +37,29 @@ class Details(HandlerCallDetails):
 
 
 class InProcess:
-    """Add the servicers as to a grpc.aio server; then `call` their unary methods."""
+    """Register servicers as on a grpc.aio server, then `call` their unary methods."""
 
     def __init__(self, interceptor: Interceptor) -> None:
         self._interceptor = interceptor
         self._handlers: dict[str, Handler] = {}
 
     def add_registered_method_handlers(self, service: str, handlers: Mapping[str, Handler]) -> None:
-        """What generated code calls to register a service."""
+        """Register a service; called by generated code."""
         self._handlers |= {f"/{service}/{name}": handler for name, handler in handlers.items()}
 
     def add_generic_rpc_handlers(self, handlers: Sequence[grpc.GenericRpcHandler]) -> None:
-        """The same once more, which it calls for the sake of older servers."""
+        """Do nothing: generated code registers each service here too, for older versions of grpcio."""
 
     async def call(
         self, method: str, request: bytes, metadata: Pairs, seconds: float | None, connection: Connection
     ) -> Message:
-        """Call a unary method of the full name `/service/method`; with `seconds` until its deadline, None for none.
+        """Call the unary method `/service/method`; the deadline is in `seconds`, None for none.
 
-        Raises grpc.aio.AioRpcError as a client would get it.
+        Raises the grpc.aio.AioRpcError that a client would get.
         """
         context = cast("Context", _Context(metadata, seconds, connection))
         handler = await self._interceptor.intercept_service(self._found, Details(method, metadata))
-        # The interceptor decodes the request, or refuses it whatever the kind of the method.
+        # The interceptor decodes the request, or returns a handler that refuses it.
         response: Message = await behaviour_of(handler)(request, context)
         return response
 
@@ -69,7 +68,7 @@ class InProcess:
 
 
 class _Context:
-    """Of grpc.aio.ServicerContext what the interceptor and the methods use; more is an AttributeError, and INTERNAL."""
+    """The part of grpc.aio.ServicerContext that the interceptor and the servicers use; anything else is INTERNAL."""
 
     def __init__(self, metadata: Pairs, seconds: float | None, connection: Connection) -> None:
         self._metadata = metadata
