@@ -18,7 +18,7 @@ _CAPACITY = 4096
 """Lines that wait to be written; one more is dropped."""
 
 _LAST_LINES = 1.0
-"""How long the end of a process waits for its last lines to be written (s)."""
+"""Time to wait at exit for the last lines to be written (s)."""
 
 
 class LineStream(io.TextIOBase):

@@ -134,8 +134,8 @@ class Settings(BaseSettings):
     health_key: str | None = Field(None, description="Private key of TASKWELL_HEALTH_CERT: a PEM file")
     users: Literal["any", "known"] = Field(
         "any",
-        description="any creates a user with their first task; known refuses users without a row in the table users "
-        "(PERMISSION_DENIED)",
+        description="Users that may call: any, created with their first task; or known, those with a row in the table "
+        "users (calls of others are PERMISSION_DENIED)",
     )
     reflection: Literal["open", "caller", "off"] = Field(
         "open",
