@@ -5,6 +5,8 @@ from pathlib import Path
 from tests.postgres import fresh_database
 from tests.server.starting import run, serving
 
+REVISIONS = sorted(file.name[:8] for file in Path("migrations/versions").resolve().glob("2*.py"))
+
 
 def test_usage_is_printed_without_a_command(tmp_path: Path) -> None:
     for arguments in ([], ["--help"], ["help"]):
@@ -62,7 +64,9 @@ def test_check_reports_a_missing_schema_and_then_ok(tmp_path: Path) -> None:
 def test_migrate_goes_up_and_down_and_prints_the_revision(tmp_path: Path, postgres: str, database_kind: str) -> None:
     with fresh_database(postgres) as url:
         arguments = ["--database-url", url] if database_kind == "postgresql" else []
-        steps = [("current", "none"), ("up", "at 2"), ("current", "at 2"), ("down", "none"), ("current", "none")]
+        last = f"at {REVISIONS[-1]}"
+        downs = [("down", f"at {revision}") for revision in reversed(REVISIONS[:-1])]
+        steps = [("current", "none"), ("up", last), ("current", last), *downs, ("down", "none"), ("current", "none")]
         for direction, where in steps:
             answer = run("migrate", direction, *arguments, folder=tmp_path)
             assert answer.returncode == 0, answer.stderr
