@@ -16,8 +16,8 @@ def until(condition: Callable[[], bool]) -> None:
 
 
 async def eventually(condition: Callable[[], bool]) -> None:
-    """The same in an event loop, which goes on meanwhile."""
-    deadline = time.monotonic() + _PATIENCE
+    """Wait as `until` does, without blocking the event loop."""
+    deadline = time.monotonic() + _TIMEOUT
     while not condition():
-        assert time.monotonic() < deadline, "what was waited for did not come"
+        assert time.monotonic() < deadline, "the condition did not become true"
         await asyncio.sleep(0.001)

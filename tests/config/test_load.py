@@ -27,8 +27,7 @@ ALL = {
         ("service.server.health_check", {"grpc"}),
         (
             "service.config.load, service.server.startup, service.server.app",
-            # SQLAlchemy's public asyncio API imports its ORM: 38 ms and 6 MB in a process that serves.
-            {"grpc", "psycopg", "sqlalchemy", "sqlalchemy.orm"},
+            {"grpc", "psycopg", "sqlalchemy"},
         ),
     ],
     ids=["supervisor", "config", "health", "serve"],

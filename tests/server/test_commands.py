@@ -5,7 +5,7 @@ from pathlib import Path
 from tests.postgres import fresh_database
 from tests.server.starting import run, serving
 
-REVISIONS = sorted(file.name[:8] for file in Path("migrations/versions").resolve().glob("2*.py"))
+REVISIONS = sorted(file.name[:8] for file in (Path(__file__).parents[2] / "migrations" / "versions").glob("2*.py"))
 
 
 def test_usage_is_printed_without_a_command(tmp_path: Path) -> None:

@@ -15,7 +15,7 @@ from prometheus_client.parser import text_string_to_metric_families
 from taskwell.v1 import tasks_pb2
 
 from tests.running import refused
-from tests.server.starting import PATIENCE, run
+from tests.server.starting import TIMEOUT, run
 from tests.server.workers import Workers, call_until, held_call, workers
 from tests.waiting import until
 
@@ -33,7 +33,7 @@ class Scraped(Workers):
         self.metrics_address = line.split()[-1]
 
     def scrape(self) -> str:
-        with urlopen(f"http://{self.metrics_address}/metrics", timeout=PATIENCE) as answer:
+        with urlopen(f"http://{self.metrics_address}/metrics", timeout=TIMEOUT) as answer:
             assert answer.headers.get_content_type() == "text/plain"
             return str(answer.read().decode())
 

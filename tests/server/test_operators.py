@@ -14,7 +14,7 @@ from psycopg.conninfo import make_conninfo
 from service.db.schema import Schema
 from service.db.url import parse_database_url
 from tests.postgres import fresh_database
-from tests.server.starting import COMMAND, PATIENCE, run, serving
+from tests.server.starting import COMMAND, TIMEOUT, run, serving
 
 
 @pytest.fixture
@@ -113,7 +113,7 @@ def test_a_closed_pipe_ends_a_command_quietly(tmp_path: Path) -> None:
     os.close(reading)
     with os.fdopen(writing, "w") as unread:
         process = subprocess.run(
-            [*COMMAND, "config"], cwd=tmp_path, stdout=unread, stderr=subprocess.PIPE, timeout=PATIENCE, check=False
+            [*COMMAND, "config"], cwd=tmp_path, stdout=unread, stderr=subprocess.PIPE, timeout=TIMEOUT, check=False
         )
     assert process.stderr == b""
 

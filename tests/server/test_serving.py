@@ -16,7 +16,7 @@ from grpc_health.v1 import health_pb2, health_pb2_grpc
 from taskwell.v1 import tasks_pb2
 
 from tests.running import new_user
-from tests.server.starting import PATIENCE, accepts, refuses, serving
+from tests.server.starting import TIMEOUT, accepts, refuses, serving
 from tests.waiting import until
 
 
@@ -82,7 +82,7 @@ def test_graceful_shutdown_drains_calls_refuses_new_ones_and_exits_with_0(folder
             assert not held.done()
             other.execute("ROLLBACK")
             assert held.result().status == tasks_pb2.TASK_STATUS_COMPLETE
-        assert server.process.wait(PATIENCE) == 0
+        assert server.process.wait(TIMEOUT) == 0
         with pytest.raises(grpc.RpcError) as ended:
             next(watch)
         assert ended.value.code() == StatusCode.UNAVAILABLE

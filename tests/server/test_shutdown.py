@@ -19,7 +19,7 @@ from service.db.url import parse_database_url
 from tests.postgres import fresh_database
 from tests.proxy import proxied
 from tests.running import new_user, refused
-from tests.server.starting import PATIENCE, refuses, serving
+from tests.server.starting import TIMEOUT, refuses, serving
 from tests.server.workers import held_call, workers
 from tests.waiting import until
 
@@ -44,7 +44,7 @@ def test_calls_are_accepted_during_the_shutdown_delay_while_health_is_not_servin
 
 
 def test_calls_are_refused_after_the_shutdown_delay_while_the_others_end(folder: Path) -> None:
-    with workers(folder, "--shutdown-delay", "0.01", count=1) as running, held_call(running, folder) as (held, let_go):
+    with workers(folder, "--shutdown-delay", "0.01", count=1) as running, held_call(running, folder) as (held, release):
         running.server.process.terminate()
         until(lambda: refuses(running.address))
         with running.api() as api:
@@ -53,9 +53,9 @@ def test_calls_are_refused_after_the_shutdown_delay_while_the_others_end(folder:
                 api.create()
             assert refusal.retry_delay
         assert not held.done()
-        let_go()
+        release()
         assert held.result().status == tasks_pb2.TASK_STATUS_COMPLETE
-        assert running.server.process.wait(PATIENCE) == 0
+        assert running.server.process.wait(TIMEOUT) == 0
 
 
 @pytest.mark.parametrize("count", ["1", "2"])
@@ -121,11 +121,11 @@ def test_a_database_that_is_silent_does_not_hold_up_the_exit(tmp_path: Path, pos
 
 @pytest.mark.parametrize("count", [1, 2])
 def test_sighup_ends_neither_a_server_nor_a_call(folder: Path, count: int) -> None:
-    with workers(folder, count=count) as running, held_call(running, folder) as (held, let_go):
+    with workers(folder, count=count) as running, held_call(running, folder) as (held, release):
         for pid in {running.server.process.pid, *running.pids.values()}:
             os.kill(pid, signal.SIGHUP)
         with running.api() as api:
             api.list()
-        let_go()
+        release()
         assert held.result().status == tasks_pb2.TASK_STATUS_COMPLETE
         assert running.server.end() == 0
