@@ -1,4 +1,4 @@
-"""Both clients as one, so that one test proves the same of both: what is awaited of the one is waited for."""
+"""Both clients behind one interface, so that each test runs with both: awaitable results are waited for."""
 
 import asyncio
 from collections.abc import Callable, Coroutine, Iterator
@@ -8,11 +8,11 @@ from typing import Any
 from taskwell_client import AsyncClient, Client, connect, connect_async
 
 Connect = Callable[..., Any]
-"""`connect`, or what looks like it: its client's methods answer at once."""
+"""`connect`, or a function whose clients have the same interface."""
 
 
 class Awaited:
-    """An AsyncClient that looks like a Client."""
+    """An AsyncClient behind the interface of Client."""
 
     def __init__(self, client: AsyncClient, runner: asyncio.Runner) -> None:
         self._client = client
@@ -41,7 +41,7 @@ class Awaited:
 
 @contextmanager
 def connecting(kind: str) -> Iterator[Connect]:
-    """A function like `connect`, of either kind; its clients are closed in the end."""
+    """Yield a function like `connect`, of either kind, and close its clients at the end."""
     clients: list[Client | Awaited] = []
     with asyncio.Runner() as runner:
 

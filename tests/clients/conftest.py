@@ -20,7 +20,7 @@ def address(sqlite_url: str) -> Iterator[str]:
 
 @pytest.fixture(params=["sync", "asyncio"])
 def connect(request: pytest.FixtureRequest) -> Iterator[Connect]:
-    """`connect`, or for the client of asyncio what looks like it."""
+    """`connect`, or a function like it for the asyncio client."""
     with connecting(request.param) as connect:
         yield connect
 

@@ -1,4 +1,4 @@
-"""Runs where only the oldest promised runtime and stubs are: calls a service and says what it answered.
+"""Runs in the environment of the oldest supported runtime: calls a service and prints the responses.
 
 Started by test_oldest.py with the address of a service and a user without tasks.
 """

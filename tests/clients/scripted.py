@@ -1,4 +1,4 @@
-"""A real gRPC server whose answers a test writes down beforehand, one for each attempt."""
+"""A real gRPC server that follows a script: one response for each attempt of a call."""
 
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -9,22 +9,22 @@ import grpc
 from grpc import StatusCode
 
 Answer = StatusCode | bytes | Callable[[grpc.ServicerContext], bytes]
-"""A status, an encoded message, or what is done with the call."""
+"""A status, an encoded message, or a function that handles the call."""
 
 
 class Scripted(grpc.GenericRpcHandler):
-    """Plays the script; the last answer is given again for every attempt after it."""
+    """Plays the script; its last response is repeated for all later attempts."""
 
     def __init__(self) -> None:
         self.script: list[Answer] = [b""]
         self.attempts: list[tuple[str, bytes]] = []
-        """The method and the encoded request of each, in the order of their coming."""
+        """The method and the encoded request of each attempt, in order."""
         self.remaining: list[float] = []
-        """How long each had when it came (s)."""
+        """The time (s) that each attempt had left when it arrived."""
         self.address = ""
 
     def answers(self, *script: Answer) -> None:
-        """Begin a new script."""
+        """Start a new script."""
         self.script = list(script)
         self.attempts.clear()
 

@@ -1,4 +1,4 @@
-"""`make demo` shows every RPC, and says what to do where there is nothing to show."""
+"""`make demo` calls every RPC, and explains how to start a server if there is none."""
 
 import re
 import socket

@@ -41,7 +41,7 @@ def go() -> str:
 
 @pytest.fixture(scope="module")
 def one_at_a_time(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A file to lock: builds side by side would each compile gRPC."""
+    """A file to lock, because each of several builds at the same time would compile gRPC."""
     return tmp_path_factory.getbasetemp().parent / "go.lock"
 
 
@@ -63,7 +63,7 @@ def run(*command: str, cwd: Path, lock: Path, **environment: str) -> str:
 
 @contextmanager
 def secure_service(database_url: str, folder: Path) -> Iterator[dict[str, str]]:
-    """A service that asks for a certificate and a token, and what the tests in Go need to be let in."""
+    """Run a service that requires a certificate and a token. Yields the environment of the Go tests."""
     authority = Authority()
     files = Files(folder, authority.issue(*HOSTS), authority.pem)
     gateway = authority.issue(GATEWAY)

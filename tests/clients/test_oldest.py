@@ -1,4 +1,4 @@
-"""Clients that were generated earlier, and run on what was there then, keep working."""
+"""Clients with older generated code and the oldest supported runtime keep working."""
 
 import json
 import subprocess
@@ -20,7 +20,7 @@ PROTO = "taskwell/v1/tasks.proto"
 
 @pytest.fixture(params=["today's", "released"])
 def stubs(request: pytest.FixtureRequest, tmp_path: Path) -> Path:
-    """Where the stubs are: those of today's contract, or those of the last release, made anew from its descriptors."""
+    """A folder with stubs: today's, or those of the last release, generated from its descriptors."""
     if request.param == "today's":
         return ROOT / "generated" / "python"
     if not GENERATOR.exists():
@@ -34,7 +34,7 @@ def stubs(request: pytest.FixtureRequest, tmp_path: Path) -> Path:
 
 
 def answers_in_the_oldest_environment(address: str, stubs: Path) -> Any:
-    """What oldest.py printed; a warning in it is an error."""
+    """Run oldest.py with warnings as errors. Returns the responses that it prints."""
     if not PYTHON.exists():
         pytest.fail("There is no environment of the oldest grpcio and protobuf: run 'make test', which makes it.")
     ran = subprocess.run(

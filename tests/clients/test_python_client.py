@@ -34,7 +34,7 @@ from tests.tls.issuing import GATEWAY, HOSTS, Authority, Files
 SECRET = "what both of them know and nobody else"
 TOKENS = {"auth": "jwt", "jwt_secret": SECRET, "jwt_issuer": "https://issuer.example", "jwt_audience": "taskwell"}
 AT_ONCE = [("grpc.enable_retries", 0)]
-"""So that a test need not wait until a call was sent again for the last time."""
+"""Ends a test before the last retry."""
 
 
 @pytest.fixture

@@ -1,4 +1,4 @@
-"""What the Python client sends again, and what it does not, seen by a real server that plays a script."""
+"""Retries of the Python client, as a real server with a script sees them."""
 
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor

@@ -42,7 +42,7 @@ PATIENCE = 30  # s; long, so that it only ends what would never come
 
 
 class Recording:
-    """A channel that keeps the timeouts of the calls; it looks like the one that it is put before."""
+    """Wraps a channel and records the timeouts of the calls."""
 
     def __init__(self, channel: Any) -> None:
         self._channel = channel
@@ -59,7 +59,7 @@ class Recording:
 
 
 class Script:
-    """The service's side, and the clock."""
+    """The service's side of the test channel, and its clock."""
 
     def __init__(self) -> None:
         self.clock = grpc_testing.strict_fake_time(0)
@@ -69,24 +69,24 @@ class Script:
         self.client = Client(Channels(in_turn, in_turn, is_private=True), named("alice"), timeout=10)
 
     def take(self, method: str) -> tuple[Any, Any, Any]:
-        """The metadata and the request of a call, and what answers it."""
+        """Take the next call: its metadata, its request, and an object that answers it."""
         metadata, request, rpc = self.channel.take_unary_unary(SERVICE.methods_by_name[method])
         return metadata, copy.deepcopy(request), rpc  # this channel sends no bytes but the message itself
 
     def answer(self, method: str, response: Message) -> Any:
-        """Answer a call well; answers its request."""
+        """Answer the next call with a response. Returns its request."""
         _, request, rpc = self.take(method)
         rpc.terminate(response, (), OK, "")
         return request
 
     def refuse(self, method: str, code: StatusCode, message: str = "No.", *details: Message) -> Any:
-        """Answer a call with an error; answers its request."""
+        """Answer the next call with an error. Returns its request."""
         _, request, rpc = self.take(method)
         rpc.terminate(None, trailers(code, message, *details), code, message)
         return request
 
     def expire(self, method: str) -> None:
-        """Let a call end when the time that it was given is over by the clock."""
+        """End a call when the clock has passed its timeout."""
         _, _, rpc = self.take(method)
         self.clock.call_in(
             lambda: rpc.terminate(None, (), StatusCode.DEADLINE_EXCEEDED, ""), self.recording.timeouts[-1]
@@ -107,7 +107,7 @@ def script() -> Script:
 
 
 class Calling:
-    """Makes calls of the client in other threads: the test's own plays the service."""
+    """Calls the client in other threads, because the test's own thread plays the service."""
 
     def __call__(self, method: Callable[..., Any], *arguments: Any, **options: Any) -> Future[Any]:
         call: Future[Any] = Future()
@@ -232,7 +232,7 @@ def test_every_code_has_a_class_or_is_at_least_a_taskwell_error(script: Script, 
 
 
 class Failed(grpc.RpcError):
-    """What is on the wire is anybody's: a proxy's, or another service's."""
+    """Error details may come from a proxy or from another service."""
 
     def __init__(self, trailers: Any) -> None:
         self._trailers = trailers

@@ -32,7 +32,7 @@ def installed(request: pytest.FixtureRequest, dist: Path, tmp_path_factory: pyte
 
 @contextmanager
 def serving(installed: Path, folder: Path, *arguments: str) -> Iterator[str]:
-    """The address of `taskwell serve` in this folder, which SIGTERM must end well when the block is left."""
+    """Run `taskwell serve` in a folder. Yields its address; SIGTERM must then end it with status 0."""
     process = subprocess.Popen(
         [installed / "taskwell", "serve", "--grpc-address", "127.0.0.1:0", *arguments],
         cwd=folder,

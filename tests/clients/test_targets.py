@@ -1,4 +1,4 @@
-"""Which targets are this machine's own, so that a token may go there over plain text."""
+"""Targets on this machine, to which a token may be sent over plain text."""
 
 import pytest
 from taskwell_client.targets import is_local

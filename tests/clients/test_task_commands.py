@@ -25,7 +25,7 @@ COMMAND = Path(sys.executable).with_name("taskwell")
 
 
 class Person:
-    """Somebody who types. Not every command is a process of its own, which would take most of the time."""
+    """A user of the command line. Most commands run in this process, which is faster."""
 
     def __init__(self, **environment: str) -> None:
         self.environment = {f"TASKWELL_CLIENT_{name.upper()}": value for name, value in environment.items()}
@@ -45,17 +45,17 @@ class Person:
         )
 
     def sees(self, *arguments: str) -> str:
-        """What is printed by a command that goes well."""
+        """Run a command that must succeed. Returns its output."""
         done = self.types(*arguments)
         assert (done.exit_code, done.stderr) == (0, ""), done.stderr
         return done.stdout
 
     def gets(self, *arguments: str) -> list[Any]:
-        """What a program reads."""
+        """Run a command with --json. Returns its output."""
         return [json.loads(line) for line in self.sees(*arguments, "--json").splitlines()]
 
     def is_told(self, *arguments: str, status: int) -> str:
-        """The one line that a command says that fails."""
+        """Run a command that must fail. Returns its one line on standard error."""
         done = self.types(*arguments)
         assert (done.exit_code, done.stdout) == (status, ""), done.stderr
         [line] = done.stderr.splitlines()
@@ -218,7 +218,7 @@ def test_it_loads_nothing_of_the_service_and_for_help_not_even_grpc(person: Pers
 
 
 def completions(person: Person, line: str) -> list[str]:
-    """What a shell gets to complete a half typed line with."""
+    """The completions that a shell gets for an incomplete line."""
     words = {"COMP_WORDS": line, "COMP_CWORD": line.split(" ")[-1]}
     done = person.starts(COMMAND, _TASKWELL_COMPLETE="fish_complete", **words)
     assert done.stderr == ""

@@ -1,4 +1,4 @@
-"""Two users who hammer each other's ids: is what one of them sees the same as if the other were not there?
+"""Two users who attack each other's ids: each must see the same as if the other did not exist.
 
     python -m tests.soak.isolation [OPERATIONS]      (1,000,000 of them, on SQLite and on PostgreSQL)
 
@@ -28,15 +28,15 @@ from tests.running import COMPLETE, INCOMPLETE, Api, refusal_of, running_service
 
 SEED = 20261121
 AT_ONCE = 16
-"""How many calls the attacker has under way."""
+"""Calls in flight of the attacker."""
 _KEPT = 200
-"""How many of the victim's tasks there are, about."""
+"""Approximate number of the victim's tasks."""
 _NO_TASK = "0192f0c1-2d3e-7f4a-8b5c-6d7e8f901234"
 _MARK = "only for the eyes of the victim"
 
 
 class View:
-    """What the victim sees, in a form in which two runs can be compared."""
+    """The victim's view in a form that can be compared between runs."""
 
     def __init__(self) -> None:
         self._digest = sha256()
@@ -74,20 +74,20 @@ class View:
 
 
 class Victim:
-    """A user whose operations chance has chosen, the same for every run."""
+    """A user with random operations, the same in every run."""
 
     def __init__(self, api: Api, ids: list[str]) -> None:
         self.api = api
         self.ids = ids
-        """Of the victim's tasks, in the order of their creation. The attacker reads along."""
+        """Ids of the victim's tasks in the order of creation. The attacker reads them."""
         self.theirs = ""
-        """An id of the attacker's, where there is one."""
+        """An id of one of the attacker's tasks, if there is one."""
         self.view = View()
         self._random = random.Random(SEED)
         self._token = ""
 
     def act(self) -> None:
-        """Do the next operation, and add its answer to the view."""
+        """Do the next operation, and add its result to the view."""
         kind, chosen = self._random.random(), self._random.random()
         mine = self.ids[int(chosen * len(self.ids))] if self.ids else _NO_TASK
         try:
@@ -130,13 +130,13 @@ class Victim:
         return self.api.list(page_size=1 + number % 20, status=status, order_by=order)
 
     def look_around(self) -> None:
-        """See everything once more, page by page."""
+        """Add all tasks to the view, page by page."""
         for task in self.api.walk(page_size=7):
             self.view.add(task)
 
 
 class Attacker:
-    """A user who does to the victim's ids, and with the victim's request ids, all that can be done."""
+    """A user who tries every method with the victim's ids and request ids."""
 
     def __init__(self, api: Api, victim: Victim) -> None:
         self._api = api
@@ -178,7 +178,7 @@ class Attacker:
 
 
 def attacked(address: str, operations: int) -> tuple[int, View, set[str]]:
-    """So many operations of both together: how many were the victim's, what the victim saw, how the attacks ended."""
+    """Run operations of both. Returns the number of the victim's, the victim's view, and the results of the attacks."""
     with grpc.insecure_channel(address) as channel, grpc.insecure_channel(address) as other:
         victim = Victim(Api(channel), [])
         attacker = Attacker(Api(other), victim)
@@ -208,7 +208,7 @@ def attacked(address: str, operations: int) -> tuple[int, View, set[str]]:
 
 
 def alone(address: str, acts: int) -> View:
-    """What the victim sees of as many operations of their own, with nobody else there."""
+    """The victim's view of a number of operations without an attacker."""
     with grpc.insecure_channel(address) as channel:
         victim = Victim(Api(channel), [])
         for _ in range(acts):
@@ -218,7 +218,7 @@ def alone(address: str, acts: int) -> View:
 
 
 def urls() -> Iterator[tuple[str, str]]:
-    """An empty database of either kind, and what it is called."""
+    """Yield an empty database of either kind, and its name."""
     with tempfile.TemporaryDirectory() as folder:
         yield "SQLite", f"sqlite:///{folder}/taskwell.db"
     with running_postgres() as postgres, fresh_database(postgres) as url:
@@ -226,7 +226,7 @@ def urls() -> Iterator[tuple[str, str]]:
 
 
 def is_as_alone(address: str, operations: int) -> tuple[bool, str]:
-    """Whether the victim sees the same with and without the attacker, and what happened in a sentence."""
+    """Compare the victim's view with and without the attacker. Returns whether they are equal, and a summary."""
     acts, view, outcomes = attacked(address, operations)
     told = f"{operations:,} operations, {acts:,} of them the victim's; the attacks: {', '.join(sorted(outcomes))}"
     return view.hexdigest() == alone(address, acts).hexdigest(), told

@@ -1,4 +1,4 @@
-"""Creates whose answers are lost on the way: is every task there, and only once, and does no caller notice?
+"""Creates whose responses are lost on the way: every task must exist once, and no call may fail.
 
     python -m tests.soak.lost_answers [CREATES]      (10,000 of them by each client, on SQLite and on PostgreSQL)
 
@@ -27,7 +27,7 @@ from tests.soak.isolation import urls
 
 EVERY = 20
 AT_ONCE = 8
-"""Callers, each with a connection of its own: what is lost with a cut connection is one answer."""
+"""Clients, each with a connection of its own, so that a closed connection loses one response."""
 _OWN_CONNECTION = [("grpc.use_local_subchannel_pool", 1)]
 
 # HTTP/2 (RFC 9113): what a client says first; a frame's nine bytes, of which three are its length and one its type.
@@ -38,7 +38,7 @@ _REQUEST_ID = re.compile(rb"\x12\x24([0-9a-f-]{36})")  # field 2, 36 bytes
 
 
 class Losing(Proxy):
-    """Loses the answer to every so manieth create, but never twice to the same one."""
+    """Loses the response to every n-th create, but never twice for the same one."""
 
     def __init__(self, address: str, every: int = EVERY) -> None:
         self._every = every
@@ -82,7 +82,7 @@ class Losing(Proxy):
 
 
 def _frames(stream: BinaryIO) -> Iterator[tuple[int, bytes]]:
-    """The frames, whole, and the type of each."""
+    """Complete frames with their types."""
     while len(head := stream.read(_HEAD)) == _HEAD:
         yield head[3], head + stream.read(int.from_bytes(head[:3]))
 
@@ -97,7 +97,7 @@ def losing(address: str) -> Iterator[Losing]:
 
 
 def by_threads(target: str, user: str, titles: Sequence[str]) -> None:
-    """Create tasks of these titles by sync clients. Raises what a caller would see."""
+    """Create tasks with these titles with sync clients. Raises the first error."""
 
     def work(mine: Sequence[str]) -> None:
         with connect(target, user=user, options=_OWN_CONNECTION) as client:
@@ -109,7 +109,7 @@ def by_threads(target: str, user: str, titles: Sequence[str]) -> None:
 
 
 def by_asyncio(target: str, user: str, titles: Sequence[str]) -> None:
-    """The same by clients of asyncio."""
+    """The same with asyncio clients."""
 
     async def work(mine: Sequence[str]) -> None:
         async with connect_async(target, user=user, options=_OWN_CONNECTION) as client:
@@ -126,7 +126,7 @@ CLIENTS: dict[str, Callable[[str, str, Sequence[str]], None]] = {"sync": by_thre
 
 
 def created(address: str, kind: str, creates: int) -> tuple[Losing, Counter[str]]:
-    """Create so many tasks with a client of this kind: what the proxy did, and how often each title is there."""
+    """Create tasks with a kind of client. Returns the proxy, and the number of tasks with each title."""
     user = new_user()
     with losing(address) as proxy:
         CLIENTS[kind](proxy.address, user, titles_of(creates))

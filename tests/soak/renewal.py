@@ -1,4 +1,4 @@
-"""Certificates that are swapped under load: does any call fail?
+"""Certificates that are swapped under load: no call may fail.
 
     python -m tests.soak.renewal [SWAPS]      (1,000 of them)
 
@@ -25,7 +25,7 @@ from tests.waiting import until
 
 
 class Load:
-    """Calls that never pause, and how they ended."""
+    """Calls without a pause, and their results."""
 
     def __init__(self, address: str, authority: Authority) -> None:
         self._address = address
@@ -47,7 +47,7 @@ class Load:
                 thread.join()
 
     def goes_on(self) -> None:
-        """Wait for calls that began after now to end, of both kinds."""
+        """Wait until calls of both kinds that start from now on have ended."""
         before = dict(self._ended)
         until(lambda: all(self._ended[kind] >= ended + 2 for kind, ended in before.items()))
 
@@ -71,7 +71,7 @@ class Load:
 
 
 def swapped(folder: Path, database_url: str, swaps: int) -> Counter[str]:
-    """How the calls ended that were made while certificates were swapped so often."""
+    """Swap certificates a number of times under load. Returns the results of the calls."""
     authority = Authority()
     files = Files(folder, authority.issue(*HOSTS))
     with running_service(settings_for(database_url, **files.settings)) as address:
@@ -91,7 +91,7 @@ def swapped(folder: Path, database_url: str, swaps: int) -> Counter[str]:
 
 
 def met(address: str) -> bytes:
-    """The certificate that a new connection meets."""
+    """The certificate that the server presents to a new connection."""
     host, _, port = address.rpartition(":")
     return ssl.get_server_certificate((host, int(port))).encode()
 

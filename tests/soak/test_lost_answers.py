@@ -1,4 +1,4 @@
-"""The short form of tests/soak/lost_answers.py, and that the proxy loses what was committed."""
+"""The short form of tests/soak/lost_answers.py, and a test that the proxy loses responses of committed creates."""
 
 from collections import Counter
 

@@ -1,4 +1,4 @@
-"""The short form of tests/soak/isolation.py, and that its comparison would notice."""
+"""The short form of tests/soak/isolation.py, and a test of its comparison."""
 
 import grpc
 import pytest
@@ -21,7 +21,7 @@ def test_a_user_whose_ids_are_attacked_sees_what_they_would_see_alone(database_u
 
 
 def disturbed(address: str, disturb: int) -> str:
-    """What a victim sees to whose newest task somebody else does something once."""
+    """The view of a victim whose newest task somebody else has changed once."""
     with grpc.insecure_channel(address) as channel:
         victim = Victim(Api(channel), [])
         for number in range(100):
