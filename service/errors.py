@@ -173,6 +173,12 @@ class MessageMalformed(RequestError):
     reason = "MESSAGE_MALFORMED"
 
 
+class MessageMissing(RequestError):
+    """The call has no request message: send one message behind the headers, before the time limit of a call."""
+
+    reason = "MESSAGE_MISSING"
+
+
 class MessageTooLarge(RequestError):
     """The request message is {size} bytes long; this server takes at most {limit}."""
 

@@ -153,7 +153,7 @@ class Settings(BaseSettings):
         True, description="Send concurrent calls to the database in batches; false sends a statement for each call"
     )
     max_in_flight: Count = Field(
-        2048, description="Maximum task calls in flight in each worker; further calls are RESOURCE_EXHAUSTED"
+        512, description="Maximum task calls in flight in each worker; further calls are RESOURCE_EXHAUSTED"
     )
     rate_limit: Annotated[float, Field(ge=0.001, le=1_000_000)] | None = Field(
         None,
@@ -173,7 +173,7 @@ class Settings(BaseSettings):
         16_384, description="Maximum size of the metadata of a request (bytes); a larger one is RESOURCE_EXHAUSTED"
     )
     max_concurrent_streams: Count = Field(
-        1000, description="Maximum calls in flight on one connection; further calls wait in the client"
+        100, description="Maximum calls in flight on one connection; further calls wait in the client"
     )
     max_connections: Count = Field(
         10_000,

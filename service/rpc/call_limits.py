@@ -1,50 +1,112 @@
-"""Limits on task calls in flight and on their duration."""
+"""Limits on unary calls: their number, their duration, and the responses that clients have not taken yet."""
 
 from __future__ import annotations
 
 import asyncio
+from collections import Counter
+from collections.abc import AsyncIterator
 from typing import Any
 
-from service.errors import DeadlineExceeded, Overloaded
-from service.rpc.handlers import Behaviour, Context
+from grpc.aio import EOF
+
+from service.errors import DeadlineExceeded, MessageMissing, Overloaded, RequestError
+from service.rpc.handlers import Behaviour, Context, Reader
+
+MAX_RECEIVING = 4096
+"""Most calls whose message has not arrived yet; one more ends the one that has waited longest."""
+MAX_UNSENT_RESPONSES = 8192
+"""Most finished calls whose response the client has not taken yet."""
+MAX_UNSENT_BYTES = 32 * 2**20
+"""Most bytes of large responses that wait to be taken; of all connections together."""
+MAX_UNSENT_BYTES_PER_CONNECTION = 8 * 2**20
+
+# Responses up to this size are counted, but not weighed: weighing costs a look at the peer's address.
+_LARGE = 64 * 2**10
 
 
 class CallLimits:
-    """Bounds the number of task calls in flight and the duration of each.
+    """Bounds the number of calls in flight, the duration of each, and the responses that wait to be taken.
 
     At most `max_in_flight` calls run or wait; the next one fails at once with Overloaded, because an unbounded queue
-    only hides the overload. A call without a deadline, or with a later one, ends after `max_seconds`. Health checks and
-    reflection do not count: probes must pass under load, and a watch stays open.
+    only hides the overload. A call without a deadline, or with a later one, ends after `max_seconds` from the arrival
+    of its headers; one whose message has not arrived by then fails with MessageMissing. Calls without a message do not
+    count as in flight: they would keep others out. There may be MAX_RECEIVING of them, and the newest may stay, because
+    a message follows its headers at once unless somebody withholds it.
+
+    A client that opens no flow-control window leaves its responses in this server's memory until its connection
+    reaches the maximum age. So finished calls count until gRPC has sent their response, and large responses are
+    weighed: what would exceed MAX_UNSENT_BYTES, or MAX_UNSENT_BYTES_PER_CONNECTION, fails with Overloaded instead.
     """
 
     def __init__(self, *, max_in_flight: int, max_seconds: float) -> None:
         self._max_in_flight = max_in_flight
-        self._max_seconds = max_seconds
-        self._overdue: set[asyncio.Task[Any]] = set()
+        self.max_seconds = max_seconds
+        self._overdue: dict[asyncio.Task[Any], type[RequestError]] = {}
+        self._receiving: dict[asyncio.Task[Any], None] = {}  # in the order of arrival
+        self._unsent = 0
+        self._unsent_bytes: Counter[str] = Counter()
         self.in_flight = 0
 
-    def apply(self, behaviour: Behaviour) -> Behaviour:
-        """Wrap a method so that it runs within the limits."""
+    def apply(self, behaviour: Behaviour, read: Reader) -> Behaviour:
+        """Wrap a method so that it runs within the limits; `read` makes the request from the message's bytes."""
 
-        async def limited(request: Any, context: Context) -> Any:  # noqa: ANN401 - any message
-            if self.in_flight >= self._max_in_flight:
-                raise Overloaded
+        async def limited(_requests: object, context: Context) -> Any:  # noqa: ANN401 - any message
+            self._refuse_if_full()
             seconds = self._seconds(context)
             task = asyncio.current_task()
             assert task is not None
             # Does what asyncio.timeout does, at a third of the cost.
-            timer = asyncio.get_running_loop().call_later(seconds, self._cancel, task)
-            self.in_flight += 1
+            timer = asyncio.get_running_loop().call_later(seconds, self._cancel, task, DeadlineExceeded)
+            counted = 0
             try:
-                return await behaviour(request, context)
+                message = await self._receive(task, context)
+                self._refuse_if_full()
+                self.in_flight += 1
+                counted = 1
+                response = await behaviour(read(message, context), context)
             except asyncio.CancelledError:
-                if task in self._overdue and task.uncancel() == 0:
-                    raise DeadlineExceeded from None
+                if (error := self._overdue.get(task)) and task.uncancel() == 0:
+                    raise (MessageMissing if not counted and seconds == self.max_seconds else error) from None
                 raise
             finally:
                 timer.cancel()
-                self.in_flight -= 1
-                self._overdue.discard(task)
+                self.in_flight -= counted
+                self._overdue.pop(task, None)
+            self._count_until_sent(response.ByteSize(), context)
+            return response
+
+        return limited
+
+    def _refuse_if_full(self) -> None:
+        if self.in_flight >= self._max_in_flight or self._unsent >= MAX_UNSENT_RESPONSES:
+            raise Overloaded
+
+    async def _receive(self, task: asyncio.Task[Any], context: Context) -> bytes:
+        """Return the message of a call. Raises MessageMissing if the client ends the call without one."""
+        if len(self._receiving) >= MAX_RECEIVING:
+            self._cancel(next(iter(self._receiving)), MessageMissing)
+        self._receiving[task] = None
+        try:
+            message = await context.read()
+        finally:
+            self._receiving.pop(task, None)
+        if message is EOF:
+            raise MessageMissing
+        return bytes(message)
+
+    def apply_streaming(self, behaviour: Behaviour, read: Reader) -> Behaviour:
+        """Wrap a method that streams responses: only the wait for its request has a limit, because a watch lasts."""
+
+        async def limited(_requests: object, context: Context) -> AsyncIterator[Any]:
+            try:
+                async with asyncio.timeout(self.max_seconds):
+                    message = await context.read()
+            except TimeoutError:
+                raise MessageMissing from None
+            if message is EOF:
+                raise MessageMissing
+            async for response in behaviour(read(message, context), context):
+                yield response
 
         return limited
 
@@ -53,8 +115,31 @@ class CallLimits:
         remaining = context.time_remaining()
         if remaining is not None and remaining <= 0:
             raise DeadlineExceeded
-        return min(remaining or self._max_seconds, self._max_seconds)
+        return min(remaining or self.max_seconds, self.max_seconds)
 
-    def _cancel(self, task: asyncio.Task[Any]) -> None:
-        self._overdue.add(task)
+    def _cancel(self, task: asyncio.Task[Any], error: type[RequestError]) -> None:
+        self._receiving.pop(task, None)
+        self._overdue[task] = error
         task.cancel()
+
+    def _count_until_sent(self, size: int, context: Context) -> None:
+        if size > _LARGE:
+            self._weigh_until_sent(size, context)
+        self._unsent += 1
+        context.add_done_callback(self._sent)  # type: ignore[arg-type]  # its protocol names the argument
+
+    def _sent(self, _context: Context) -> None:
+        self._unsent -= 1
+
+    def _weigh_until_sent(self, size: int, context: Context) -> None:
+        waiting, peer = self._unsent_bytes, context.peer()
+        if waiting.total() + size > MAX_UNSENT_BYTES or waiting[peer] + size > MAX_UNSENT_BYTES_PER_CONNECTION:
+            raise Overloaded
+        waiting[peer] += size
+
+        def sent(_context: Context) -> None:
+            waiting[peer] -= size
+            if not waiting[peer]:
+                del waiting[peer]
+
+        context.add_done_callback(sent)  # type: ignore[arg-type]

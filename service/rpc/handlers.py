@@ -14,6 +14,8 @@ from grpc.aio import ServicerContext
 Context: TypeAlias = "ServicerContext[Any, Any]"
 Handler: TypeAlias = "grpc.RpcMethodHandler[Any, Any]"
 Behaviour: TypeAlias = Callable[[Any, Context], Any]
+Reader: TypeAlias = Callable[[Any, Context], Any]
+"""Makes the request that a behaviour takes: from the bytes of a message, or from a stream of messages."""
 Continuation: TypeAlias = "Callable[[HandlerCallDetails], Awaitable[Handler | None]]"
 
 _MAKERS = {
@@ -37,11 +39,23 @@ def yields_responses(behaviour: Behaviour) -> bool:
     return inspect.isasyncgenfunction(behaviour)
 
 
-def with_behaviour(handler: Handler, behaviour: Behaviour, *, decodes: bool = False) -> Handler:
-    """Return the handler with another function, which receives undecoded bytes if it `decodes` requests itself."""
+def with_behaviour(handler: Handler, behaviour: Behaviour) -> Handler:
+    """Return the handler with another function."""
     make = _MAKERS[handler.request_streaming, handler.response_streaming]
-    decoder = None if decodes else handler.request_deserializer
-    return make(behaviour, request_deserializer=decoder, response_serializer=handler.response_serializer)
+    return make(
+        behaviour,
+        request_deserializer=handler.request_deserializer,
+        response_serializer=handler.response_serializer,
+    )
+
+
+def reading_handler(handler: Handler, behaviour: Behaviour) -> Handler:
+    """Return a handler whose function starts with the request's headers and reads the message from the context.
+
+    The handler takes a stream of requests, undecoded. On the wire that is the same; but gRPC waits without a limit for
+    the message of a unary request before it calls the function, and never ends a call that has none.
+    """
+    return _MAKERS[True, handler.response_streaming](behaviour, response_serializer=handler.response_serializer)
 
 
 def refusing_handler(refuse: Callable[[Context], Awaitable[None]]) -> Handler:

@@ -7,7 +7,7 @@ outside. Only the transport is missing: a loopback connection would cost more th
 from __future__ import annotations
 
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import NoReturn, Protocol, cast
 
 import grpc
@@ -57,7 +57,7 @@ class InProcess:
 
         Raises the grpc.aio.AioRpcError that a client would get.
         """
-        context = cast("Context", _Context(metadata, seconds, connection))
+        context = cast("Context", _Context(request, metadata, seconds, connection))
         handler = await self._interceptor.intercept_service(self._found, Details(method, metadata))
         # The interceptor decodes the request, or returns a handler that refuses it.
         response: Message = await behaviour_of(handler)(request, context)
@@ -70,10 +70,17 @@ class InProcess:
 class _Context:
     """The part of grpc.aio.ServicerContext that the interceptor and the servicers use; anything else is INTERNAL."""
 
-    def __init__(self, metadata: Pairs, seconds: float | None, connection: Connection) -> None:
+    def __init__(self, request: bytes, metadata: Pairs, seconds: float | None, connection: Connection) -> None:
+        self._request = request
         self._metadata = metadata
         self._deadline = None if seconds is None else time.monotonic() + seconds
         self._connection = connection
+
+    async def read(self) -> bytes:
+        return self._request
+
+    def add_done_callback(self, callback: Callable[[object], None]) -> None:
+        callback(self)  # there is no transport in which the response could wait
 
     def invocation_metadata(self) -> Pairs:
         return self._metadata

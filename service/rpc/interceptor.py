@@ -35,10 +35,11 @@ from service.rpc.handlers import (
     Context,
     Continuation,
     Handler,
+    Reader,
     behaviour_of,
+    reading_handler,
     refusing_handler,
     with_behaviour,
-    yields_responses,
 )
 from service.rpc.policy import TASK_SERVICE, Access, require_scope
 from service.rpc.rate_limit import RefusalDelay
@@ -54,6 +55,9 @@ _LOG_LEVELS = {
     StatusCode.UNAVAILABLE: "warning",
     StatusCode.RESOURCE_EXHAUSTED: "warning",
 }
+
+# Most health checks in flight.
+_MAX_OTHER_CALLS = 1000
 
 Decoder: TypeAlias = Callable[[Any], Any]
 Guard: TypeAlias = Callable[[Context], None]
@@ -123,6 +127,8 @@ class CallInterceptor(ServerInterceptor):
         self._authenticate = authenticate
         self._scopes = scopes
         self._limits = limits
+        # Health checks must pass under load, so task calls do not use up their limit.
+        self._other_limits = CallLimits(max_in_flight=_MAX_OTHER_CALLS, max_seconds=limits.max_seconds)
         self._streams = streams
         self._drain = drain
         self._max_message_bytes = max_message_bytes
@@ -166,27 +172,27 @@ class CallInterceptor(ServerInterceptor):
         if handler is None:
             raise MethodUnknown
         behaviour = behaviour_of(handler)
-        if handler.response_streaming:
-            behaviour = self._streams.track(behaviour)
-        elif method.startswith(f"/{TASK_SERVICE}/"):
-            behaviour = self._limits.apply(behaviour)
+        guards = () if self._policy.get(method) is Access.OPEN else self._guards
         # The wrapper decodes requests itself, so that a malformed or oversized one gets a status with details. gRPC
         # would report a malformed one as INTERNAL.
-        decodes = not handler.request_streaming
-        decode = self._decoder(handler.request_deserializer) if decodes else _undecoded
-        if self._guards and self._policy.get(method) is not Access.OPEN:
-            behaviour, decode = _guarded(self._guards, decode, behaviour), _undecoded
-        wrap = self._wrap_streaming if yields_responses(behaviour) else self._wrap_unary
-        return with_behaviour(handler, wrap(method, behaviour, decode), decodes=decodes)
+        read = _guarded(guards, self._decoder(handler.request_deserializer))
+        if handler.request_streaming:
+            behaviour = self._streams.track(behaviour)
+            return with_behaviour(handler, self._wrap_streaming(method, behaviour, _guarded(guards, _undecoded)))
+        if handler.response_streaming:
+            behaviour = self._streams.track(self._other_limits.apply_streaming(behaviour, read))
+            return reading_handler(handler, self._wrap_streaming(method, behaviour, _guarded((), _undecoded)))
+        limits = self._limits if method.startswith(f"/{TASK_SERVICE}/") else self._other_limits
+        return reading_handler(handler, self._wrap_unary(method, limits.apply(behaviour, read)))
 
-    def _wrap_unary(self, method: str, behaviour: Behaviour, decode: Decoder) -> Behaviour:
+    def _wrap_unary(self, method: str, behaviour: Behaviour) -> Behaviour:
         on_call = self._observer.on_call
         log_ok = _log.debug if _log.is_enabled_for(logging.DEBUG) else None
 
         async def respond(request: Any, context: Context) -> Any:  # noqa: ANN401 - any message
             started = time.perf_counter()
             try:
-                response = await behaviour(decode(request), context)
+                response = await behaviour(request, context)
             except AbortError:
                 raise
             except Exception as error:  # noqa: BLE001 - the outermost frame: every error gets a status
@@ -202,11 +208,11 @@ class CallInterceptor(ServerInterceptor):
 
         return respond
 
-    def _wrap_streaming(self, method: str, behaviour: Behaviour, decode: Decoder) -> Behaviour:
-        async def stream(request: Any, context: Context) -> AsyncIterator[Any]:  # noqa: ANN401 - any message
+    def _wrap_streaming(self, method: str, behaviour: Behaviour, read: Reader) -> Behaviour:
+        async def stream(requests: Any, context: Context) -> AsyncIterator[Any]:  # noqa: ANN401 - any messages
             started = time.perf_counter()
             try:
-                async for response in behaviour(decode(request), context):
+                async for response in behaviour(read(requests, context), context):
                     yield response
                 self._observer.on_call(method, "OK", time.perf_counter() - started)
             except AbortError:
@@ -266,25 +272,21 @@ def _code_of_cancelled(context: Context) -> str:
     return "DEADLINE_EXCEEDED" if remaining is not None and remaining <= 0 else "CANCELLED"
 
 
-def _guarded(guards: Sequence[Guard], decode: Decoder, behaviour: Behaviour) -> Behaviour:
-    """Wrap a method so that the guards run before its request is decoded."""
+def _guarded(guards: Sequence[Guard], decode: Decoder) -> Reader:
+    """Return a reader that runs the guards before it decodes the request."""
+    if not guards:
+        return lambda message, _context: decode(message)
 
-    async def respond(request: Any, context: Context) -> Any:  # noqa: ANN401 - any message
+    def read(message: Any, context: Context) -> Any:  # noqa: ANN401 - any message
         for guard in guards:
             guard(context)
-        return await behaviour(decode(request), context)
+        return decode(message)
 
-    async def stream(request: Any, context: Context) -> AsyncIterator[Any]:  # noqa: ANN401 - any message
-        for guard in guards:
-            guard(context)
-        async for response in behaviour(decode(request), context):
-            yield response
-
-    return stream if yields_responses(behaviour) else respond
+    return read
 
 
-def _undecoded(request: Any) -> Any:  # noqa: ANN401 - an iterator of messages
-    return request
+def _undecoded(requests: Any) -> Any:  # noqa: ANN401 - an iterator of messages
+    return requests
 
 
 def _log_fields(started: float) -> dict[str, object]:

@@ -36,6 +36,7 @@ CODES: Mapping[type[RequestError], StatusCode] = MappingProxyType(
         errors.ServiceUnknown: StatusCode.NOT_FOUND,
         errors.InvalidArgument: StatusCode.INVALID_ARGUMENT,
         errors.MessageMalformed: StatusCode.INVALID_ARGUMENT,
+        errors.MessageMissing: StatusCode.INVALID_ARGUMENT,
         errors.MessageTooLarge: StatusCode.RESOURCE_EXHAUSTED,
         errors.TaskNotFound: StatusCode.NOT_FOUND,
         errors.RequestIdReused: StatusCode.ALREADY_EXISTS,

@@ -5,6 +5,11 @@ The gRPC core ignores unknown arguments in silence; tests/layers/test_private_ap
 
 from service.config.settings import Settings
 
+# Longest wait for a client to acknowledge this server's HTTP/2 settings (s).
+_SETTINGS_TIMEOUT = 5.0
+# Finished streams of a connection that may still be allocated, per stream that it may have open.
+_DEALLOCATING = 10
+
 
 def server_options(settings: Settings) -> list[tuple[str, int]]:
     """Return the limits that gRPC itself enforces (grpc/impl/channel_arg_names.h)."""
@@ -18,13 +23,17 @@ def server_options(settings: Settings) -> list[tuple[str, int]]:
         ("grpc.max_metadata_size", settings.max_metadata_bytes),
         ("grpc.absolute_max_metadata_size", settings.max_metadata_bytes),
         ("grpc.max_concurrent_streams", settings.max_concurrent_streams),
+        # gRPC refuses streams (REFUSED_STREAM) where too many are allocated, because of rapid resets. A finished stream
+        # stays allocated until this process has let go of its call, so a busy client needs room for those as well.
+        ("grpc.http2.max_deallocating_streams", _DEALLOCATING * settings.max_concurrent_streams),
         # Beyond these, the core cancels calls at random; CallLimits refuses calls earlier, with details.
         ("grpc.server.max_pending_requests", 16 * settings.max_in_flight),
         ("grpc.server.max_pending_requests_hard_limit", 32 * settings.max_in_flight),
         ("grpc.max_allowed_incoming_connections", settings.max_connections),
         ("grpc.server_handshake_timeout_ms", ms(settings.handshake_timeout)),
-        # gRPC enforces the metadata limit only after the client has acknowledged it; until then, it accepts 16 MiB.
-        ("grpc.http2.settings_timeout", ms(settings.handshake_timeout)),
+        # gRPC enforces the metadata limit once the client has acknowledged it; until then a client may send 16 MiB per
+        # stream. An acknowledgement takes one round trip.
+        ("grpc.http2.settings_timeout", ms(min(settings.handshake_timeout, _SETTINGS_TIMEOUT))),
         ("grpc.keepalive_time_ms", ms(settings.keepalive_time)),
         ("grpc.keepalive_timeout_ms", ms(settings.keepalive_timeout)),
         # Without this, a ping times out after a minute, whatever the keepalive timeout is.

@@ -20,7 +20,7 @@ from tools.tables import sentence
 _CODE = re.compile("|".join(rf"\b{code.name}\b" for code in StatusCode))
 
 # The door decodes the body, so the service never gets one that it could not.
-_NEVER = (errors.MessageMalformed,)
+_NEVER = (errors.MessageMalformed, errors.MessageMissing)
 RETRIED = {error.reason for error in (*RETRY_DELAYS, errors.RateLimited)}
 """The reasons with which the answer says when to try again."""
 
