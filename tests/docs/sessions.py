@@ -71,7 +71,7 @@ def assert_prints_what_is_written(session: str, folder: Path, settings: dict[str
     written = re.sub(r"^\$ .*\n", "", session.replace("\\\n", ""), flags=re.MULTILINE)
     printed = _replaced(done.stdout, {found: place for place, found in places.items()})
     # curl writes no newline behind a body.
-    assert shape_of(written).replace("} ", "}") == shape_of(printed).replace("} ", "}")
+    assert shape_of(written).replace("} ", "}") == shape_of(printed).replace("} ", "}"), f"printed:\n{printed}"
 
 
 def _replaced(text: str, places: dict[str, str]) -> str:

@@ -60,6 +60,12 @@ def test_every_command_is_on_the_page_of_the_command_line() -> None:
     assert named == {*COMMANDS} - {"supervise", "work"}  # these two are for the supervisor
 
 
+def test_every_module_of_the_service_is_on_the_page_of_the_layout() -> None:
+    page = PAGES["docs/architecture/layout.md"]
+    modules = {path.name for path in (ROOT / "service").iterdir()} - {"__init__.py", "__pycache__"}
+    assert {name for name in modules if f" {name}" not in page} == set()
+
+
 def test_every_file_that_is_named_exists() -> None:
     roots = "|".join(("service", "tests", "tools", "clients", "docs", "proto", "generated", "migrations", "examples"))
     named = {
