@@ -1,6 +1,6 @@
 """A pool of database connections: the most recently used first, callers served in the order of their arrival.
 
-What a stock pool does not do (docs/decisions/0004-own-connection-pool.md):
+What a stock pool does not do (docs/decisions/0009-own-connection-pool.md):
 
 - A failed connect fails the waiting callers at once if no connection works, so that a database that is away is
   noticed in milliseconds; while others work, callers wait for one of those, and connecting is tried again.
