@@ -86,11 +86,11 @@ def supervise(arguments: list[str]) -> int:
 
             mark_process_dead(worker, folder)  # type: ignore[no-untyped-call]  # of prometheus_client
 
-    if len(arguments) != 5:
+    if len(arguments) != 6:
         return _fail("'taskwell supervise' is started by 'taskwell serve': run that", status=2)
-    count, grace, log_level, log_format, folder = arguments
+    count, grace, timeout, log_level, log_format, folder = arguments
     _start_log(log_level, log_format)
-    policy = RestartPolicy(grace=float(grace))
+    policy = RestartPolicy(grace=float(grace), heartbeat_timeout=float(timeout))
     command = [*_this_program(), "work"]
     gc.enable()
     supervisor = Supervisor(command, int(count), announce=announce, on_exit=drop_gauges, policy=policy)
@@ -263,7 +263,8 @@ def _become_supervisor(settings: "Settings", metrics_folder: str) -> NoReturn:
     signal.pthread_sigmask(signal.SIG_BLOCK, (signal.SIGTERM, signal.SIGINT))
     # After the delay a worker needs its grace period for the calls in flight, and a few seconds more to close and exit.
     grace = settings.shutdown_delay + settings.shutdown_grace + 5
-    arguments = (settings.worker_count, grace, settings.log_level, settings.log_format, metrics_folder)
+    limits = (settings.worker_count, grace, settings.worker_timeout)
+    arguments = (*limits, settings.log_level, settings.log_format, metrics_folder)
     command = [*_this_program(), "supervise", *map(str, arguments)]
     drain_streams()
     environment = {**settings.as_environment(os.environ), "PROMETHEUS_MULTIPROC_DIR": metrics_folder}

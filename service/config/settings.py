@@ -75,6 +75,10 @@ class Settings(BaseSettings):
     workers: Literal["auto"] | int = Field(
         "auto", description="Number of server processes; auto is one per CPU on PostgreSQL (on Linux), else 1"
     )
+    worker_timeout: Annotated[float, Field(ge=3, le=86_400)] = Field(
+        10,
+        description="Time after which one of several workers is killed and replaced if its event loop does not run (s)",
+    )
     database_url: SecretStr = Field(
         SecretStr("sqlite:///taskwell.db"),
         description="Database: sqlite:///FILE, or PostgreSQL as an SQLAlchemy URL or a libpq connection string",

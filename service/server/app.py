@@ -36,6 +36,7 @@ from service.rpc.streams import OpenStreams
 from service.server.announcements import curl_example, grpcurl_example
 from service.server.authentication import Authentication
 from service.server.grpc_options import server_options
+from service.server.heartbeat import Heartbeat
 from service.server.sockets import refuse_address_in_use
 from service.server.startup import StartError, cannot_listen
 from service.standard_streams import drain_streams
@@ -243,8 +244,8 @@ def _rest(settings: Settings, address: Address, in_process: InProcess) -> "Rest"
 async def serve(settings: Settings, worker: int | None = None) -> None:
     """Serve until SIGTERM or SIGINT, then shut down gracefully. A second signal ends the process at once.
 
-    A worker follows the protocol in supervisor.py: it closes its standard output when it is ready, and shuts down when
-    its standard input ends.
+    A worker follows the protocol in supervisor.py: it says when it is ready and that it lives, and shuts down when its
+    standard input ends.
     """
     stopping = asyncio.Event()
     received: list[int] = []
@@ -268,12 +269,14 @@ async def serve(settings: Settings, worker: int | None = None) -> None:
     for number in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(number, on_signal, number)
 
+    heartbeat = Heartbeat() if worker is not None else None
     service = Service(settings, worker)
-    _announce(service, await service.start(), settings)
-    if worker is not None:
-        drain_streams()
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+    announcement = _announcement(service, await service.start(), settings)
+    if heartbeat:
+        heartbeat.start(announcement)
         loop.add_reader(sys.stdin, on_end_of_input)
+    else:
+        print(announcement, end="")
     _freeze_garbage_collection()
     await stopping.wait()
     await service.drain(grace=settings.shutdown_grace, delay=settings.shutdown_delay)
@@ -283,16 +286,16 @@ async def serve(settings: Settings, worker: int | None = None) -> None:
     os._exit(0)
 
 
-def _announce(service: Service, address: Address, settings: Settings) -> None:
-    """Print the addresses and example calls."""
-    print(f"gRPC listening on {address}")
+def _announcement(service: Service, address: Address, settings: Settings) -> str:
+    """The addresses and example calls."""
+    lines = [f"gRPC listening on {address}"]
     if settings.reflection == "open":
-        print(grpcurl_example(address, settings))
+        lines.append(grpcurl_example(address, settings))
     if service.rest_address:
-        print(f"REST listening on {service.rest_address}")
-        print(curl_example(service.rest_address, settings))
+        lines += [f"REST listening on {service.rest_address}", curl_example(service.rest_address, settings)]
     if service.metrics_address:
-        print(f"metrics listening on {service.metrics_address}")
+        lines.append(f"metrics listening on {service.metrics_address}")
+    return "".join(f"{line}\n" for line in lines)
 
 
 def _freeze_garbage_collection() -> None:

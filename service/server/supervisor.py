@@ -1,10 +1,10 @@
-"""Supervises several processes of one command: starts them, restarts those that die, stops them together.
+"""Supervises several processes of one command: starts them, restarts those that die or hang, stops them together.
 
 The supervisor knows nothing of what the processes do, and imports little: it stays in memory beside them. It talks to
 each process over the process's standard streams:
 
-- Output: the announcement, then end of file when the process is ready. The supervisor prints one announcement, when all
-  processes are ready.
+- Output: the announcement, a NUL byte when the process is ready, then a heartbeat each second (heartbeat.py). A process
+  without heartbeats is killed and restarted. The supervisor prints one announcement, when all processes are ready.
 - Input: end of file tells the process to shut down. It also comes when the supervisor is killed, so that no process is
   left behind. (A signal would not do: terminals and service managers send theirs to every process, and a process takes
   a second signal as "stop at once".)
@@ -19,6 +19,8 @@ from dataclasses import dataclass
 
 import structlog
 
+from service.server.heartbeat import INTERVAL, READY
+
 _log = structlog.get_logger("supervisor")
 
 
@@ -32,7 +34,11 @@ class RestartPolicy:
     reset_after: float = 60.0
     """A process that ran for this long is restarted with the first backoff again."""
     max_failed_starts: int = 5
-    """After this many exits in a row before the process was ready, the supervisor stops all and gives up."""
+    """When each process exited this many times in a row before it was ready, and none is, the supervisor gives up."""
+    start_timeout: float = 60.0
+    """Time for a process to become ready; then it is killed."""
+    heartbeat_timeout: float = 10.0
+    """Time without a heartbeat after which a process is killed."""
     grace: float = 30.0
     """Time for processes to exit after `stop`; then they are killed."""
 
@@ -64,8 +70,10 @@ class Supervisor:
         self._policy = policy
         self._running: dict[int, Process] = {}
         self._ready: set[int] = set()
+        self._heard: set[int] = set()
+        self._announcement = ""
         self._announced = False
-        self._failed_starts = 0
+        self._failed_starts = dict.fromkeys(range(1, count + 1), 0)
         self._stopping = asyncio.Event()
         self._gave_up = ""
         self._clean = True
@@ -73,7 +81,7 @@ class Supervisor:
     async def run(self) -> bool:
         """Run until all processes have exited after `stop`; return True if each exited with status 0.
 
-        Raises WorkersFailed if too many processes in a row exit before they are ready.
+        Raises WorkersFailed if no process becomes ready.
         """
         async with asyncio.TaskGroup() as group:
             for number in range(1, self._count + 1):
@@ -104,9 +112,10 @@ class Supervisor:
             status = await self._run_once(number)
             if self._stopping.is_set():
                 return
-            if self._failed_starts >= self._policy.max_failed_starts:
+            if not self._ready and len(self._failed()) == self._count:
                 self._give_up(status)
                 return
+            self._announce_once()
             if loop.time() - started >= self._policy.reset_after:
                 backoff = self._policy.backoff
             self._on_exit(number)
@@ -120,39 +129,74 @@ class Supervisor:
         try:
             process = await asyncio.create_subprocess_exec(*self._command, str(number), stdin=PIPE, stdout=PIPE)
         except OSError as error:
-            self._failed_starts += 1
+            self._failed_starts[number] += 1
             return str(error)
         self._running[number] = process
         if self._stopping.is_set():
             _end_input(process)
-        was_ready = await self._wait_until_ready(number, process)
+        watchdog = asyncio.create_task(self._kill_if_silent(number, process))
+        await self._listen(number, process)
         status = await process.wait()
+        watchdog.cancel()
         del self._running[number]
-        self._ready.discard(number)
-        if not was_ready:
-            self._failed_starts += 1
+        if number not in self._ready:
+            self._failed_starts[number] += 1
         elif status and self._stopping.is_set():
             self._clean = False
+        self._ready.discard(number)
         return _describe(status)
 
-    async def _wait_until_ready(self, number: int, process: Process) -> bool:
-        """Wait for the announcement of the process; return False if the process exits without one."""
+    async def _listen(self, number: int, process: Process) -> None:
+        """Read the announcement and the heartbeats of the process until it exits."""
         assert process.stdout
-        announcement = (await process.stdout.read()).decode()
-        if not announcement:
-            return False
-        self._failed_starts = 0
+        announcement = b""
+        while received := await process.stdout.read(4096):
+            self._heard.add(number)
+            if number not in self._ready:
+                announcement += received
+                if READY in announcement:
+                    self._announcement = announcement.partition(READY)[0].decode()
+                    self._on_ready(number, process)
+
+    def _on_ready(self, number: int, process: Process) -> None:
+        self._failed_starts[number] = 0
         self._ready.add(number)
         _log.info("worker ready", worker=number, pid=process.pid)
-        if len(self._ready) == self._count and not self._announced:
+        self._announce_once()
+
+    def _announce_once(self) -> None:
+        """Announce when all processes are ready, but for those that do not start."""
+        if not self._announced and self._ready and len(self._ready | self._failed()) == self._count:
             self._announced = True
-            self._announce(announcement)
-        return True
+            self._announce(self._announcement)
+
+    def _failed(self) -> set[int]:
+        most = self._policy.max_failed_starts
+        return {number for number, failed in self._failed_starts.items() if failed >= most}
+
+    async def _kill_if_silent(self, number: int, process: Process) -> None:
+        """Kill the process when it is not ready, or not heard of, for too long.
+
+        The time is counted in seconds in which this process ran as well: when all were stopped together, as a virtual
+        machine is, each gets its full time again.
+        """
+        silent = 0.0
+        limit = self._policy.start_timeout
+        while silent < limit:
+            pause = min(INTERVAL, limit)
+            await asyncio.sleep(pause)
+            silent = 0.0 if number in self._heard else silent + pause
+            self._heard.discard(number)
+            if number in self._ready:
+                limit = self._policy.heartbeat_timeout
+        _log.error("worker hangs", worker=number, pid=process.pid, silent_for=limit, was_ready=number in self._ready)
+        with suppress(ProcessLookupError):
+            process.kill()
 
     def _give_up(self, status: str) -> None:
         self._gave_up = (
-            f"{self._failed_starts} workers in a row exited before they were ready, the last one with {status}: "
-            "see its output above for the reason"
+            f"no worker starts: each exited {self._policy.max_failed_starts} times in a row before it was ready, the "
+            f"last one with {status}: see its output above for the reason"
         )
         self.stop()
 

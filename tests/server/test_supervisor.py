@@ -13,7 +13,8 @@ from service.server.supervisor import RestartPolicy, Supervisor, WorkersFailed
 from tests.waiting import until
 
 # Ready at once; runs until end of file on standard input.
-GOOD = "os.write(1, b'Ready.\\n'); os.close(1); sys.stdin.read()"
+READY = "os.write(1, b'Ready.\\n\\0')"
+GOOD = f"{READY}; sys.stdin.read()"
 NO_BACKOFF = RestartPolicy(backoff=0)
 
 
@@ -76,20 +77,36 @@ async def test_supervisor_gives_up_after_failed_starts_in_a_row() -> None:
     with pytest.raises(WorkersFailed) as given_up:
         await announced_by("os.kill(os.getpid(), 9)", count=2)
     assert str(given_up.value) == (
-        "5 workers in a row exited before they were ready, the last one with signal 9 (Killed): "
+        "no worker starts: each exited 5 times in a row before it was ready, the last one with signal 9 (Killed): "
         "see its output above for the reason"
     )
 
 
-async def test_giving_up_shuts_the_other_processes_down_gracefully(tmp_path: Path) -> None:
+async def test_a_process_that_never_starts_stops_no_other(tmp_path: Path) -> None:
     program = f"if sys.argv[1] == '2': sys.exit(3)\n{GOOD}; Path({str(tmp_path)!r}, 'finished').touch()"
-    with pytest.raises(WorkersFailed):
-        await announced_by(program, count=2)
+    with capture_logs() as log:
+        assert await announced_by(program, count=2) == (["Ready.\n"], True)
+    assert {line["worker"] for line in log if line["event"] == "worker exited"} == {2}
+    assert len(backoffs(log)) >= NO_BACKOFF.max_failed_starts, "until then the announcement waits for it"
     assert files_in(tmp_path) == {"finished"}
 
 
+@pytest.mark.parametrize("hang", [f"{READY}; threading.Event().wait()", "threading.Event().wait()"])
+async def test_a_process_without_heartbeats_is_killed_and_restarted(tmp_path: Path, hang: str) -> None:
+    policy = RestartPolicy(backoff=0, heartbeat_timeout=0.1, start_timeout=0.1)
+    supervisor = Supervisor(command_of(after(1000, tmp_path, hang)), 1, announce=lambda _: None, policy=policy)
+    with capture_logs() as log:
+        running = asyncio.create_task(supervisor.run())
+        await asyncio.to_thread(until, lambda: len([line for line in log if line["event"] == "worker exited"]) > 2)
+        supervisor.stop()
+        await running
+    hangs = [line for line in log if line["event"] == "worker hangs"]
+    assert {line["status"] for line in log if "status" in line} == {"signal 9 (Killed)"}
+    assert {line["was_ready"] for line in hangs} <= {"READY" in hang or "Ready" in hang, False}
+
+
 async def test_exits_of_ready_processes_are_not_failed_starts(tmp_path: Path) -> None:
-    program = after(7, tmp_path, "os.write(1, b'Ready.\\n'); os._exit(3)")
+    program = after(7, tmp_path, f"{READY}; os._exit(3)")
     supervisor = Supervisor(command_of(program), 1, announce=lambda _: None, policy=NO_BACKOFF)
     running = asyncio.create_task(supervisor.run())
     await asyncio.to_thread(until, (tmp_path / "7").exists)
@@ -98,7 +115,7 @@ async def test_exits_of_ready_processes_are_not_failed_starts(tmp_path: Path) ->
 
 
 async def test_a_successful_start_resets_the_count_of_failed_starts(tmp_path: Path) -> None:
-    ready_once = "os.write(1, b'Ready.\\n') if died == 3 else None; os._exit(3)"
+    ready_once = f"{READY} if died == 3 else None; os._exit(3)"
     supervisor = Supervisor(command_of(after(7, tmp_path, ready_once)), 1, announce=lambda _: None, policy=NO_BACKOFF)
     running = asyncio.create_task(supervisor.run())
     await asyncio.to_thread(until, (tmp_path / "7").exists)
@@ -111,8 +128,8 @@ async def test_supervisor_gives_up_on_a_command_that_does_not_exist() -> None:
         await Supervisor(["/does/not/exist"], 1, announce=print, policy=NO_BACKOFF).run()
 
 
-async def test_a_process_that_does_not_exit_is_killed_after_the_grace() -> None:
-    deaf = "os.write(1, b'Ready.\\n'); os.close(1); threading.Event().wait()"
+async def test_one_that_does_not_end_is_killed_after_the_grace() -> None:
+    deaf = f"{READY}; threading.Event().wait()"
     assert await announced_by(deaf, policy=RestartPolicy(grace=0)) == (["Ready.\n"], False)
 
 

@@ -23,6 +23,12 @@ def url(database_kind: str, request: pytest.FixtureRequest) -> str:
     return "sqlite:///taskwell.db" if database_kind == "sqlite" else str(request.getfixturevalue("postgresql_url"))
 
 
+def path_with(folder: Path, code: str) -> str:
+    """The PYTHONPATH of a server whose processes run this code when they start."""
+    (folder / "sitecustomize.py").write_text(code)
+    return os.pathsep.join([str(folder), *filter(None, [os.environ.get("PYTHONPATH")])])
+
+
 def test_workers_all_serve_and_announce_the_address_once(tmp_path: Path, url: str) -> None:
     with workers(tmp_path, "--database-url", url) as running:
         call_until(lambda: running.serving() == {1, 2}, running)
@@ -107,14 +113,51 @@ def test_a_restarted_worker_keeps_the_settings(folder: Path) -> None:
 
 
 def test_workers_that_never_start_end_the_server(folder: Path) -> None:
-    (folder / "sitecustomize.py").write_text("import os, sys\nif 'work' in sys.orig_argv: os._exit(1)\n")
-    path = os.pathsep.join([str(folder), *filter(None, [os.environ.get("PYTHONPATH")])])
+    path = path_with(folder, "import os, sys\nif 'work' in sys.orig_argv: os._exit(1)\n")
     answer = run("serve", "--workers", "2", "--grpc-address", "127.0.0.1:0", folder=folder, PYTHONPATH=path)
     assert (answer.returncode, answer.stdout) == (1, "")
     assert (
-        "taskwell: 5 workers in a row exited before they were ready, the last one with exit status 1" in answer.stderr
+        "taskwell: no worker starts: each exited 5 times in a row before it was ready, the last one with exit status 1"
+        in answer.stderr
     )
     assert "Traceback" not in answer.stderr
+
+
+def test_a_worker_that_does_not_start_stops_none_that_serves(folder: Path) -> None:
+    code = "import os, sys\nif sys.orig_argv[-2:] == ['work', '2']: os._exit(1)\n"
+    with workers(folder, ready=1, PYTHONPATH=path_with(folder, code)) as running:
+        assert set(running.pids) == {1}
+        with running.api() as api:
+            api.create()
+        assert running.server.end() == 0
+
+
+@pytest.mark.parametrize("hang", ["stopped", "blocked event loop"])
+def test_a_worker_that_hangs_is_replaced_while_the_others_serve(folder: Path, hang: str) -> None:
+    code = "import signal, threading\nsignal.signal(signal.SIGUSR1, lambda *_: threading.Event().wait())\n"
+    with workers(folder, "--worker-timeout", "5", PYTHONPATH=path_with(folder, code)) as running:
+        before = running.pids
+        os.kill(before[1], signal.SIGSTOP if hang == "stopped" else signal.SIGUSR1)
+        until(lambda: running.pids[1] != before[1])
+        assert [(line["worker"], line["pid"]) for line in running.lines("worker hangs")] == [(1, before[1])]
+        assert running.pids[2] == before[2]
+        call_until(lambda: running.serving() == {1, 2}, running)
+        assert running.server.end() == 0
+
+
+def test_workers_that_were_stopped_together_with_the_supervisor_are_not_killed(folder: Path) -> None:
+    timeout = 3.0
+    with workers(folder, "--worker-timeout", str(timeout)) as running:
+        before = running.pids
+        for number in (signal.SIGSTOP, signal.SIGCONT):
+            for pid in (running.server.process.pid, *before.values()):
+                os.kill(pid, number)
+            waited = threading.Event()
+            threading.Timer(2 * timeout, waited.set).start()
+            until(waited.is_set)
+        assert running.lines("worker hangs") == []
+        assert running.pids == before
+        assert running.server.end() == 0
 
 
 def test_workers_drain_and_exit_when_the_supervisor_is_killed(folder: Path) -> None:

@@ -45,11 +45,17 @@ class Workers:
 
 
 @contextmanager
-def workers(folder: Path, *arguments: str, count: int = 2, **environment: str) -> Iterator[Workers]:
+def workers(
+    folder: Path, *arguments: str, count: int = 2, ready: int | None = None, **environment: str
+) -> Iterator[Workers]:
+    """A server with as many workers, all of which become ready unless another number does."""
     path = folder / "log"
     options = ["--workers", str(count), "--log-level", "debug", "--log-format", "json", *arguments]
     with path.open("w") as log, serving(folder, options, log=log, **environment) as server:
-        yield Workers(server, path)
+        running = Workers(server, path)
+        # The log and the announcement are written by two threads.
+        until(lambda: count == 1 or len(running.pids) == (ready or count))
+        yield running
 
 
 def call_until(condition: Callable[[], bool], running: Workers) -> None:
