@@ -43,6 +43,10 @@ class ForeignKeyBroken(Exception):
     """A row refers to one that does not exist. For the store; never leaves it."""
 
 
+class OutcomeUnknown(Exception):
+    """The connection was lost under a write that must not be repeated. For the store; never leaves it."""
+
+
 class Driver(Connector[Any], Protocol):
     """Runs statements on the connections that it makes."""
 
@@ -102,7 +106,8 @@ class Database:
         """Run statements that write, several of them in one transaction, and answer the rows of the last.
 
         They are durable when this returns. `repeatable` says that they come to the same if they are run again after
-        they took effect and nobody learnt of it, as may be when a connection is lost.
+        they took effect and nobody learnt of it, as may be when a connection is lost. Where they must not be, that
+        raises OutcomeUnknown.
         """
         if not self._writer:
             return await self._run_again_if_safe(statements, parameters, repeatable=repeatable, lingers=True)
@@ -144,8 +149,9 @@ class Database:
                 raise DatabaseUnavailable from error
             except Failed as failed:
                 failure, cause = failed.failure, failed.__cause__
-                is_safe = failure is not Failure.LOST or repeatable
-                if not is_safe or attempt >= _ATTEMPTS.get(failure, 1):
+                if failure is Failure.LOST and not repeatable:
+                    raise OutcomeUnknown from cause
+                if attempt >= _ATTEMPTS.get(failure, 1):
                     raise _outcome(failure, cause) from cause
             if failure is Failure.CONFLICT:
                 await asyncio.sleep(random.uniform(0, _CONFLICT_PAUSE * 2**attempt))  # noqa: S311 - no secret

@@ -5,7 +5,7 @@ from datetime import UTC
 from typing import Any
 
 from service.db.compiled_statement import Row
-from service.db.engine import Database, ForeignKeyBroken
+from service.db.engine import Database, ForeignKeyBroken, OutcomeUnknown
 from service.db.statements import PageKind, Statements
 from service.errors import CallerUnknown, DatabaseUnavailable, EtagStale, RequestError, RequestIdReused, TaskNotFound
 from service.model import NewTask, Task, TaskChange, TaskKey, TaskQuery, TaskRemoval, TaskStatus
@@ -110,10 +110,15 @@ class SqlTaskStore:
         return outcomes
 
     async def _update_once(self, changes: Sequence[TaskChange]) -> dict[TaskKey, Task | RequestError]:
-        parameters = self._sql.change_parameters(changes)
         # Run twice, a change without a version comes to the same; with one, the second run would find its own version.
-        repeatable = all(change.version is None for change in changes)
-        rows = await self._database.write(self._sql.update, parameters=parameters, repeatable=repeatable)
+        versioned = [change for change in changes if change.version is not None]
+        parameters = self._sql.change_parameters(changes)
+        try:
+            rows = await self._database.write(self._sql.update, parameters=parameters, repeatable=not versioned)
+        except OutcomeUnknown as error:
+            unavailable = DatabaseUnavailable()
+            unavailable.__cause__ = error.__cause__
+            return dict.fromkeys((change.key for change in versioned), unavailable)  # the next round repeats the others
         outcomes: dict[TaskKey, Task | RequestError] = {**_by_key(rows)}
         if left := [change for change in changes if change.key not in outcomes]:
             current = await self._find([change.key for change in left])
@@ -129,7 +134,10 @@ class SqlTaskStore:
 
     async def _delete_once(self, removals: Sequence[TaskRemoval]) -> dict[TaskKey, RequestError | None]:
         parameters = self._sql.removals.of(removals)
-        rows = await self._database.write(self._sql.delete, parameters=parameters, repeatable=False)
+        try:
+            rows = await self._database.write(self._sql.delete, parameters=parameters, repeatable=False)
+        except OutcomeUnknown as error:
+            raise DatabaseUnavailable from error.__cause__
         outcomes: dict[TaskKey, RequestError | None] = dict.fromkeys(TaskKey(*row) for row in rows)
         if left := [removal for removal in removals if removal.key not in outcomes]:
             versioned = [removal.key for removal in left if removal.version is not None]

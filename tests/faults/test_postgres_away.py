@@ -13,6 +13,13 @@ from grpc import StatusCode
 from structlog.testing import capture_logs
 from taskwell.v1 import tasks_pb2
 
+from service.db.engine import Database
+from service.db.schema import Schema
+from service.db.store import SqlTaskStore
+from service.db.url import parse_database_url
+from service.errors import DatabaseUnavailable
+from service.model import Task, TaskChange
+from tests.db.making import later, new_task
 from tests.postgres import fresh_database
 from tests.proxy import Proxy, proxied
 from tests.running import Api, refused, running_service, settings_for
@@ -115,6 +122,22 @@ def test_a_write_that_may_not_be_run_twice_says_that_its_fate_is_unknown(proxy: 
             proxy.swallow_answers()
             with refused(StatusCode.UNAVAILABLE, "DATABASE_UNAVAILABLE"):
                 operation()
+
+
+async def test_of_one_batch_only_updates_with_an_etag_are_not_repeated_after_a_lost_connection(proxy: Proxy) -> None:
+    Schema(parse_database_url(proxy.conninfo)).up()
+    database = Database(parse_database_url(proxy.conninfo))
+    store = SqlTaskStore(database)
+    tasks = [new_task() for _ in range(4)]
+    await store.create(tasks)
+    proxy.swallow_answers()
+    changes = [
+        TaskChange(*task.key, later(1), {"title": "New"}, version=1 if number % 2 else None)
+        for number, task in enumerate(tasks)
+    ]
+    outcomes = await store.update(changes)
+    assert [type(outcome) for outcome in outcomes] == [Task, DatabaseUnavailable] * 2
+    await database.close()
 
 
 def test_a_network_that_lost_its_way_costs_the_deadline_and_no_more(proxy: Proxy) -> None:
