@@ -109,8 +109,10 @@ class Statements:
         self.find_requests = self._compiled(self._find_requests())
         self.create = self._compiled(self._create())
         self.create_with_users = self._create_with_users(has_writing_ctes=dialect.name == "postgresql")
-        self.update = self._compiled(self._update())
-        self.delete = self._compiled(self._delete())
+        self.update = self._compiled(self._update(_locked(self._changes)))
+        self.update_unlocked = self._compiled(self._update(_locked(self._changes, skips=True)))
+        self.delete = self._compiled(self._delete(_locked(self.removals)))
+        self.delete_unlocked = self._compiled(self._delete(_locked(self.removals, skips=True)))
         self.find_users = self._compiled(select(users.c.id).where(users.c.id.in_(select(self.user_ids.c.id))))
 
     def pages(self, kind: PageKind) -> CompiledStatement:
@@ -205,8 +207,7 @@ class Statements:
         # Not one join with an OR: PostgreSQL would read the whole table for it.
         return union_all(found.join(asked.cte, by_request), found.join(asked.cte, _same_task(asked)))
 
-    def _update(self) -> Executable:
-        locked = _locked(self._changes)
+    def _update(self, locked: CTE) -> Executable:
         new = locked.c
         values: dict[str, ColumnElement[Any]] = {
             name: case((new.written.bitwise_and(bit) != 0, new[name]), else_=tasks.c[name])
@@ -232,10 +233,9 @@ class Statements:
             .returning(*self._task_columns)
         )
 
-    def _delete(self) -> Executable:
+    def _delete(self, gone: CTE) -> Executable:
         # Two conditions on the same rows: the first finds them by the primary key, the second compares the version.
         # One EXISTS alone would have both databases read the whole table.
-        gone = _locked(self.removals)
         any_version = or_(gone.c.version.is_(None), gone.c.version == tasks.c.version)
         return (
             delete(tasks)
@@ -247,13 +247,14 @@ class Statements:
         )
 
 
-def _locked(rows: RowSet) -> CTE:
-    """These rows, their tasks locked in the order of their keys, or two sets could each wait for a task of the other.
+def _locked(rows: RowSet, *, skips: bool = False) -> CTE:
+    """These rows, their tasks locked in the order of their keys, or two batches could wait for each other.
 
-    SQLite locks no rows and drops the clause.
+    Waits for tasks that somebody else has locked, or skips them. SQLite locks no rows and drops the clause.
     """
     order = (tasks.c.user_id, tasks.c.id)
-    return select(rows.cte).join(tasks, _same_task(rows)).order_by(*order).with_for_update(of=tasks).cte("locked")
+    found = select(rows.cte).join(tasks, _same_task(rows)).order_by(*order)
+    return found.with_for_update(of=tasks, skip_locked=skips).cte("locked")
 
 
 def _same_task(rows: RowSet | CTE) -> ColumnElement[bool]:

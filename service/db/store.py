@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Iterable, Sequence
 from datetime import UTC
+from functools import partial
 from typing import Any
 
 from service.db.compiled_statement import Row
@@ -9,6 +10,7 @@ from service.db.engine import Database, ForeignKeyBroken, OutcomeUnknown
 from service.db.statements import PageKind, Statements
 from service.errors import CallerUnknown, DatabaseUnavailable, EtagStale, RequestError, RequestIdReused, TaskNotFound
 from service.model import NewTask, Task, TaskChange, TaskKey, TaskQuery, TaskRemoval, TaskStatus
+from service.tasks.store import Locked
 
 # A set is settled again when somebody else changed its rows between the write and the look at why it did not write.
 # Every round that fails means that another's write succeeded; this many in a row are as good as never.
@@ -48,12 +50,12 @@ class SqlTaskStore:
         outcomes = await _in_rounds(self._create_once, tasks)
         return [outcomes[task.key] for task in tasks]
 
-    async def update(self, changes: Sequence[TaskChange]) -> list[Task | RequestError]:
-        outcomes = await _in_rounds(self._update_once, changes)
+    async def update(self, changes: Sequence[TaskChange], *, wait: bool = True) -> list[Task | RequestError | Locked]:
+        outcomes = await _in_rounds(partial(self._update_once, wait=wait), changes)
         return [outcomes[change.key] for change in changes]
 
-    async def delete(self, removals: Sequence[TaskRemoval]) -> list[RequestError | None]:
-        outcomes = await _in_rounds(self._delete_once, removals)
+    async def delete(self, removals: Sequence[TaskRemoval], *, wait: bool = True) -> list[RequestError | Locked | None]:
+        outcomes = await _in_rounds(partial(self._delete_once, wait=wait), removals)
         return [outcomes[removal.key] for removal in removals]
 
     async def knows(self, user_ids: Sequence[str]) -> list[bool]:
@@ -109,17 +111,20 @@ class SqlTaskStore:
                 outcomes[task.key] = made if digest == task.request_digest else RequestIdReused()
         return outcomes
 
-    async def _update_once(self, changes: Sequence[TaskChange]) -> dict[TaskKey, Task | RequestError]:
+    async def _update_once(
+        self, changes: Sequence[TaskChange], *, wait: bool
+    ) -> dict[TaskKey, Task | RequestError | Locked]:
+        statement = self._sql.update if wait else self._sql.update_unlocked
         # Run twice, a change without a version comes to the same; with one, the second run would find its own version.
         versioned = [change for change in changes if change.version is not None]
         parameters = self._sql.change_parameters(changes)
         try:
-            rows = await self._database.write(self._sql.update, parameters=parameters, repeatable=not versioned)
+            rows = await self._database.write(statement, parameters=parameters, repeatable=not versioned)
         except OutcomeUnknown as error:
             unavailable = DatabaseUnavailable()
             unavailable.__cause__ = error.__cause__
             return dict.fromkeys((change.key for change in versioned), unavailable)  # the next round repeats the others
-        outcomes: dict[TaskKey, Task | RequestError] = {**_by_key(rows)}
+        outcomes: dict[TaskKey, Task | RequestError | Locked] = {**_by_key(rows)}
         if left := [change for change in changes if change.key not in outcomes]:
             current = await self._find([change.key for change in left])
             for change in left:
@@ -130,24 +135,32 @@ class SqlTaskStore:
                     outcomes[change.key] = EtagStale()
                 elif _is_already(task, change):
                     outcomes[change.key] = task
+                elif not wait:
+                    outcomes[change.key] = Locked()
         return outcomes
 
-    async def _delete_once(self, removals: Sequence[TaskRemoval]) -> dict[TaskKey, RequestError | None]:
+    async def _delete_once(
+        self, removals: Sequence[TaskRemoval], *, wait: bool
+    ) -> dict[TaskKey, RequestError | Locked | None]:
+        statement = self._sql.delete if wait else self._sql.delete_unlocked
         parameters = self._sql.removals.of(removals)
         try:
-            rows = await self._database.write(self._sql.delete, parameters=parameters, repeatable=False)
+            rows = await self._database.write(statement, parameters=parameters, repeatable=False)
         except OutcomeUnknown as error:
             raise DatabaseUnavailable from error.__cause__
-        outcomes: dict[TaskKey, RequestError | None] = dict.fromkeys(TaskKey(*row) for row in rows)
+        outcomes: dict[TaskKey, RequestError | Locked | None] = dict.fromkeys(TaskKey(*row) for row in rows)
         if left := [removal for removal in removals if removal.key not in outcomes]:
-            versioned = [removal.key for removal in left if removal.version is not None]
-            current = await self._find(versioned) if versioned else {}
+            # Where locks were waited for, what has no version to compare is not deleted only if it is not there.
+            doubtful = [removal.key for removal in left if not wait or removal.version is not None]
+            current = await self._find(doubtful) if doubtful else {}
             for removal in left:
                 task = current.get(removal.key)
                 if task is None:
                     outcomes[removal.key] = TaskNotFound()
-                elif task.version != removal.version:
+                elif removal.version not in (None, task.version):
                     outcomes[removal.key] = EtagStale()
+                elif not wait:
+                    outcomes[removal.key] = Locked()
         return outcomes
 
 

@@ -10,7 +10,8 @@ knows nothing of tasks or SQL. What it promises (tests/tasks/test_coalescer.py h
   gone is cancelled.
 - What waits is bounded; one call more is refused at once.
 - Owners take turns: one owner's flood does not starve another's single call.
-- A set that takes long, because of a row that somebody else has locked, holds up nobody but its own callers.
+- A call whose outcome is Locked runs again by itself; the others of its batch are answered at once.
+- A set that takes long holds up nobody but its own callers.
 
 When to send is the whole art. A set of one costs hardly less than a set of sixty-four, so waiting pays, but only while
 calls are on their way. Callers that were answered together come back together: so the crowd, the most calls that were
@@ -23,15 +24,17 @@ from __future__ import annotations
 
 import asyncio
 from collections import OrderedDict, deque
-from collections.abc import Awaitable, Callable, Hashable, Iterator, Sequence
+from collections.abc import Awaitable, Callable, Coroutine, Hashable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Generic, TypeVar
 
 from service.errors import DatabaseUnavailable, Overloaded
+from service.tasks.store import Locked
 
 Q = TypeVar("Q")
 R = TypeVar("R")
+Operation = Callable[[Sequence[Q]], Awaitable[Sequence[R | Exception]]]
 
 _FEW = 4  # fewer than these are never waited for, and need not be counted
 _LOOKS = 2
@@ -114,7 +117,7 @@ class Direct(Generic[Q, R]):
 
     waiting = 0
 
-    def __init__(self, operation: Callable[[Sequence[Q]], Awaitable[Sequence[R | Exception]]]) -> None:
+    def __init__(self, operation: Operation[Q, R]) -> None:
         self._operation = operation
         self._batches: set[asyncio.Task[Sequence[R | Exception]]] = set()
 
@@ -142,15 +145,18 @@ class Coalescer(Generic[Q, R]):
     """Turns single calls into calls of `operation`, which takes many requests and answers an outcome each, in order.
 
     An outcome that is an exception is raised to its caller. `owner` names who takes turns with others; `key`, where it
-    is given, names what two calls may not do at once.
+    is given, names what two calls may not do at once. A call whose outcome is Locked is run again by itself, with
+    `patient`, which waits for locks; as many at once, of all coalescers that share them, as there are `turns`.
     """
 
     def __init__(
         self,
-        operation: Callable[[Sequence[Q]], Awaitable[Sequence[R | Exception]]],
+        operation: Operation[Q, R],
         *,
         owner: Callable[[Q], Hashable],
         key: Callable[[Q], Hashable] | None = None,
+        patient: Operation[Q, R] | None = None,
+        turns: asyncio.Semaphore | None = None,
         batching: BatchSettings | None = None,
         on_batch: Callable[[int], None] | None = None,
     ) -> None:
@@ -158,6 +164,8 @@ class Coalescer(Generic[Q, R]):
         self._on_set = on_batch
         self._owner = owner
         self._key = key
+        self._patient = patient or operation
+        self._turns = turns or asyncio.Semaphore()
         self._how = batching or BatchSettings()
         self._queues: OrderedDict[Hashable, deque[_Call[Q, R]]] = OrderedDict()
         self._parked: dict[Hashable, deque[_Call[Q, R]]] = {}
@@ -242,9 +250,7 @@ class Coalescer(Generic[Q, R]):
         self._begins = True
         self._peak.see(self._ready + self._under_way, loop.time())
         self._batches_under_way += 1
-        task = loop.create_task(self._run())
-        self._batches.add(task)
-        task.add_done_callback(self._batches.discard)
+        self._start(self._run())
 
     def _take(self) -> list[_Call[Q, R]]:
         """The next set: from every owner in turn their oldest call, around and around, until it is full."""
@@ -270,6 +276,8 @@ class Coalescer(Generic[Q, R]):
 
     def _release(self, key: Hashable) -> None:
         """Let the next call with this key come, before all that its owner has asked for since."""
+        if key is None:
+            return
         self._busy_keys.discard(key)
         if parked := self._parked.get(key):
             call = parked.popleft()
@@ -283,18 +291,42 @@ class Coalescer(Generic[Q, R]):
         calls = self._take()
         if calls and self._on_set:
             self._on_set(len(calls))
+        locked: Sequence[_Call[Q, R]] = ()
+        with self._counted(len(calls)):
+            try:
+                locked = await self._serve(calls, self._operation) if calls else ()
+            finally:
+                for call in calls:
+                    if call not in locked:
+                        self._release(call.key)
+        for call in locked:
+            self._start(self._run_alone(call))
+
+    async def _run_alone(self, call: _Call[Q, R]) -> None:
+        """Run a call that has to wait for a lock. Its key stays busy meanwhile."""
+        try:
+            async with self._turns:
+                if not call.result.done():
+                    await self._serve([call], self._patient)
+        finally:
+            self._release(call.key)
+            self._consider()
+
+    def _start(self, work: Coroutine[None, None, None]) -> None:
+        task = asyncio.get_running_loop().create_task(work)
+        self._batches.add(task)
+        task.add_done_callback(self._batches.discard)
+
+    async def _serve(self, calls: Sequence[_Call[Q, R]], operation: Operation[Q, R]) -> Sequence[_Call[Q, R]]:
+        """Answer these calls, but for those whose outcome is Locked, which are returned."""
         together = _Batch(calls, asyncio.current_task())
         for call in calls:
             call.companions = together
-        with self._counted(len(calls)):
-            try:
-                if calls:
-                    await self._answer(calls)
-            finally:
-                for call in calls:
-                    call.companions = None  # they know each other: left to the garbage collector, they would be many
-                    if call.key is not None:
-                        self._release(call.key)
+        try:
+            return await self._answer(calls, operation)
+        finally:
+            for call in calls:
+                call.companions = None  # they know each other: left to the garbage collector, they would be many
 
     @contextmanager
     def _counted(self, size: int) -> Iterator[None]:
@@ -318,20 +350,23 @@ class Coalescer(Generic[Q, R]):
             slow.cancel()
             uncount()
 
-    async def _answer(self, calls: Sequence[_Call[Q, R]]) -> None:
+    async def _answer(self, calls: Sequence[_Call[Q, R]], operation: Operation[Q, R]) -> list[_Call[Q, R]]:
+        """Give each call its outcome. Those that have yet to get one, because it is Locked, are returned."""
         try:
-            outcomes: Sequence[R | Exception] = await self._operation([call.request for call in calls])
+            outcomes: Sequence[R | Exception] = await operation([call.request for call in calls])
         except Exception as error:  # noqa: BLE001 - it is raised to whoever asked
             # Where there is no database, to ask it for each call would only take longer.
             if len(calls) > 1 and not isinstance(error, DatabaseUnavailable):
-                for call in calls:
-                    await self._answer([call])
-                return
+                return [locked for call in calls for locked in await self._answer([call], operation)]
             outcomes = [error] * len(calls)
+        locked = []
         for call, outcome in zip(calls, outcomes, strict=True):
             if call.result.done():
                 continue
-            if isinstance(outcome, Exception):
+            if isinstance(outcome, Locked):
+                locked.append(call)
+            elif isinstance(outcome, Exception):
                 call.result.set_exception(outcome)
             else:
                 call.result.set_result(outcome)
+        return locked

@@ -1,5 +1,6 @@
 """The rules: six methods, and what they need of a store. Knows nothing of gRPC or SQL."""
 
+import asyncio
 import hashlib
 import json
 from collections.abc import Awaitable, Callable, Sequence
@@ -8,7 +9,7 @@ from datetime import datetime
 from functools import partial
 from typing import TypeVar
 
-from service.errors import CallerUnknown, InvalidArgument, RequestError, TaskNotFound, Violation
+from service.errors import CallerUnknown, InvalidArgument, TaskNotFound, Violation
 from service.model import (
     CONTENT_FIELDS,
     WRITABLE_FIELDS,
@@ -25,7 +26,7 @@ from service.model import (
     TaskStatus,
 )
 from service.tasks import validation
-from service.tasks.coalescer import BatchSettings, Coalescer, Direct
+from service.tasks.coalescer import BatchSettings, Coalescer, Direct, Operation
 from service.tasks.etags import version_of
 from service.tasks.page_tokens import page_token_of, position_of
 from service.tasks.store import TaskStore
@@ -37,6 +38,9 @@ R = TypeVar("R")
 # Pages of up to so many tasks, and up to so many of them, are read together: what is longer would make others wait,
 # and takes memory: at most 40 MiB for such a set.
 _SMALL_PAGE, _PAGES_AT_ONCE = 64, 32
+
+# The most calls that wait for tasks which somebody else has locked, each on a database connection of its own.
+_LOCKED_AT_ONCE = 3
 
 _ALL_WRITABLE = f"{', '.join(WRITABLE_FIELDS[:-1])} and {WRITABLE_FIELDS[-1]}"
 
@@ -62,22 +66,32 @@ class Tasks:
     ) -> None:
         def coalesced(
             name: str,
-            operation: Callable[[Sequence[Q]], Awaitable[Sequence[R | RequestError]]],
+            operation: Operation[Q, R],
             key: Callable[[Q], TaskKey] | None = None,
+            patient: Operation[Q, R] | None = None,
             how: BatchSettings | None = batching,
         ) -> Coalescer[Q, R] | Direct[Q, R]:
             if not coalesce:
-                return Direct(operation)
-            observe = partial(on_batch, name) if on_batch else None
-            return Coalescer(operation, owner=_user_id, key=key, batching=how, on_batch=observe)
+                return Direct(patient or operation)
+            return Coalescer(
+                operation,
+                owner=_user_id,
+                key=key,
+                patient=patient,
+                turns=turns,
+                batching=how,
+                on_batch=partial(on_batch, name) if on_batch else None,
+            )
+
+        turns = asyncio.Semaphore(_LOCKED_AT_ONCE)
 
         self._store = store
         self._get = coalesced("get", store.get)
         self._page = coalesced("list", store.page, how=replace(batching or BatchSettings(), max_batch=_PAGES_AT_ONCE))
         self._create = coalesced("create", store.create)
         # Complete is an update too: what is asked of one task is done in the order of its arrival.
-        self._update = coalesced("update", store.update, _key)
-        self._delete = coalesced("delete", store.delete, _key)
+        self._update = coalesced("update", partial(store.update, wait=False), _key, store.update)
+        self._delete = coalesced("delete", partial(store.delete, wait=False), _key, store.delete)
         self._coalescers = (self._get, self._page, self._create, self._update, self._delete)
         self._clock = clock
         self._new_id = new_id

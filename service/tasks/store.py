@@ -7,6 +7,10 @@ from service.errors import RequestError
 from service.model import NewTask, Task, TaskChange, TaskKey, TaskQuery, TaskRemoval
 
 
+class Locked(Exception):
+    """The outcome of a request for a task that somebody else has locked, where that was not to be waited for."""
+
+
 class TaskStore(Protocol):
     """Keeps tasks. Every operation takes many and answers one outcome for each, in the order given.
 
@@ -26,15 +30,19 @@ class TaskStore(Protocol):
         that must be known and is not.
         """
 
-    async def update(self, changes: Sequence[TaskChange]) -> list[Task | RequestError]:
+    async def update(self, changes: Sequence[TaskChange], *, wait: bool = True) -> list[Task | RequestError | Locked]:
         """Apply changes and answer the tasks after them. TaskNotFound, or EtagStale if the version is another.
 
         The version is compared in the statement that writes. A change to what a task is already leaves it untouched.
         A task is completed at the time of the change that completes it. `updated_at` never goes back.
+        A task that somebody else has locked is waited for, or its outcome is Locked.
         """
 
-    async def delete(self, removals: Sequence[TaskRemoval]) -> list[RequestError | None]:
-        """Delete tasks; None for one that is gone by this. TaskNotFound, or EtagStale if the version is another."""
+    async def delete(self, removals: Sequence[TaskRemoval], *, wait: bool = True) -> list[RequestError | Locked | None]:
+        """Delete tasks; None for one that is gone by this. TaskNotFound, or EtagStale if the version is another.
+
+        A task that somebody else has locked is waited for, or its outcome is Locked.
+        """
 
     async def page(self, queries: Sequence[TaskQuery]) -> list[list[Task]]:
         """For each the next tasks of its user in the order (created_at, id), descending if newest first, at most

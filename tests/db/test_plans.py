@@ -226,7 +226,9 @@ async def test_the_plan_of_every_other_statement_finds_its_tasks_by_a_key(explai
         lambda: store.update([TaskChange(*key, later(9999), {"title": "New"}) for key in keys]),
         lambda: store.update([TaskChange(*key, later(9999), {"title": "Newer"}, version=2) for key in keys]),
         lambda: store.create(again),
+        lambda: store.update([TaskChange(*key, later(9999), {"title": "Newest"}) for key in keys], wait=False),
         lambda: store.delete([TaskRemoval(*key) for key in keys[::2]]),
+        lambda: store.delete([TaskRemoval(*key) for key in keys[::3]], wait=False),
         lambda: store.delete([TaskRemoval(*key, 1) for key in keys]),
     ):
         plans = await explained.plans_of(operation)

@@ -17,8 +17,9 @@ from service.db.engine import Database
 from service.db.schema import Schema
 from service.db.store import SqlTaskStore
 from service.db.url import parse_database_url
-from service.errors import DatabaseUnavailable
-from service.model import Task, TaskChange
+from service.errors import DatabaseUnavailable, EtagStale, TaskNotFound
+from service.model import Task, TaskChange, TaskRemoval
+from service.tasks.store import Locked
 from tests.db.making import later, new_task
 from tests.postgres import fresh_database
 from tests.proxy import Proxy, proxied
@@ -122,6 +123,52 @@ def test_a_write_that_may_not_be_run_twice_says_that_its_fate_is_unknown(proxy: 
             proxy.swallow_answers()
             with refused(StatusCode.UNAVAILABLE, "DATABASE_UNAVAILABLE"):
                 operation()
+
+
+async def test_tasks_that_are_locked_and_not_to_be_waited_for_are_answered_so(url: str) -> None:
+    Schema(parse_database_url(url)).up()
+    database = Database(parse_database_url(url))
+    store = SqlTaskStore(database)
+    locked, stale, same, free, removed = tasks = [new_task() for _ in range(5)]
+    await store.create(tasks)
+    with psycopg.connect(url) as other:
+        other.execute("SELECT 1 FROM tasks WHERE id = ANY(%s::uuid[]) FOR UPDATE", [[task.id for task in tasks[:3]]])
+        changes = [
+            TaskChange(*locked.key, later(1), {"title": "New"}),
+            TaskChange(*stale.key, later(1), {"title": "New"}, version=7),
+            TaskChange(*same.key, later(1), {"title": same.draft.title}),
+            TaskChange(*free.key, later(1), {"title": "New"}),
+            TaskChange(*new_task().key, later(1), {"title": "New"}),
+        ]
+        outcomes = await store.update(changes, wait=False)
+        assert [type(outcome) for outcome in outcomes] == [Locked, EtagStale, Task, Task, TaskNotFound]
+        removals = [
+            TaskRemoval(*locked.key),
+            TaskRemoval(*stale.key, 7),
+            TaskRemoval(*removed.key),
+            TaskRemoval(*new_task().key),
+        ]
+        gone = await store.delete(removals, wait=False)
+        assert [type(outcome) for outcome in gone] == [Locked, EtagStale, type(None), TaskNotFound]
+    await database.close()
+
+
+def test_many_locked_tasks_harm_nobody_but_their_own_callers(url: str) -> None:
+    with serving(url) as api, psycopg.connect(url) as other:
+        locked = [api.create() for _ in range(40)]
+        mine = api.as_user()
+        free = mine.create()
+        other.execute("SELECT 1 FROM tasks WHERE user_id = %s FOR UPDATE", [api.user])
+        held = [api.start("CompleteTask", tasks_pb2.CompleteTaskRequest(id=task.id)) for task in locked[20:]]
+        held += [api.start("DeleteTask", tasks_pb2.DeleteTaskRequest(id=task.id)) for task in locked[:20]]
+        until_waiting(url)
+        for number in range(50):
+            assert mine.update(free.id, title=f"Title {number}").title == f"Title {number}"
+        mine.delete(free.id)
+        assert not any(call.done() for call in held)
+        other.rollback()
+        for call in held:
+            call.result()
 
 
 async def test_of_one_batch_only_updates_with_an_etag_are_not_repeated_after_a_lost_connection(proxy: Proxy) -> None:

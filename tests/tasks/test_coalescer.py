@@ -7,6 +7,7 @@ import pytest
 
 from service.errors import DatabaseUnavailable, Overloaded, TaskNotFound
 from service.tasks.coalescer import BatchSettings, Coalescer, PeakConcurrency
+from service.tasks.store import Locked
 
 Request = tuple[str, object]
 """An owner and what they ask."""
@@ -18,6 +19,7 @@ class Operation:
     def __init__(self, *, holds: bool = True) -> None:
         self.sets: list[list[Request]] = []
         self.poison: set[object] = set()
+        self.locked: set[object] = set()
         self.failure: Exception = ValueError("poisoned")
         self._holds = holds
         self._gates: list[asyncio.Event] = []
@@ -33,7 +35,12 @@ class Operation:
             await gate.wait()
         if any(asked in self.poison for _, asked in requests):
             raise self.failure
-        return [TaskNotFound() if asked == "missing" else f"done {asked}" for _, asked in requests]
+        return [self._outcome(asked) for _, asked in requests]
+
+    def _outcome(self, asked: object) -> str | Exception:
+        if asked in self.locked:
+            return Locked()
+        return TaskNotFound() if asked == "missing" else f"done {asked}"
 
     async def called(self, times: int) -> None:
         """Return when the operation was called so many times."""
@@ -55,10 +62,19 @@ class Operation:
         self._gates[number].set()
 
 
-def coalescer(operation: Operation, *, keyed: bool = False, **how: float) -> Coalescer[Request, str]:
+def coalescer(
+    operation: Operation,
+    *,
+    keyed: bool = False,
+    patient: Operation | None = None,
+    turns: asyncio.Semaphore | None = None,
+    **how: float,
+) -> Coalescer[Request, str]:
     batching = BatchSettings(**{"overlap": 1, "max_batches": how.get("overlap", 1), **how})  # type: ignore[arg-type]
     key = (lambda request: request) if keyed else None
-    return Coalescer(operation, owner=lambda request: request[0], key=key, batching=batching)
+    return Coalescer(
+        operation, owner=lambda request: request[0], key=key, patient=patient, turns=turns, batching=batching
+    )
 
 
 async def settle() -> None:
@@ -275,6 +291,50 @@ async def test_a_set_that_takes_long_holds_up_nobody_but_its_own_callers() -> No
     assert operation.sets == [[("a", 1)], [("b", 2)]]
     operation.let_go()
     assert await asyncio.gather(*locked, same, other) == ["done 1", "done 1", "done 2"]
+
+
+async def test_locked_calls_run_again_alone_with_the_patient_operation_and_keep_their_keys_busy() -> None:
+    operation, patient = Operation(holds=False), Operation()
+    operation.locked |= {1}
+    calls = coalescer(operation, keyed=True, patient=patient)
+    locked, other = start(calls, ("a", 1), ("b", 2))
+    assert await other == "done 2"
+    await patient.called(1)
+    [parked] = start(calls, ("a", 1))
+    [later] = start(calls, ("a", 3))
+    assert await later == "done 3"
+    assert not locked.done()
+    operation.locked.clear()
+    patient.let_go()
+    assert [await locked, await parked] == ["done 1", "done 1"]
+    assert patient.sets == [[("a", 1)]]
+    assert operation.sets == [[("a", 1), ("b", 2)], [("a", 3)], [("a", 1)]]
+
+
+async def test_locked_calls_are_waited_for_in_turns() -> None:
+    operation, patient = Operation(holds=False), Operation()
+    operation.locked |= {1, 2, 3, 4}
+    calls = coalescer(operation, keyed=True, patient=patient, turns=asyncio.Semaphore(2))
+    locked = start(calls, *(("a", number) for number in (1, 2, 3, 4)))
+    await patient.called(2)
+    await settle()
+    assert len(patient.sets) == 2
+    patient.let_go()
+    assert await asyncio.gather(*locked) == ["done 1", "done 2", "done 3", "done 4"]
+
+
+async def test_a_locked_call_whose_caller_is_gone_is_cancelled_and_its_key_is_released() -> None:
+    operation, patient = Operation(holds=False), Operation()
+    operation.locked |= {1, 2}
+    calls = coalescer(operation, keyed=True, patient=patient, turns=asyncio.Semaphore(1))
+    gone = start(calls, ("a", 1), ("a", 2))
+    await patient.called(1)
+    for call in gone:
+        call.cancel()
+    await calls.drain()
+    operation.locked.clear()
+    assert await asyncio.gather(*start(calls, ("a", 1), ("a", 2))) == ["done 1", "done 2"]
+    assert patient.sets == [[("a", 1)]]
 
 
 async def test_a_call_that_takes_long_and_was_alone_is_still_in_the_way_of_its_own_key() -> None:
