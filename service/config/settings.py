@@ -7,7 +7,7 @@ import sys
 from collections.abc import Mapping
 from typing import Annotated, Literal, Self
 
-from pydantic import Field, SecretStr, field_validator, model_validator
+from pydantic import Field, SecretStr, ValidationInfo, field_validator, model_validator
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
 from service.address import Address, parse_address
@@ -37,12 +37,16 @@ _MAX_WORKERS = 256
 _SPREADS_CONNECTIONS = sys.platform == "linux"
 
 
+ENV_FILE = ".env"
+"""The file in the working directory that may have settings."""
+
+
 class Settings(BaseSettings):
     """Each setting is an environment variable (its name in capitals, prefixed with TASKWELL_) and a flag."""
 
     model_config = SettingsConfigDict(
         env_prefix=PREFIX,
-        env_file=".env",
+        env_file=ENV_FILE,
         env_ignore_empty=True,
         extra="ignore",  # .env may have variables of other programs
         frozen=True,
@@ -250,6 +254,20 @@ class Settings(BaseSettings):
         if text not in {"auto", "1"} and not _SPREADS_CONNECTIONS:
             raise ValueError("must be 1 on this system: only Linux spreads connections over several processes")
         return value
+
+    @field_validator("*", mode="before")  # after that of `workers`, and so run before it
+    @classmethod
+    def _is_one_line(cls, value: object, field: ValidationInfo) -> object:
+        """Remove a newline at the end, as files have it that are mounted as variables."""
+        if not isinstance(value, str):
+            return value
+        text = value.rstrip("\r\n")
+        if field.field_name == "jwt_secret":
+            if text != value:
+                raise ValueError("must not end with a newline: remove it here and where tokens are signed")
+        elif any(character < " " or character == "\x7f" for character in text):
+            raise ValueError("must be a single line without control characters")
+        return text
 
     @field_validator("database_url")
     @classmethod

@@ -52,7 +52,7 @@ def test_default_settings_are_valid() -> None:
         ("jwt_jwks", "http://issuer.example/jwks", "https://"),
         ("jwt_jwks", "https://user:secret@issuer.example/jwks", "without a user or password"),
         ("jwt_read_scope", "two words", "pattern"),
-        ("jwt_scope_claim", "a\nb", "pattern"),
+        ("jwt_scope_claim", "a b", "pattern"),
         ("workers", "0", "must be a number from 1 to 256, or auto"),
         ("workers", "257", "must be a number from 1 to 256, or auto"),
         ("workers", "1.5", "must be a number from 1 to 256, or auto"),
@@ -123,6 +123,101 @@ def test_rest_hosts_default_to_localhost_unless_the_network_is_trusted(
     flags: list[str], hosts: tuple[str, ...] | None
 ) -> None:
     assert load_settings("taskwell serve", flags).hosts == hosts
+
+
+@pytest.mark.parametrize("newline", ["\n", "\r\n"])
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [
+        ("grpc_address", "127.0.0.1:1"),
+        ("rest_address", "127.0.0.1:1"),
+        ("rest_hosts", "a.example,b.example"),
+        ("rest_cors_origins", "https://a.example"),
+        ("metrics_address", "127.0.0.1:1"),
+        ("workers", "1"),
+        ("database_url", "postgresql://user:password@host/tasks"),
+        ("database_url", "host=host dbname=tasks"),
+        ("jwt_jwks", "https://issuer.example/jwks"),
+        ("jwt_issuer", "https://issuer.example"),
+        ("jwt_audience", "tasks"),
+        ("jwt_scope_claim", "scope"),
+        ("jwt_read_scope", "read"),
+        ("users", "known"),
+        ("reflection", "off"),
+        ("log_level", "debug"),
+        ("max_in_flight", "7"),
+        ("shutdown_grace", "7"),
+        ("migrate", "true"),
+    ],
+)
+def test_a_newline_at_the_end_of_a_setting_is_removed(
+    monkeypatch: pytest.MonkeyPatch, name: str, value: str, newline: str
+) -> None:
+    if name.startswith("jwt_"):
+        others = {"AUTH": "jwt", "JWT_ISSUER": "i", "JWT_AUDIENCE": "a", "JWT_JWKS": "j", "JWT_SCOPE_CLAIM": "s"}
+        for other, text in others.items():
+            monkeypatch.setenv(f"TASKWELL_{other}", text)
+    if name in {"rest_hosts", "rest_cors_origins"}:
+        monkeypatch.setenv("TASKWELL_REST_ADDRESS", "127.0.0.1:0")
+    monkeypatch.setenv(f"TASKWELL_{name.upper()}", value)
+    expected = getattr(load_settings("taskwell serve", []), name)
+    monkeypatch.setenv(f"TASKWELL_{name.upper()}", value + newline)
+    assert getattr(load_settings("taskwell serve", []), name) == expected
+
+
+def test_every_setting_of_text_is_a_single_line(monkeypatch: pytest.MonkeyPatch) -> None:
+    for name, field in Settings.model_fields.items():
+        if "str" in str(field.annotation).lower() and name != "jwt_secret":
+            with monkeypatch.context() as environment:
+                environment.setenv(f"TASKWELL_{name.upper()}", "a\nb")
+                with pytest.raises(SettingsError) as refused:
+                    load_settings("taskwell serve", [])
+            assert f"TASKWELL_{name.upper()}: must be a single line" in str(refused.value)
+
+
+def test_a_secret_that_ends_with_a_newline_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("TASKWELL_JWT_SECRET", "s" * 32 + "\n")
+    with pytest.raises(SettingsError, match="TASKWELL_JWT_SECRET: must not end with a newline"):
+        load_settings("taskwell serve", [])
+
+
+@pytest.mark.parametrize(
+    ("line", "sentence"),
+    [
+        ("TASKWELL_USER=known", "TASKWELL_USER: there is no such setting; did you mean TASKWELL_USERS?"),
+        ("TASKWEL_USERS=known", "TASKWEL_USERS: there is no such setting; did you mean TASKWELL_USERS?"),
+        ("TASKWELL-USERS=known", "TASKWELL-USERS: there is no such setting; did you mean TASKWELL_USERS?"),
+        ("TASKWELL_FORGOTTEN=1", "TASKWELL_FORGOTTEN: there is no such setting (in the file .env)"),
+        ("TASKWELL_USERS", "TASKWELL_USERS: has no value in the file .env: write TASKWELL_USERS=value"),
+        ("TASKWELL_USERS known", "the file .env, line 2: is not of the form NAME=value"),
+        ("TASKWELL_USERS: known", "the file .env, line 2: is not of the form NAME=value"),
+        ("TASKWELL_USERS='known", "the file .env, line 2: is not of the form NAME=value"),
+        ("TASKWELL_USERS=known\nTASKWELL USERS", "the file .env, line 3: is not of the form NAME=value"),
+    ],
+)
+def test_a_misspelled_line_in_env_file_is_refused(folder: Path, line: str, sentence: str) -> None:
+    (folder / ".env").write_text(f"# comment\n{line}\n")
+    with pytest.raises(SettingsError) as refused:
+        load_settings("taskwell serve", [])
+    assert sentence in str(refused.value)
+
+
+def test_variables_of_others_in_env_file_are_ignored(folder: Path) -> None:
+    lines = (
+        "POSTGRES_PASSWORD=secret",
+        "TASKWELL_CLIENT_TOKEN=token",
+        "EMPTY",
+        "export taskwell_users=known",
+        "TASKS=1",
+    )
+    (folder / ".env").write_text("\n".join(lines))
+    assert load_settings("taskwell serve", []).users == "known"
+
+
+def test_a_variable_with_a_misspelled_prefix_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("TASKWEL_GRPC_ADDRESS", "127.0.0.1:1")
+    with pytest.raises(SettingsError, match="did you mean TASKWELL_GRPC_ADDRESS"):
+        load_settings("taskwell serve", [])
 
 
 def test_all_invalid_settings_are_named_at_once() -> None:
