@@ -1,4 +1,4 @@
-"""What the tests of tokens share: an issuer's keys, where it publishes them, and an attacker's keys."""
+"""Fixtures for tests of tokens: an issuer's keys, their publisher, and an attacker's keys."""
 
 from collections.abc import Iterator
 

@@ -1,4 +1,4 @@
-"""Tokens that must not be taken, and why each is refused: one table, made anew for each issuer."""
+"""A table of tokens that must be refused, with the reason for each, signed anew for each issuer."""
 
 import json
 from base64 import urlsafe_b64decode
@@ -21,7 +21,7 @@ from tests.auth.issuing import (
     signing_with_secret,
 )
 
-# `...` stands for a member that is not there.
+# `...` stands for an absent member.
 NO_ALGORITHMS: tuple[Any, ...] = (
     *(..., None, "", 1, True, [], ["EdDSA"], {}),
     *("RS384", "PS256", "ES384", "ES256K", "eddsa", "Ed448", " EdDSA"),
@@ -54,7 +54,7 @@ ED25519_ORDER = 2**252 + 27742317777372353535851937790883648493
 
 
 class Hostile(NamedTuple):
-    """A token, what is wrong with it, and the reason with which it must be refused."""
+    """A token, its defect, and the reason in the error that refuses it."""
 
     wrong: str
     reason: str
@@ -62,7 +62,7 @@ class Hostile(NamedTuple):
 
 
 def hostile_tokens(keys: KeyPairs, attacker: KeyPairs, now: float) -> list[Hostile]:
-    """All of them, to a server that trusts all of `keys`; `attacker` has keys that it does not know."""
+    """All hostile tokens, for a server that trusts `keys` and does not know the keys of `attacker`."""
     return [
         *_unsigned(keys, now),
         *_confused(keys, now),
@@ -91,7 +91,7 @@ def _unsigned(keys: KeyPairs, now: float) -> Iterator[Hostile]:
 
 
 def _confused(keys: KeyPairs, now: float) -> Iterator[Hostile]:
-    """The public key, which everybody has, as if it were a secret."""
+    """Tokens signed with a public key as HMAC secret."""
     for kind in ALGORITHMS:
         public = getattr(keys, kind).public_key()
         forms = {
@@ -129,7 +129,7 @@ def _of_another_key(keys: KeyPairs, attacker: KeyPairs, now: float) -> Iterator[
 
 
 def _with_their_own_key(attacker: KeyPairs, now: float) -> Iterator[Hostile]:
-    """A key, or where to find one, in the header of the token that it signs."""
+    """Tokens whose header holds the key that signs them, or its URL."""
     for kind in ALGORITHMS:
         jwk = attacker.jwks[kind]
         for name, value in (
@@ -203,7 +203,7 @@ def _of_nobody(keys: KeyPairs, now: float) -> Iterator[Hostile]:
 
 
 def _ambiguous(keys: KeyPairs, now: float) -> Iterator[Hostile]:
-    """Members named twice: two readers may take different ones."""
+    """Tokens with duplicate members, which two parsers could read differently."""
     header, payload = {"alg": "EdDSA", "kid": "ed"}, good_claims(now)
     for twice in (
         '"alg":"EdDSA"',
@@ -270,7 +270,7 @@ def _oversized(keys: KeyPairs, now: float) -> Iterator[Hostile]:
 
 
 def _no_objects(claims: bytes) -> Iterator[tuple[str, Any]]:
-    """What stands where a JSON object should."""
+    """Bytes and values that are not a JSON object."""
     yield from (("a list", []), ("a text", "x"), ("a number", 1), ("null", None), ("no JSON", b"x"))
     yield "not UTF-8", claims[:-1] + b"\xff}"
     yield "in UTF-16", claims.decode().encode("utf-16")

@@ -1,4 +1,4 @@
-"""An issuer of tokens: its keys, what it signs with them, and where it publishes them."""
+"""An issuer of tokens for tests: its keys, the tokens it signs, and the web server that publishes its JWKS."""
 
 import hmac
 import json
@@ -21,10 +21,10 @@ ISSUER = "https://issuer.example"
 AUDIENCE = "taskwell"
 EXPECTED = Expected(ISSUER, AUDIENCE)
 NOW = 1_800_000_000.0
-"""When it is in tests that hold the clock (s since 1970)."""
+"""The time in tests with a fixed clock (s since 1970)."""
 
 ALGORITHMS = {"ed": "EdDSA", "rsa": "RS256", "ec": "ES256"}
-"""The kinds of keys, which are also their kids, and what each signs by."""
+"""The algorithm of each kind of key. The kinds are also the kids."""
 
 Sign = Callable[[bytes], bytes]
 
@@ -100,7 +100,7 @@ def changed(members: Mapping[str, Any], changes: Mapping[str, Any]) -> dict[str,
 
 
 class Publisher:
-    """What an issuer's web server answers, and how often it was asked."""
+    """The responses of an issuer's web server, and the number of its requests."""
 
     def __init__(self, content: bytes) -> None:
         self.content = content
@@ -108,14 +108,14 @@ class Publisher:
         self.headers: dict[str, str] = {}
         self.asked = 0
         self.answers = threading.Event()
-        """Until this is set, whoever asks waits."""
+        """While this is cleared, requests wait."""
         self.answers.set()
         self.url = ""
 
 
 @contextmanager
 def publishing(content: bytes) -> Iterator[Publisher]:
-    """A web server on this machine that publishes this."""
+    """A local web server that publishes this content."""
     publisher = Publisher(content)
 
     class Handler(BaseHTTPRequestHandler):
@@ -144,7 +144,7 @@ def publishing(content: bytes) -> Iterator[Publisher]:
 
 
 class Clock:
-    """A clock that a test holds (s)."""
+    """A clock that the test sets (s)."""
 
     def __init__(self, now: float = NOW) -> None:
         self.now = now

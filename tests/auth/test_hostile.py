@@ -1,4 +1,4 @@
-"""No hostile token is taken, and none is told about. (By a server neither: tests/rpc/test_signed_callers.py.)"""
+"""Hostile tokens are refused, in words that quote nothing of them. (By a server: tests/rpc/test_signed_callers.py.)"""
 
 from collections import Counter
 from pathlib import Path
@@ -33,7 +33,7 @@ async def refusal(tokens: TokenAuthentication, token: str) -> RequestError | Non
     return None
 
 
-async def test_no_hostile_token_is_taken(keys: KeyPairs, attacker: KeyPairs, jwks: Path) -> None:
+async def test_hostile_tokens_are_refused(keys: KeyPairs, attacker: KeyPairs, jwks: Path) -> None:
     issuer = IssuerKeys(JwksFile(str(jwks)), Clock())
     await issuer.load()
     tokens = TokenAuthentication(issuer, EXPECTED, Clock())
@@ -46,7 +46,9 @@ async def test_no_hostile_token_is_taken(keys: KeyPairs, attacker: KeyPairs, jwk
     assert {StatusCode.UNAUTHENTICATED} == {CODES[type(error)] for error in refusals.values() if error}
 
 
-async def test_a_refusal_holds_nothing_of_the_token(keys: KeyPairs, attacker: KeyPairs, jwks: Path) -> None:
+async def test_the_error_of_a_refused_token_quotes_nothing_of_it(
+    keys: KeyPairs, attacker: KeyPairs, jwks: Path
+) -> None:
     issuer = IssuerKeys(JwksFile(str(jwks)), Clock())
     await issuer.load()
     tokens = TokenAuthentication(issuer, EXPECTED, Clock())

@@ -1,4 +1,4 @@
-"""Where keys may come from, and which of them can be used."""
+"""Sources of a JWKS, and the keys of a JWKS that can be used."""
 
 import json
 from pathlib import Path
@@ -28,7 +28,7 @@ from tests.auth.issuing import KeyPairs, Publisher, publishing
         ("/etc/taskwell/jwks.json", JwksFile("/etc/taskwell/jwks.json")),
     ],
 )
-def test_keys_come_from_a_url_or_a_file(text: str, source: Any) -> None:
+def test_a_jwks_source_is_a_url_or_a_file(text: str, source: Any) -> None:
     assert source == parse_jwks_source(text)
 
 
@@ -48,12 +48,12 @@ def test_keys_come_from_a_url_or_a_file(text: str, source: Any) -> None:
         "ftp://localhost/jwks",
     ],
 )
-def test_other_sources_are_refused(text: str) -> None:
+def test_other_jwks_sources_are_refused(text: str) -> None:
     with pytest.raises(ValueError, match="must be"):
         parse_jwks_source(text)
 
 
-def test_a_source_is_shown_without_what_may_be_secret() -> None:
+def test_a_jwks_url_is_shown_without_its_query() -> None:
     assert str(JwksUrl("https://issuer.example/jwks?key=secret")) == "https://issuer.example/jwks"
 
 
@@ -67,19 +67,19 @@ def test_redirects_are_not_followed(publisher: Publisher, keys: KeyPairs, status
 
 
 @pytest.mark.parametrize("status", [204, 400, 401, 404, 429, 500, 503])
-def test_an_answer_that_is_none_is_refused(publisher: Publisher, status: int) -> None:
+def test_a_response_without_keys_is_refused(publisher: Publisher, status: int) -> None:
     publisher.status, publisher.content = status, b""
     with pytest.raises(KeysError):
         KeySet(JwksUrl(publisher.url).read())
 
 
-def test_an_answer_that_is_cut_off_or_lies_about_its_length_is_refused(publisher: Publisher) -> None:
+def test_a_truncated_response_is_refused(publisher: Publisher) -> None:
     publisher.headers = {"Content-Length": str(len(publisher.content) - 1)}
     with pytest.raises(KeysError):
         KeySet(JwksUrl(publisher.url).read())
 
 
-def test_an_answer_that_does_not_come_is_not_waited_for(publisher: Publisher, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_fetch_of_a_jwks_has_a_timeout(publisher: Publisher, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(jwks_module, "_TIMEOUT", 0.05)
     publisher.answers.clear()
     with pytest.raises(KeysError, match="timed out"):
@@ -87,13 +87,13 @@ def test_an_answer_that_does_not_come_is_not_waited_for(publisher: Publisher, mo
 
 
 class Endless:
-    """An answer that never ends."""
+    """A response that never ends."""
 
     def read1(self, most: int) -> bytes:
         return bytes(most)
 
 
-def test_an_answer_without_end_is_read_no_further_than_needed(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_response_without_end_is_bounded_in_size_and_time(monkeypatch: pytest.MonkeyPatch) -> None:
     endless: Any = Endless()
     assert len(jwks_module._content(endless)) <= jwks_module.MAX_BYTES + 2**16
     monkeypatch.setattr(jwks_module, "_TIMEOUT", -1)
@@ -101,7 +101,7 @@ def test_an_answer_without_end_is_read_no_further_than_needed(monkeypatch: pytes
         jwks_module._content(endless)
 
 
-def test_what_is_too_long_is_not_read(publisher: Publisher, keys: KeyPairs, tmp_path: Path) -> None:
+def test_a_jwks_that_is_too_long_is_refused(publisher: Publisher, keys: KeyPairs, tmp_path: Path) -> None:
     publisher.content = keys.published() + b" " * 2**20
     with pytest.raises(KeysError, match="longer"):
         JwksUrl(publisher.url).read()
@@ -117,7 +117,7 @@ def test_a_file_that_cannot_be_read_is_refused(tmp_path: Path) -> None:
             JwksFile(str(path)).read()
 
 
-# Sets
+# Keys of a JWKS
 
 
 def jwks(*keys: Any) -> bytes:
@@ -125,7 +125,7 @@ def jwks(*keys: Any) -> bytes:
 
 
 def unusable(keys: KeyPairs) -> dict[str, Any]:
-    """Keys that must be left alone, each under its own kid."""
+    """Keys that must be ignored, each under its own kid."""
     ed, ec_, rsa_ = (keys.jwks[kid] for kid in ("ed", "ec", "rsa"))
     p384 = ECAlgorithm.to_jwk(ec.generate_private_key(ec.SECP384R1()).public_key(), as_dict=True)
     short = RSAAlgorithm.to_jwk(rsa.generate_private_key(65537, 1024).public_key(), as_dict=True)
@@ -162,14 +162,14 @@ def test_only_public_keys_for_our_algorithms_are_used(keys: KeyPairs) -> None:
     assert keyset.kids == ["ec", "ed", "rsa"]
 
 
-def test_keys_that_say_what_they_are_for_are_used(keys: KeyPairs) -> None:
+def test_keys_with_alg_and_use_are_used(keys: KeyPairs) -> None:
     for kid, algorithm in (("ed", "EdDSA"), ("ec", "ES256"), ("rsa", "RS256")):
         key = KeySet(jwks({**keys.jwks[kid], "alg": algorithm, "use": "sig", "key_ops": ["verify"]})).find(kid)
         assert key is not None
         assert key.algorithm_name == algorithm
 
 
-def test_of_two_keys_of_one_name_the_first_has_it(keys: KeyPairs) -> None:
+def test_of_two_keys_with_one_kid_the_first_is_used(keys: KeyPairs) -> None:
     for first, second in (("ed", "rsa"), ("rsa", "ed")):
         keyset = KeySet(jwks({**keys.jwks[first], "kid": "a"}, {**keys.jwks[second], "kid": "a"}))
         found = keyset.find("a")
@@ -186,6 +186,6 @@ def test_of_two_keys_of_one_name_the_first_has_it(keys: KeyPairs) -> None:
         jwks({"kty": "oct", "k": "x" * 43}),
     ],
 )
-def test_what_has_no_usable_key_is_no_jwks(content: bytes) -> None:
+def test_a_jwks_without_usable_keys_is_refused(content: bytes) -> None:
     with pytest.raises(KeysError, match="not a JWKS"):
         KeySet(content)

@@ -1,10 +1,12 @@
-"""How often an issuer is asked for its keys, and what happens while it does not answer."""
+"""Fetching of an issuer's keys: how often, during an outage of the issuer, and when keys rotate."""
 
 import asyncio
+import hashlib
 from pathlib import Path
 from uuid import uuid4
 
 import pytest
+from structlog.testing import capture_logs
 
 from service.auth import keys as keys_module
 from service.auth.jwks import JwksFile, JwksUrl
@@ -18,7 +20,7 @@ ALICE = Caller("alice")
 
 
 class Given:
-    """A server's side: keys kept from an issuer, and who calls by them."""
+    """An IssuerKeys, its clock, and the authentication that uses it."""
 
     def __init__(self, url: str) -> None:
         self.clock = Clock()
@@ -35,7 +37,7 @@ class Given:
         return refusal.value.reason
 
     async def kept_fresh(self, seconds: float) -> None:
-        """Let so much time pass while the keys are kept fresh."""
+        """Advance the clock by this time while the keys are refreshed in the background."""
         ends = self.clock.now + seconds
 
         async def sleep(pause: float) -> None:
@@ -52,10 +54,10 @@ def given(publisher: Publisher) -> Given:
     return Given(publisher.url)
 
 
-# How often
+# Frequency of fetches
 
 
-async def test_10_000_unknown_keys_in_a_second_ask_the_issuer_once(
+async def test_10_000_unknown_keys_in_a_second_cause_one_fetch(
     given: Given, publisher: Publisher, keys: KeyPairs
 ) -> None:
     await given.issuer.load()
@@ -71,7 +73,7 @@ async def test_10_000_unknown_keys_in_a_second_ask_the_issuer_once(
     assert publisher.asked - before == 1
 
 
-async def test_unknown_keys_right_after_a_good_answer_do_not_ask_again(
+async def test_unknown_keys_right_after_a_fetch_cause_no_other(
     given: Given, publisher: Publisher, keys: KeyPairs
 ) -> None:
     await given.issuer.load()
@@ -80,22 +82,23 @@ async def test_unknown_keys_right_after_a_good_answer_do_not_ask_again(
     assert publisher.asked == 1
 
 
-async def test_calls_with_unknown_keys_share_one_answer_and_are_not_too_many(
+async def test_calls_that_wait_for_keys_share_one_fetch_and_are_bounded(
     given: Given, publisher: Publisher, keys: KeyPairs, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(keys_module, "MAX_WAITING", 50)
-    publisher.answers.clear()
-    calls = [asyncio.create_task(given.caller(keys.token())) for _ in range(50)]
-    await asyncio.sleep(0)
-    assert await given.refusal(keys.token()) == "KEYS_UNAVAILABLE"
-    publisher.answers.set()
-    assert await asyncio.gather(*calls) == [ALICE] * 50
-    assert publisher.asked == 1
-    given.clock.now += 30
-    assert await given.refusal(keys.token(header={"kid": "new"})) == "TOKEN_SIGNATURE", "there is room again"
+    for fetch, kid in enumerate(("ed", "rsa"), start=1):  # twice: those that have waited make room again
+        publisher.content = keys.published(kid)
+        publisher.answers.clear()
+        calls = [asyncio.create_task(given.caller(keys.token(kid))) for _ in range(50)]
+        await asyncio.sleep(0)
+        assert await given.refusal(keys.token(kid)) == "KEYS_UNAVAILABLE"
+        publisher.answers.set()
+        assert await asyncio.gather(*calls) == [ALICE] * 50
+        assert publisher.asked == fetch
+        given.clock.now += 30
 
 
-async def test_a_call_that_gives_up_waiting_leaves_the_answer_to_the_others(
+async def test_a_cancelled_call_does_not_cancel_the_fetch_of_the_keys(
     given: Given, publisher: Publisher, keys: KeyPairs
 ) -> None:
     publisher.answers.clear()
@@ -108,7 +111,9 @@ async def test_a_call_that_gives_up_waiting_leaves_the_answer_to_the_others(
     assert await patient == ALICE
 
 
-async def test_nobody_else_waits_while_the_issuer_is_asked(given: Given, publisher: Publisher, keys: KeyPairs) -> None:
+async def test_calls_with_known_keys_do_not_wait_for_a_fetch(
+    given: Given, publisher: Publisher, keys: KeyPairs
+) -> None:
     await given.issuer.load()
     given.clock.now += 30
     publisher.answers.clear()
@@ -123,9 +128,7 @@ async def test_nobody_else_waits_while_the_issuer_is_asked(given: Given, publish
 # Outages
 
 
-async def test_before_the_first_answer_calls_are_told_to_come_again(
-    given: Given, publisher: Publisher, keys: KeyPairs
-) -> None:
+async def test_calls_are_unavailable_until_keys_are_fetched(given: Given, publisher: Publisher, keys: KeyPairs) -> None:
     publisher.status = 503
     await given.kept_fresh(60)
     assert publisher.asked == 30
@@ -138,7 +141,7 @@ async def test_before_the_first_answer_calls_are_told_to_come_again(
 @pytest.mark.parametrize(
     "outage", ["refuses", "answers nonsense", "answers with no keys", "is an error", "is too long"]
 )
-async def test_the_last_good_keys_survive_an_hour_without_the_issuer(
+async def test_the_last_good_keys_survive_an_outage_of_an_hour(
     given: Given, publisher: Publisher, keys: KeyPairs, outage: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     await given.issuer.load()
@@ -153,13 +156,18 @@ async def test_the_last_good_keys_survive_an_hour_without_the_issuer(
             publisher.status = 500
         case "is too long":
             publisher.content = keys.published() + b" " * 2**20
-    await given.kept_fresh(3600)
+    with capture_logs() as log:
+        await given.kept_fresh(3600)
+    [line] = [line for line in log if line["event"] == "keys not read"][:1]
+    assert line["cause"]
+    assert line["source"] == str(given.issuer._source)
+    assert line["kept"] is True
     for kind in ("ed", "rsa", "ec"):
         assert await given.caller(keys.token(kind)) == ALICE
     assert await given.refusal(keys.token(header={"kid": "new"})) == "TOKEN_SIGNATURE"
 
 
-async def test_an_issuer_is_asked_every_ten_minutes_and_more_often_when_it_fails(
+async def test_keys_are_fetched_every_ten_minutes_and_more_often_after_a_failure(
     given: Given, publisher: Publisher
 ) -> None:
     await given.kept_fresh(3600)
@@ -175,7 +183,7 @@ async def test_an_issuer_is_asked_every_ten_minutes_and_more_often_when_it_fails
 # Rotation
 
 
-async def test_a_new_key_is_found_when_a_token_names_it(given: Given, publisher: Publisher, keys: KeyPairs) -> None:
+async def test_a_new_key_is_fetched_when_a_token_names_it(given: Given, publisher: Publisher, keys: KeyPairs) -> None:
     publisher.content = keys.published("ec")
     await given.issuer.load()
     publisher.content = keys.published("ed")
@@ -185,7 +193,16 @@ async def test_a_new_key_is_found_when_a_token_names_it(given: Given, publisher:
         await given.caller(keys.token("ec"))
 
 
-async def test_a_token_whose_key_is_gone_is_no_longer_known(given: Given, publisher: Publisher, keys: KeyPairs) -> None:
+async def test_a_token_whose_key_was_fetched_for_it_is_cached(given: Given, keys: KeyPairs) -> None:
+    token = keys.token("ed")
+    assert await given.caller(token) == ALICE
+    assert given.tokens.authenticate([("authorization", f"Bearer {token}")]) == ALICE
+    assert [hashlib.sha256(token.encode()).digest()] == list(given.tokens._known)
+
+
+async def test_a_cached_token_is_forgotten_when_its_key_is_removed(
+    given: Given, publisher: Publisher, keys: KeyPairs
+) -> None:
     token = keys.token("ed")
     await given.issuer.load()
     assert await given.caller(token) == ALICE
@@ -196,7 +213,7 @@ async def test_a_token_whose_key_is_gone_is_no_longer_known(given: Given, publis
     assert await given.refusal(token) == "TOKEN_SIGNATURE"
 
 
-async def test_a_file_can_be_written_anew(tmp_path: Path, keys: KeyPairs) -> None:
+async def test_a_jwks_file_may_be_replaced(tmp_path: Path, keys: KeyPairs) -> None:
     path = tmp_path / "jwks.json"
     path.write_bytes(keys.published("ec"))
     given = Given("")
@@ -207,7 +224,7 @@ async def test_a_file_can_be_written_anew(tmp_path: Path, keys: KeyPairs) -> Non
     assert await given.caller(keys.token("ed")) == ALICE
 
 
-async def test_without_keys_nobody_is_asked_too_often(given: Given, publisher: Publisher) -> None:
+async def test_failed_fetches_are_not_repeated_at_once(given: Given, publisher: Publisher) -> None:
     publisher.status = 500
     for _ in range(5):
         with pytest.raises(KeysUnavailable):
