@@ -1,1 +1,1 @@
-"""The schema's history. `service/db/schema.py` runs it; `taskwell migrate` is how people do."""
+"""Migrations of the schema. `service/db/schema.py` runs them, for `taskwell migrate` and for `--migrate`."""

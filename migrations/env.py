@@ -1,11 +1,11 @@
-"""What Alembic runs: the whole way to a revision in one transaction, by one process at a time."""
+"""Alembic environment: migrates in one transaction, one process at a time."""
 
 from alembic import context
 from sqlalchemy import text
 
 from service.db.tables import metadata
 
-# Any number will do as long as it is always the same one.
+# An arbitrary number, the same in all versions.
 LOCK = 0x7A5C_0E11
 
 connection = context.config.attributes["connection"]
@@ -18,7 +18,7 @@ context.configure(
 )
 with context.begin_transaction():
     if connection.dialect.name == "postgresql":
-        # Held to the end of the transaction and no longer, so that it holds behind a transaction pooler too. Who comes
-        # later waits here, then finds the work done. On SQLite, BEGIN IMMEDIATE does the same.
+        # Held until the end of the transaction, so that it works behind a transaction pooler. Other processes wait here
+        # and then find nothing to do. On SQLite, BEGIN IMMEDIATE has the same effect.
         connection.execute(text("SELECT pg_advisory_xact_lock(:key)"), {"key": LOCK})
     context.run_migrations()

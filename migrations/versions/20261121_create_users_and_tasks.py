@@ -1,6 +1,7 @@
 """Create users and tasks.
 
-The columns are spelt out and not taken from the service's tables: a migration is history, and those go on changing.
+The columns are written out and not imported from the service, whose tables change later. Locks nothing: the tables are
+new.
 """
 
 import sqlalchemy as sa

@@ -1,4 +1,4 @@
-"""What is written to the log when something goes wrong: enough to find out why, and nothing that users wrote."""
+"""The log of a fault: it has the stack trace, and no content of tasks."""
 
 import json
 from pathlib import Path
@@ -15,7 +15,7 @@ SECRET = "what nobody else may read"
 
 
 @pytest.mark.parametrize("style", ["json", "console"])
-def test_a_fault_is_logged_with_its_stack_and_without_what_users_wrote(
+def test_a_fault_is_logged_with_its_stack_and_without_content_of_tasks(
     tmp_path: Path, postgres: str, style: str
 ) -> None:
     with fresh_database(postgres) as url:

@@ -1,4 +1,4 @@
-"""PostgreSQL goes away, comes back, restarts, changes its mind: what callers see, and that the service recovers."""
+"""Outages, restarts, locks and lost connections of PostgreSQL: errors that callers see, and recovery."""
 
 import time
 from collections.abc import Callable, Iterator
@@ -64,7 +64,7 @@ def every_method(api: Api) -> list[Callable[[], object]]:
     ]
 
 
-def test_while_the_database_is_away_every_method_is_unavailable_and_afterwards_works(proxy: Proxy) -> None:
+def test_every_method_is_unavailable_during_an_outage_and_recovers(proxy: Proxy) -> None:
     with serving(proxy.conninfo) as api:
         methods = every_method(api)
         proxy.refuse()
@@ -77,21 +77,21 @@ def test_while_the_database_is_away_every_method_is_unavailable_and_afterwards_w
             method()
 
 
-def test_a_restart_between_calls_is_not_noticed_by_any_method(proxy: Proxy) -> None:
+def test_a_restart_between_calls_fails_no_method(proxy: Proxy) -> None:
     with serving(proxy.conninfo) as api:
         for method in every_method(api):
             proxy.cut()
             method()
 
 
-def test_backends_that_an_administrator_terminates_between_calls_are_not_missed(url: str) -> None:
+def test_backends_terminated_between_calls_fail_no_method(url: str) -> None:
     with serving(url) as api, psycopg.connect(url, autocommit=True) as admin:
         for method in every_method(api):
             assert all(row[0] for row in admin.execute(f"SELECT pg_terminate_backend(pid, 5000) {_OURS}"))
             method()
 
 
-def test_a_create_whose_answer_is_lost_is_made_once(proxy: Proxy) -> None:
+def test_a_create_whose_response_is_lost_is_retried_without_a_duplicate(proxy: Proxy) -> None:
     with serving(proxy.conninfo) as api:
         api.create("First")
         proxy.swallow_answers()
@@ -100,7 +100,7 @@ def test_a_create_whose_answer_is_lost_is_made_once(proxy: Proxy) -> None:
         assert [second.id] == [task.id for task in api.list().tasks if task.title == "Second"]
 
 
-def test_reads_and_updates_without_etag_survive_a_lost_answer(proxy: Proxy) -> None:
+def test_reads_and_updates_without_etag_are_retried_after_a_lost_response(proxy: Proxy) -> None:
     with serving(proxy.conninfo) as api:
         task = api.create()
         for operation in (
@@ -116,7 +116,7 @@ def test_reads_and_updates_without_etag_survive_a_lost_answer(proxy: Proxy) -> N
         assert (api.get(task.id).title, api.get(task.id).etag) == ("Changed", "3")
 
 
-def test_a_write_that_may_not_be_run_twice_says_that_its_fate_is_unknown(proxy: Proxy) -> None:
+def test_a_write_that_is_not_repeatable_is_unavailable_after_a_lost_response(proxy: Proxy) -> None:
     with serving(proxy.conninfo) as api:
         task = api.create()
         for operation in (lambda: api.update(task.id, title="New", etag=task.etag), lambda: api.delete(task.id)):
@@ -125,7 +125,7 @@ def test_a_write_that_may_not_be_run_twice_says_that_its_fate_is_unknown(proxy: 
                 operation()
 
 
-async def test_tasks_that_are_locked_and_not_to_be_waited_for_are_answered_so(url: str) -> None:
+async def test_locked_tasks_are_reported_as_locked_without_wait(url: str) -> None:
     Schema(parse_database_url(url)).up()
     database = Database(parse_database_url(url))
     store = SqlTaskStore(database)
@@ -153,7 +153,7 @@ async def test_tasks_that_are_locked_and_not_to_be_waited_for_are_answered_so(ur
     await database.close()
 
 
-def test_many_locked_tasks_harm_nobody_but_their_own_callers(url: str) -> None:
+def test_many_locked_rows_delay_only_calls_for_their_own_tasks(url: str) -> None:
     with serving(url) as api, psycopg.connect(url) as other:
         locked = [api.create() for _ in range(40)]
         mine = api.as_user()
@@ -187,7 +187,7 @@ async def test_of_one_batch_only_updates_with_an_etag_are_not_repeated_after_a_l
     await database.close()
 
 
-def test_a_network_that_lost_its_way_costs_the_deadline_and_no_more(proxy: Proxy) -> None:
+def test_a_silent_network_costs_the_deadline_and_no_more(proxy: Proxy) -> None:
     with serving(proxy.conninfo, max_call_seconds=5) as api:
         task = api.create()
         proxy.hold()
@@ -197,7 +197,7 @@ def test_a_network_that_lost_its_way_costs_the_deadline_and_no_more(proxy: Proxy
         assert task == api.get(task.id)
 
 
-def test_a_pooler_that_hangs_with_its_connections_open_is_got_over(proxy: Proxy) -> None:
+def test_a_pooler_that_hangs_with_open_connections_is_survived(proxy: Proxy) -> None:
     with serving(proxy.conninfo, database_ping_after=0.01) as api:
         for _ in range(3):
             calls = [
@@ -210,7 +210,7 @@ def test_a_pooler_that_hangs_with_its_connections_open_is_got_over(proxy: Proxy)
         api.create()
 
 
-def test_calls_wait_for_a_connection_and_are_unavailable_when_none_comes(url: str) -> None:
+def test_a_call_is_unavailable_after_the_pool_timeout(url: str) -> None:
     pool = {"database_pool_size": 1, "database_max_overflow": 0, "database_pool_timeout": 0.2}
     with serving(url, **pool) as api, psycopg.connect(url) as other:
         task = api.create()
@@ -223,7 +223,7 @@ def test_calls_wait_for_a_connection_and_are_unavailable_when_none_comes(url: st
         assert task == held.result()
 
 
-def test_a_row_that_somebody_else_has_locked_holds_up_its_own_task_alone(url: str) -> None:
+def test_a_locked_row_delays_calls_for_its_own_task_only(url: str) -> None:
     with serving(url) as api, psycopg.connect(url) as other:
         locked, free, theirs = api.create(), api.create(), api.as_user().create()
         other.execute("SELECT 1 FROM tasks WHERE id = %s FOR UPDATE", [locked.id])
@@ -257,7 +257,7 @@ def test_a_statement_that_its_caller_gave_up_is_cancelled_and_no_second_one_begi
         assert api.complete(locked.id).id == locked.id
 
 
-def test_a_call_that_its_caller_gave_up_harms_no_other(url: str) -> None:
+def test_a_cancelled_call_harms_no_other(url: str) -> None:
     with serving(url, database_pool_size=2, database_max_overflow=0) as api, psycopg.connect(url) as other:
         task = api.create()
         other.execute("LOCK TABLE tasks")
@@ -277,7 +277,7 @@ def test_a_call_that_its_caller_gave_up_harms_no_other(url: str) -> None:
         "ALTER DATABASE {database} CONNECTION LIMIT 0",
     ],
 )
-def test_a_database_that_cannot_work_now_is_unavailable(url: str, statement: str) -> None:
+def test_a_database_that_refuses_to_work_is_unavailable(url: str, statement: str) -> None:
     role = f"role_{uuid4().hex}"
     with psycopg.connect(url, autocommit=True) as admin:
         database = admin.info.dbname
@@ -299,7 +299,7 @@ def test_a_database_that_cannot_work_now_is_unavailable(url: str, statement: str
 
 
 @pytest.mark.parametrize("change", ["RENAME TO others", "DROP COLUMN version CASCADE"])
-def test_a_schema_that_is_not_ours_is_our_fault_and_says_so_in_one_sentence(url: str, change: str) -> None:
+def test_a_wrong_schema_is_internal_and_tells_only_an_id_of_the_log(url: str, change: str) -> None:
     with serving(url) as api, capture_logs() as log, psycopg.connect(url, autocommit=True) as admin:
         task = api.create("A secret title")
         admin.execute(f"ALTER TABLE tasks {change}")

@@ -1,4 +1,4 @@
-"""SQLite files that are locked, full, read-only, broken or not there."""
+"""SQLite files that are locked, full, missing or not databases."""
 
 import shutil
 import sqlite3
@@ -30,7 +30,7 @@ def beside(path: Path) -> Iterator[sqlite3.Connection]:
         yield connection
 
 
-def test_a_folder_that_is_missing_is_made(tmp_path: Path) -> None:
+def test_a_missing_folder_of_the_sqlite_file_is_created(tmp_path: Path) -> None:
     path = tmp_path / "some" / "where" / "taskwell.db"
     with serving(path) as api:
         api.create()
@@ -38,12 +38,12 @@ def test_a_folder_that_is_missing_is_made(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("name", ["a b.db", "50%.db", "%41.db", "a?b#c.db", "ü.db"])
-def test_a_file_may_have_any_name(tmp_path: Path, name: str) -> None:
+def test_an_sqlite_file_may_have_any_name(tmp_path: Path, name: str) -> None:
     with running_service(settings_for(f"sqlite:///{tmp_path}/{quote(name)}")):
         assert name in {path.name for path in tmp_path.iterdir()}
 
 
-def test_readers_read_while_another_program_writes(tmp_path: Path) -> None:
+def test_sqlite_reads_go_on_while_another_program_writes(tmp_path: Path) -> None:
     path = tmp_path / "taskwell.db"
     with serving(path) as api, beside(path) as other:
         task = api.create()
@@ -51,7 +51,7 @@ def test_readers_read_while_another_program_writes(tmp_path: Path) -> None:
         assert task == api.get(task.id)
 
 
-def test_a_writer_waits_for_another_program_and_is_unavailable_when_that_does_not_end(tmp_path: Path) -> None:
+def test_an_sqlite_write_is_unavailable_while_another_program_holds_the_lock(tmp_path: Path) -> None:
     path = tmp_path / "taskwell.db"
     with serving(path) as api, beside(path) as other:
         task = api.create()
@@ -62,7 +62,7 @@ def test_a_writer_waits_for_another_program_and_is_unavailable_when_that_does_no
         api.complete(task.id)
 
 
-def test_a_full_disk_is_unavailable_and_loses_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_full_disk_is_unavailable_and_loses_no_task(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     path = tmp_path / "taskwell.db"
     monkeypatch.setattr("service.db.sqlite.SQLITE_PRAGMAS", (*pragmas(), "max_page_count = 60"))
     kept: list[tasks_pb2.Task] = []
@@ -103,7 +103,7 @@ def pragmas() -> tuple[str, ...]:
     return SQLITE_PRAGMAS
 
 
-def test_a_table_that_is_gone_is_our_fault_and_says_so_in_one_sentence(tmp_path: Path) -> None:
+def test_a_missing_sqlite_table_is_internal_and_tells_only_an_id_of_the_log(tmp_path: Path) -> None:
     path = tmp_path / "taskwell.db"
     with serving(path) as api, capture_logs() as log, beside(path) as other:
         task = api.create("A secret title")
@@ -118,7 +118,7 @@ def test_a_table_that_is_gone_is_our_fault_and_says_so_in_one_sentence(tmp_path:
 
 
 @pytest.mark.parametrize("content", [b"This is no database", b"\0" * 4096])
-def test_a_file_that_is_no_database_stops_the_start_with_a_sentence(tmp_path: Path, content: bytes) -> None:
+def test_a_file_that_is_not_an_sqlite_database_stops_the_start(tmp_path: Path, content: bytes) -> None:
     path = tmp_path / "taskwell.db"
     path.write_bytes(content)
     with pytest.raises(StartError, match="is not an SQLite database"):
@@ -126,6 +126,6 @@ def test_a_file_that_is_no_database_stops_the_start_with_a_sentence(tmp_path: Pa
     assert path.read_bytes() == content
 
 
-def test_a_folder_in_the_place_of_the_file_stops_the_start_with_a_sentence(tmp_path: Path) -> None:
+def test_a_folder_in_place_of_the_sqlite_file_stops_the_start(tmp_path: Path) -> None:
     with pytest.raises(StartError, match="cannot reach the database"):
         prepare_schema(settings_for(f"sqlite:///{tmp_path}", database_start_timeout=0.01))

@@ -1,9 +1,9 @@
-"""The newest schema, made by many processes that begin at the same moment.
+"""Migrates a database with many processes at the same moment.
 
     python -m tests.migrations.at_once PROCESSES DATABASE_URL
 
-They part only when all is loaded, and have all but the migration behind them when they begin. The exit status is that
-of one that failed.
+The processes fork after all modules are loaded, connect, and then wait for a common signal. The exit status is that
+of a process that failed.
 """
 
 import os
@@ -22,9 +22,9 @@ def main(processes: int, database_url: str) -> int:
             os.close(begin)
             schema = Schema(parse_database_url(database_url))
             schema.current()
-            os.read(waiting, 1)  # ends when nobody has the other end any more
+            os.read(waiting, 1)  # returns when the parent closes the other end
             schema.up()
-            os._exit(0)  # without clearing away what all of them share
+            os._exit(0)  # without cleaning up resources shared with the parent
     os.close(begin)
     return max(os.waitstatus_to_exitcode(os.wait()[1]) for _ in range(processes))
 

@@ -1,4 +1,4 @@
-"""The schema's history, up and down, on both databases, and by twenty processes at once."""
+"""Migrations: up and down on both databases, by many processes at once, and the checks at the start."""
 
 import re
 import subprocess
@@ -41,7 +41,7 @@ def tables_of(database_url: str) -> set[str]:
         return set(inspect(engine).get_table_names())
 
 
-def test_every_migration_goes_up_and_down_again(empty_database_url: str) -> None:
+def test_every_migration_runs_up_and_down(empty_database_url: str) -> None:
     schema = Schema(parse_database_url(empty_database_url))
     assert schema.current() is None
     for revision in reversed(list(script().walk_revisions())):
@@ -56,13 +56,13 @@ def test_every_migration_goes_up_and_down_again(empty_database_url: str) -> None
     assert tables_of(empty_database_url) == {"alembic_version"}
 
 
-def test_the_tables_of_the_service_are_those_of_the_migrations(empty_database_url: str) -> None:
+def test_the_migrations_make_the_tables_that_the_service_declares(empty_database_url: str) -> None:
     schema = Schema(parse_database_url(empty_database_url))
     schema.up()
     schema.check()
 
 
-def test_every_constraint_and_index_is_named_as_the_service_knows_it(empty_database_url: str) -> None:
+def test_the_migrations_name_constraints_and_indexes_as_the_service_does(empty_database_url: str) -> None:
     Schema(parse_database_url(empty_database_url)).up()
     with engine_of(empty_database_url) as engine:
         inspector = inspect(engine)
@@ -82,7 +82,7 @@ def test_every_constraint_and_index_is_named_as_the_service_knows_it(empty_datab
     assert known == found
 
 
-def test_going_up_twice_is_going_up_once(empty_database_url: str) -> None:
+def test_migrating_up_twice_changes_nothing(empty_database_url: str) -> None:
     schema = Schema(parse_database_url(empty_database_url))
     schema.up()
     schema.up()
@@ -99,14 +99,14 @@ def test_migrations_are_dated_and_named_for_their_change() -> None:
         assert revision.doc
 
 
-def test_twenty_processes_at_once_migrate_once(empty_database_url: str) -> None:
+def test_twenty_processes_that_migrate_at_once_migrate_once(empty_database_url: str) -> None:
     command = [sys.executable, "-m", "tests.migrations.at_once", "20", empty_database_url]
     ran = subprocess.run(command, capture_output=True, text=True, check=False)
     assert (ran.returncode, ran.stderr) == (0, "")
     assert tables_of(empty_database_url) == {*TABLES, "alembic_version"}
 
 
-def test_postgresql_is_not_served_on_an_old_schema_unless_asked_to_migrate(
+def test_an_old_schema_on_postgresql_stops_the_start_without_migrate(
     empty_database_url: str, database_kind: str
 ) -> None:
     if database_kind == "sqlite":
@@ -119,7 +119,7 @@ def test_postgresql_is_not_served_on_an_old_schema_unless_asked_to_migrate(
     assert tables_of(empty_database_url) >= TABLES
 
 
-def test_a_schema_of_a_newer_version_is_not_served_nor_touched(empty_database_url: str) -> None:
+def test_a_newer_schema_stops_the_start_and_is_not_changed(empty_database_url: str) -> None:
     url = parse_database_url(empty_database_url)
     schema = Schema(url)
     schema.up()
@@ -132,7 +132,7 @@ def test_a_schema_of_a_newer_version_is_not_served_nor_touched(empty_database_ur
     assert schema.current() == "29990101"
 
 
-def test_a_database_in_another_encoding_is_refused(postgres: str) -> None:
+def test_a_database_with_an_encoding_other_than_utf8_stops_the_start(postgres: str) -> None:
     with psycopg.connect(postgres, autocommit=True) as admin:
         admin.execute("CREATE DATABASE latin ENCODING 'LATIN1' LOCALE 'C' TEMPLATE template0")
         try:

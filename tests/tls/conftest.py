@@ -1,4 +1,4 @@
-"""What the tests of TLS share: a CA, and another that nobody trusts."""
+"""Fixtures for tests of TLS: a CA, and another CA that no one trusts."""
 
 import pytest
 

@@ -1,4 +1,4 @@
-"""Certificates for tests: a CA, what it issues, and the files in which a server finds it."""
+"""Certificates for tests: a CA, the certificates it issues, and the files from which a server loads them."""
 
 from collections.abc import Sequence
 from datetime import UTC, datetime, timedelta
@@ -31,7 +31,7 @@ class Issued:
 
 
 class Authority:
-    """A CA of its own."""
+    """A certificate authority."""
 
     def __init__(self) -> None:
         self._ca = trustme.CA()
@@ -64,7 +64,7 @@ class Authority:
 
 
 class Files:
-    """The files of a server, in a folder."""
+    """The certificate files of a server, in a folder."""
 
     def __init__(self, folder: Path, issued: Issued, client_ca: bytes | None = None) -> None:
         self.cert, self.key = folder / "server.pem", folder / "server-key.pem"
@@ -84,7 +84,7 @@ class Files:
 
 
 def secure_channel(address: str, ca: bytes, client: Issued | None = None) -> grpc.Channel:
-    """A channel with a connection of its own, by which a server is verified and, if need be, a client."""
+    """A channel with its own connection that verifies the server by `ca` and presents the certificate of `client`."""
     shown = (client.key, client.chain) if client else (None, None)
     credentials = grpc.ssl_channel_credentials(ca, *shown)
     return grpc.secure_channel(address, credentials, options=[("grpc.use_local_subchannel_pool", 1)])

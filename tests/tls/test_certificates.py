@@ -1,4 +1,4 @@
-"""Which files are taken for TLS, and what becomes of those that are written while it is served."""
+"""Verification of certificate files, and their renewal while the server runs."""
 
 import os
 from pathlib import Path
@@ -32,7 +32,7 @@ def key_pem(key: Any, encryption: Any = None) -> bytes:
 
 
 @pytest.mark.parametrize("kind", trustme.KeyType)
-def test_rsa_and_elliptic_keys_are_taken(tmp_path: Path, authority: Authority, kind: trustme.KeyType) -> None:
+def test_rsa_and_elliptic_curve_keys_are_accepted(tmp_path: Path, authority: Authority, kind: trustme.KeyType) -> None:
     issued = authority.issue(*HOSTS, key_type=kind)
     pem = certificates(Files(tmp_path, issued, authority.pem)).pem
     assert (pem.key, pem.chain, pem.client_ca) == (issued.key, issued.chain, authority.pem)
@@ -60,24 +60,24 @@ WRONG = {
 
 
 @pytest.mark.parametrize(("file", "content", "sentence"), WRONG.values(), ids=WRONG)
-def test_what_tls_cannot_be_served_with_is_refused(files: Files, file: str, content: bytes, sentence: str) -> None:
+def test_unusable_certificate_files_are_refused(files: Files, file: str, content: bytes, sentence: str) -> None:
     getattr(files, file).write_bytes(content)
     with pytest.raises(CertificateError, match=f"TASKWELL_{sentence}"):
         certificates(files)
 
 
 @pytest.mark.parametrize("file", ["cert", "key", "client_ca"])
-def test_a_file_that_is_not_there_is_refused(files: Files, file: str) -> None:
+def test_a_missing_certificate_file_is_refused(files: Files, file: str) -> None:
     getattr(files, file).unlink()
     with pytest.raises(CertificateError, match=rf"TASKWELL_TLS_{file.upper()}: .* cannot be read: No such file"):
         certificates(files)
 
 
-def test_what_has_not_changed_is_not_new(files: Files) -> None:
+def test_unchanged_certificates_are_not_renewed(files: Files) -> None:
     assert certificates(files).renewed() is None
 
 
-def test_what_is_written_is_taken_once(files: Files, authority: Authority) -> None:
+def test_each_change_of_the_files_renews_the_certificate_once(files: Files, authority: Authority) -> None:
     kept = certificates(files)
     for _ in range(3):
         issued = authority.issue(*HOSTS)
@@ -88,7 +88,7 @@ def test_what_is_written_is_taken_once(files: Files, authority: Authority) -> No
         assert kept.renewed() is None
 
 
-def test_a_change_within_a_tick_of_the_clock_is_noticed(files: Files) -> None:
+def test_a_change_that_keeps_the_modification_time_renews_the_certificate(files: Files) -> None:
     kept = certificates(files)
     other = Authority().pem
     assert files.client_ca
@@ -101,7 +101,7 @@ def test_a_change_within_a_tick_of_the_clock_is_noticed(files: Files) -> None:
 
 
 @pytest.mark.parametrize(("file", "content", "sentence"), WRONG.values(), ids=WRONG)
-def test_what_is_bad_leaves_the_last_good_and_is_logged_once(
+def test_an_unusable_file_keeps_the_last_certificate_and_is_logged_once(
     files: Files, authority: Authority, file: str, content: bytes, sentence: str
 ) -> None:
     kept = certificates(files)
@@ -117,7 +117,7 @@ def test_what_is_bad_leaves_the_last_good_and_is_logged_once(
     assert kept.renewed() is not None
 
 
-def test_a_file_that_is_gone_leaves_the_last_good_and_is_logged_once(files: Files, authority: Authority) -> None:
+def test_a_removed_file_keeps_the_last_certificate_and_is_logged_once(files: Files, authority: Authority) -> None:
     kept = certificates(files)
     files.key.unlink()
     with capture_logs() as logs:
@@ -127,7 +127,7 @@ def test_a_file_that_is_gone_leaves_the_last_good_and_is_logged_once(files: File
     assert kept.renewed() is not None
 
 
-def test_a_key_that_comes_before_its_certificate_waits_for_it(files: Files, authority: Authority) -> None:
+def test_a_new_key_is_used_when_its_certificate_is_there(files: Files, authority: Authority) -> None:
     kept = certificates(files)
     issued = authority.issue(*HOSTS)
     files.key.write_bytes(issued.key)

@@ -1,4 +1,4 @@
-"""TLS and mutual TLS, seen by clients of a real server."""
+"""TLS and mutual TLS, as clients of a real server see them."""
 
 import ssl
 import time
@@ -57,7 +57,7 @@ def with_mutual_tls(sqlite_url: str, mutual: Files) -> Iterator[str]:
 
 
 def is_not_connected(channel: grpc.Channel) -> bool:
-    """Whether a call fails because there is no connection, not because the service refused it."""
+    """True if a call fails for lack of a connection, and not because the service refused it."""
     failure: Any = Api(channel).start("ListTasks", tasks_pb2.ListTasksRequest()).exception()
     return failure is not None and failure.code() is StatusCode.UNAVAILABLE and not failure.trailing_metadata()
 
@@ -65,13 +65,13 @@ def is_not_connected(channel: grpc.Channel) -> bool:
 # TLS
 
 
-def test_calls_are_made_over_tls(with_tls: str, authority: Authority) -> None:
+def test_calls_succeed_over_tls(with_tls: str, authority: Authority) -> None:
     with secure_channel(with_tls, authority.pem) as channel:
         api = Api(channel)
         assert [api.create()] == list(api.list().tasks)
 
 
-def test_a_client_that_trusts_another_ca_or_none_is_not_connected(with_tls: str, stranger: Authority) -> None:
+def test_a_tls_client_that_does_not_trust_the_ca_is_not_connected(with_tls: str, stranger: Authority) -> None:
     with secure_channel(with_tls, stranger.pem) as channel:
         assert is_not_connected(channel)
     with grpc.insecure_channel(with_tls) as channel:
@@ -82,7 +82,7 @@ def test_a_client_that_trusts_another_ca_or_none_is_not_connected(with_tls: str,
 
 
 @pytest.mark.parametrize("method", METHODS)
-def test_a_service_on_the_list_speaks_for_users(
+def test_mutual_tls_lets_a_listed_service_call_for_users(
     with_mutual_tls: str, authority: Authority, gateway: Issued, method: str
 ) -> None:
     with secure_channel(with_mutual_tls, authority.pem, gateway) as channel:
@@ -90,7 +90,7 @@ def test_a_service_on_the_list_speaks_for_users(
         api.call(method, well_formed(method, api.create().id))
 
 
-def test_without_a_certificate_of_the_ca_nobody_is_connected(
+def test_mutual_tls_connects_no_client_without_a_certificate_of_the_ca(
     with_mutual_tls: str, authority: Authority, stranger: Authority
 ) -> None:
     for client in (None, stranger.issue(GATEWAY)):
@@ -100,7 +100,7 @@ def test_without_a_certificate_of_the_ca_nobody_is_connected(
         assert is_not_connected(channel)
 
 
-def test_a_spiffe_id_is_a_name(with_mutual_tls: str, authority: Authority) -> None:
+def test_mutual_tls_knows_a_service_by_its_spiffe_id(with_mutual_tls: str, authority: Authority) -> None:
     client = authority.issue_for([x509.DNSName("other.example"), x509.UniformResourceIdentifier(SPIFFE_ID)])
     with secure_channel(with_mutual_tls, authority.pem, client) as channel:
         Api(channel).create()
@@ -124,7 +124,7 @@ NOT_LISTED: dict[str, tuple[list[x509.GeneralName], str]] = {
 
 
 @pytest.mark.parametrize(("names", "common_name"), NOT_LISTED.values(), ids=NOT_LISTED)
-def test_a_service_that_is_not_on_the_list_speaks_for_nobody(
+def test_mutual_tls_refuses_a_service_that_is_not_listed(
     with_mutual_tls: str, authority: Authority, names: list[x509.GeneralName], common_name: str
 ) -> None:
     client = authority.issue_for(names, common_name=common_name)
@@ -135,7 +135,7 @@ def test_a_service_that_is_not_on_the_list_speaks_for_nobody(
 
 @pytest.mark.parametrize("method", METHODS)
 @pytest.mark.parametrize("request_bytes", [b"", b"\xff", bytes(100_000)], ids=["bad", "garbage", "large"])
-def test_who_speaks_is_asked_before_what_is_asked_for(
+def test_mutual_tls_checks_the_name_before_the_request(
     with_mutual_tls: str, authority: Authority, method: str, request_bytes: bytes
 ) -> None:
     shown = secure_channel(with_mutual_tls, authority.pem, authority.issue("other.example"))
@@ -143,7 +143,7 @@ def test_who_speaks_is_asked_before_what_is_asked_for(
         raw_call(channel, method, request_bytes, user="alice").result()
 
 
-def test_health_needs_a_certificate_but_no_name_and_reflection_needs_both(
+def test_mutual_tls_asks_health_checks_for_a_certificate_and_reflection_for_a_listed_name(
     with_mutual_tls: str, authority: Authority, gateway: Issued
 ) -> None:
     with secure_channel(with_mutual_tls, authority.pem, authority.issue("other.example")) as channel:
@@ -159,7 +159,7 @@ def test_health_needs_a_certificate_but_no_name_and_reflection_needs_both(
 # Both a certificate and a token
 
 UNAUTHENTICATED, DENIED = StatusCode.UNAUTHENTICATED, StatusCode.PERMISSION_DENIED
-# By mode and whether names are listed: what a certificate and a token come to. None is a call that is heard.
+# By mode and whether names are listed: the outcome for each certificate and token. None is a call that succeeds.
 OUTCOMES: dict[tuple[str, bool], dict[tuple[str, str], StatusCode | None]] = {
     ("metadata", True): {
         ("listed", "good"): None,
@@ -189,7 +189,7 @@ OUTCOMES: dict[tuple[str, bool], dict[tuple[str, str], StatusCode | None]] = {
 
 
 @pytest.mark.parametrize(("mode", "names"), OUTCOMES, ids=["metadata", "jwt with names", "jwt"])
-def test_a_certificate_and_a_token_do_not_stand_in_for_each_other(
+def test_neither_a_certificate_nor_a_token_replaces_the_other(
     sqlite_url: str, mutual: Files, authority: Authority, gateway: Issued, mode: str, names: bool
 ) -> None:
     jwt = TOKENS if mode == "jwt" else {}
@@ -221,7 +221,7 @@ def test_a_certificate_and_a_token_do_not_stand_in_for_each_other(
     }
 
 
-def test_the_table_has_a_rule_for_every_mode() -> None:
+def test_the_table_of_auth_modes_is_complete() -> None:
     asked = {key for key, rule in RULES.items() if rule.certificate is not Certificate.NOT_ASKED}
     assert asked == {("metadata", True), ("jwt", True)}
     assert len(RULES) == 4
@@ -231,12 +231,12 @@ def test_the_table_has_a_rule_for_every_mode() -> None:
 
 
 def certificate_seen(address: str) -> bytes:
-    """Which certificate a new connection is met with."""
+    """The certificate that the server presents on a new connection."""
     host, _, port = address.rpartition(":")
     return ssl.get_server_certificate((host, int(port))).encode()
 
 
-def test_certificates_are_renewed_under_connections_that_stay(
+def test_certificates_are_renewed_and_open_connections_stay(
     sqlite_url: str, tmp_path: Path, authority: Authority
 ) -> None:
     files = Files(tmp_path, authority.issue(*HOSTS))
@@ -257,9 +257,7 @@ def test_certificates_are_renewed_under_connections_that_stay(
             Api(channel).create()
 
 
-def test_clients_of_a_new_ca_are_connected_and_those_of_the_old_one_no_more(
-    sqlite_url: str, tmp_path: Path, authority: Authority
-) -> None:
+def test_a_renewed_client_ca_replaces_the_old_one(sqlite_url: str, tmp_path: Path, authority: Authority) -> None:
     old, new = Authority(), Authority()
     files = Files(tmp_path, authority.issue(*HOSTS), old.pem)
     settings = settings_for(sqlite_url, **files.settings, tls_client_names=GATEWAY)
@@ -274,7 +272,9 @@ def test_clients_of_a_new_ca_are_connected_and_those_of_the_old_one_no_more(
 
 
 @pytest.mark.parametrize("file", ["cert", "key", "client_ca"])
-async def test_a_bad_file_stops_the_start(sqlite_url: str, tmp_path: Path, authority: Authority, file: str) -> None:
+async def test_an_unusable_certificate_file_stops_the_start(
+    sqlite_url: str, tmp_path: Path, authority: Authority, file: str
+) -> None:
     files = Files(tmp_path, authority.issue(*HOSTS), authority.pem)
     getattr(files, file).write_bytes(b"corrupted")
     settings = settings_for(sqlite_url, **files.settings, tls_client_names=GATEWAY)
