@@ -9,20 +9,18 @@ from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 from http.client import HTTPConnection, HTTPSConnection
 from typing import Any
-from urllib.parse import quote, urlencode
+from urllib.parse import urlencode
 
 import grpc
 from google.protobuf import json_format
-from google.protobuf.empty_pb2 import Empty
 from google.protobuf.message import Message
 from google.rpc import error_details_pb2, status_pb2
-from taskwell.v1 import tasks_pb2
 
+from tests.methods import as_http, response_type
 from tests.running import Api, caller
 
 DEADLINE = 30.0  # s; long, so that it only ends what hangs
 CODES = {code.value[0]: code for code in grpc.StatusCode}
-ANSWERS = {"ListTasks": tasks_pb2.ListTasksResponse, "DeleteTask": Empty}
 assert error_details_pb2  # the details of errors are decoded by their names
 
 # As grpc-gateway's documentation has it; HTTP's own words for a few refusals come beside them.
@@ -210,37 +208,7 @@ class RestApi(Api):
         response = self.send(http_method, target, body)
         if response.status != 200:
             raise RestError(response)
-        answer: Message = json_format.Parse(response.body, ANSWERS.get(method, tasks_pb2.Task)())
+        answer: Message = json_format.Parse(response.body, response_type(method)())
         etag = getattr(answer, "etag", None)
         assert (f'"{etag}"' if etag else None) == response.headers.get("etag")
         return answer
-
-
-def as_http(method: str, request: Any) -> tuple[str, str, dict[str, str], Any]:
-    """The method, the path, the query and the body of a call: written by hand, so that the annotations are tested."""
-
-    def given(**fields: Any) -> dict[str, str]:
-        return {name: str(value) for name, value in fields.items() if value}
-
-    match method:
-        case "CreateTask":
-            return "POST", "/v1/tasks", given(requestId=request.request_id), as_json(request.task)
-        case "ListTasks":
-            query = {"pageSize": request.page_size, "pageToken": request.page_token, "status": request.status}
-            return "GET", "/v1/tasks", given(**query, order_by=request.order_by), None
-        case "GetTask":
-            return "GET", f"/v1/tasks/{quote(request.id, safe='')}", {}, None
-        case "UpdateTask":
-            path = f"/v1/tasks/{quote(request.task.id, safe='')}"
-            return "PATCH", path, given(update_mask=",".join(request.update_mask.paths)), as_json(request.task)
-        case "DeleteTask":
-            path = f"/v1/tasks/{quote(request.id, safe='')}"
-            allowed = {"allowMissing": "true"} if request.allow_missing else {}
-            return "DELETE", path, given(etag=request.etag) | allowed, None
-        case "CompleteTask":
-            return "POST", f"/v1/tasks/{quote(request.id, safe='')}:complete", given(etag=request.etag), None
-    raise AssertionError(f"how is {method} called over HTTP?")
-
-
-def as_json(message: Message) -> Any:
-    return json_format.MessageToDict(message)

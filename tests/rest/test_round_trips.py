@@ -18,7 +18,7 @@ from taskwell.v1 import tasks_pb2
 
 from service.rest.messages import printed
 from service.rest.routes import Routes
-from tests.rest.client import as_http
+from tests.methods import as_http
 from tests.rest.library import METHODS, library, message_of
 
 LIBRARY = library(**METHODS)

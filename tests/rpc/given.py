@@ -9,10 +9,8 @@ from uuid import UUID, uuid4
 import grpc
 import psycopg
 import pytest
-from google.protobuf.message import Message
 from grpc_reflection.v1alpha import reflection_pb2
 from sqlalchemy import Engine, NullPool, create_engine, insert
-from taskwell.v1 import tasks_pb2
 
 from service.db.tables import tasks, users
 from service.db.url import PostgresServer, SqliteFile, parse_database_url
@@ -61,27 +59,6 @@ ALIEN_ETAGS = (
     "9" * 30,
     pytest.param("1" * 10_000, id="long"),
 )
-
-METHODS = tuple(sorted(tasks_pb2.DESCRIPTOR.services_by_name["TaskService"].methods_by_name))
-"""The methods that the contract has, whatever we think that they are."""
-
-
-def well_formed(method: str, task_id: str) -> Message:
-    """A request that nothing is wrong with. Fails for a method that it does not know."""
-    match method:
-        case "CreateTask":
-            return tasks_pb2.CreateTaskRequest(task=tasks_pb2.Task(title="Buy milk"))
-        case "ListTasks":
-            return tasks_pb2.ListTasksRequest()
-        case "GetTask":
-            return tasks_pb2.GetTaskRequest(id=task_id)
-        case "UpdateTask":
-            return tasks_pb2.UpdateTaskRequest(task=tasks_pb2.Task(id=task_id, title="Buy oat milk"))
-        case "DeleteTask":
-            return tasks_pb2.DeleteTaskRequest(id=task_id, allow_missing=True)
-        case "CompleteTask":
-            return tasks_pb2.CompleteTaskRequest(id=task_id)
-    raise AssertionError(f"what is a request of {method}?")
 
 
 def raw_call(

@@ -4,15 +4,17 @@ Which ones is for chance to say, in every run anew; `make soak-requests` sends t
 """
 
 import logging
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any, TypeAlias
 from uuid import uuid4
 
 import pytest
 import structlog
+from google.protobuf.descriptor import Descriptor
 from google.protobuf.field_mask_pb2 import FieldMask
 from google.protobuf.message import Message
+from google.protobuf.message_factory import GetMessageClass
 from google.protobuf.timestamp_pb2 import Timestamp
 from grpc import StatusCode
 from hypothesis import Phase, Verbosity, given, settings
@@ -20,7 +22,8 @@ from hypothesis import strategies as st
 from hypothesis.strategies import SearchStrategy
 from taskwell.v1 import tasks_pb2
 
-from tests.rpc.given import METHODS, raw_call, well_formed
+from tests.methods import METHODS, request_type, well_formed
+from tests.rpc.given import raw_call
 from tests.running import Api, refusal_of
 
 ROUNDS, EXAMPLES, AT_ONCE = 4, settings().max_examples // 10, 50
@@ -88,27 +91,29 @@ class Known:
         etags = mostly(st.sampled_from(["", *self.etags]), st.integers(0).map("{:x}".format), TEXTS)
         tokens = mostly(st.sampled_from(["", *self.tokens]), known_tokens.flatmap(mutated), TEXTS)
         request_ids = mostly(st.sampled_from(["", *self.request_ids]), st.uuids().map(str), TEXTS)
-        tasks = st.builds(
-            tasks_pb2.Task,
-            id=ids,
-            title=TITLES,
-            description=TEXTS,
-            status=STATUSES,
-            create_time=MOMENTS,
-            complete_time=MOMENTS,
-            etag=etags,
-        )
-        requests = {
-            "CreateTask": st.builds(tasks_pb2.CreateTaskRequest, task=mostly(tasks, st.none()), request_id=request_ids),
-            "ListTasks": st.builds(
-                tasks_pb2.ListTasksRequest, page_size=INT32, page_token=tokens, status=STATUSES, order_by=ORDERS
-            ),
-            "GetTask": st.builds(tasks_pb2.GetTaskRequest, id=ids),
-            "UpdateTask": st.builds(tasks_pb2.UpdateTaskRequest, task=mostly(tasks, st.none()), update_mask=MASKS),
-            "DeleteTask": st.builds(tasks_pb2.DeleteTaskRequest, id=ids, etag=etags, allow_missing=st.booleans()),
-            "CompleteTask": st.builds(tasks_pb2.CompleteTaskRequest, id=ids, etag=etags),
+        fields: dict[str, SearchStrategy[Any]] = {
+            "id": ids,
+            "title": TITLES,
+            "description": TEXTS,
+            "status": STATUSES,
+            "etag": etags,
+            "page_size": INT32,
+            "page_token": tokens,
+            "request_id": request_ids,
+            "order_by": ORDERS,
+            "update_mask": MASKS,
+            "allow_missing": st.booleans(),
         }
-        return st.one_of([st.tuples(st.just(method), requests[method]) for method in METHODS])
+        for field in tasks_pb2.Task.DESCRIPTOR.fields:
+            if field.message_type is Timestamp.DESCRIPTOR:
+                fields[field.name] = MOMENTS
+        fields["task"] = mostly(messages(tasks_pb2.Task.DESCRIPTOR, fields), st.none())
+        return st.one_of([st.tuples(st.just(method), messages(request_type(method), fields)) for method in METHODS])
+
+
+def messages(message: Descriptor, fields: Mapping[str, SearchStrategy[Any]]) -> SearchStrategy[Message]:
+    """Messages of this type, each of its fields as the strategy of its name has it."""
+    return st.builds(GetMessageClass(message), **{field.name: fields[field.name] for field in message.fields})
 
 
 def mutated(text: str) -> SearchStrategy[str]:

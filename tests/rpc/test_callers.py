@@ -15,7 +15,8 @@ from service.auth.metadata import caller_from_metadata
 from service.errors import CallerInvalid, CallerMissing
 from service.model import Caller
 from tests.conftest import DATABASES
-from tests.rpc.given import METHODS, Rows, ask_reflection, raw_call, well_formed
+from tests.methods import METHODS, well_formed
+from tests.rpc.given import Rows, ask_reflection, raw_call
 from tests.running import Api, new_user, refused, running_service, settings_for
 
 NO_TASK = "0192f0c1-2d3e-7f4a-8b5c-6d7e8f901234"

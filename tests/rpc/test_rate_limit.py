@@ -11,7 +11,8 @@ from grpc_health.v1 import health_pb2, health_pb2_grpc
 from taskwell.v1 import tasks_pb2
 
 from service.rpc.rate_limit import MIN_DELAY, delays
-from tests.rpc.given import METHODS, raw_call, well_formed
+from tests.methods import METHODS, well_formed
+from tests.rpc.given import raw_call
 from tests.running import Api, refused, running_service, settings_for
 from tests.tls.issuing import GATEWAY, HOSTS, Authority, Files, secure_channel
 from tests.waiting import until

@@ -5,7 +5,8 @@ import pytest
 from google.protobuf import descriptor_pb2, descriptor_pool, message_factory
 from taskwell.v1 import tasks_pb2
 
-from tests.rpc.given import METHODS, ask_reflection
+from tests.methods import METHODS
+from tests.rpc.given import ask_reflection
 
 SERVICES = {
     "taskwell.v1.TaskService",

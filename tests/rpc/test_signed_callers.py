@@ -17,7 +17,8 @@ from service.server.app import Service
 from service.server.startup import StartError
 from tests.auth.hostile import hostile_tokens
 from tests.auth.issuing import ALGORITHMS, AUDIENCE, ISSUER, KeyPairs, publishing
-from tests.rpc.given import METHODS, ask_reflection, raw_call, well_formed
+from tests.methods import METHODS, well_formed
+from tests.rpc.given import ask_reflection, raw_call
 from tests.running import Api, new_user, refusal_of, refused, running_service, settings_for
 from tests.waiting import until
 

@@ -12,7 +12,8 @@ from grpc import StatusCode
 from grpc_health.v1 import health_pb2, health_pb2_grpc
 from taskwell.v1 import tasks_pb2
 
-from tests.rpc.given import METHODS, Rows, raw_call
+from tests.methods import METHODS
+from tests.rpc.given import Rows, raw_call
 from tests.running import DEADLINE, Api, new_user, refusal_of, refused, running_service, settings_for
 
 LIMIT = 65_536

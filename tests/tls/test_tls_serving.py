@@ -19,7 +19,8 @@ from service.auth.modes import RULES, Certificate, User
 from service.server.app import Service
 from service.server.authentication import expected_of
 from service.server.startup import StartError
-from tests.rpc.given import METHODS, ask_reflection, raw_call, well_formed
+from tests.methods import METHODS, well_formed
+from tests.rpc.given import ask_reflection, raw_call
 from tests.running import DEADLINE, Api, new_user, refused, running_service, settings_for
 from tests.tls.issuing import GATEWAY, HOSTS, SPIFFE_ID, Authority, Files, Issued, secure_channel
 
