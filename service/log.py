@@ -5,6 +5,7 @@ import logging
 import select
 import sys
 import threading
+import time
 from collections.abc import Mapping
 from types import TracebackType
 from typing import Any
@@ -14,6 +15,9 @@ import structlog
 # The longest text (characters) and the longest list in a line; the further ones are for lines that a pipe would still
 # not take whole (POSIX: PIPE_BUF), so that the lines of several workers would mix.
 _CUTS = ((1024, 16), (256, 4), (64, 2))
+
+# Pause between two lines of a library about clients (s).
+_PAUSE = 1.0
 
 
 def configure_log(level: str, style: str, **always: object) -> None:
@@ -88,12 +92,42 @@ def _cut(value: Any, most_characters: int, most_items: int) -> Any:  # noqa: ANN
 
 
 class _ForwardToStructlog(logging.Handler):
-    """Forwards warnings and errors that libraries (uvicorn, asyncio, grpc) log through the standard library."""
+    """Forwards warnings and errors that libraries (uvicorn, asyncio, grpc) log through the standard library.
+
+    What they log about clients, such as connections that were lost and requests that are malformed, is no error of
+    ours, and a client can cause any number of it: a line without traceback, at most one per logger and second. gRPC
+    formats the values of headers into its messages, which may be tokens: only its format string is logged.
+    """
+
+    def __init__(self, level: int) -> None:
+        super().__init__(level)
+        self._last: dict[str, float] = {}
+        self._skipped: dict[str, int] = {}
 
     def emit(self, record: logging.LogRecord) -> None:
-        structlog.get_logger(record.name).log(
-            record.levelno, record.getMessage().strip(), logger=record.name, exc_info=record.exc_info or None
-        )
+        log = structlog.get_logger(record.name)
+        is_grpc = record.name.partition(".")[0] == "grpc"
+        message = str(record.msg) if is_grpc else record.getMessage().strip()
+        error = record.exc_info[1] if record.exc_info else None
+        if not (_is_about_clients(error) or (is_grpc and error is None)):
+            log.log(record.levelno, message, logger=record.name, exc_info=record.exc_info or None)
+        elif (skipped := self._skipped_until_now(record.name)) is not None:
+            kind = type(error).__name__ if error else None
+            log.warning(message.partition("\n")[0], logger=record.name, error=kind, skipped=skipped)
+
+    def _skipped_until_now(self, name: str) -> int | None:
+        """Return how many lines were skipped before this one, or None if it is to be skipped as well."""
+        now = time.monotonic()
+        if now < self._last.get(name, -_PAUSE) + _PAUSE:
+            self._skipped[name] = self._skipped.get(name, 0) + 1
+            return None
+        self._last[name] = now
+        return self._skipped.pop(name, 0)
+
+
+def _is_about_clients(error: BaseException | None) -> bool:
+    """True for errors of connections and of text that is no UTF-8, and for those of gRPC itself."""
+    return isinstance(error, OSError | UnicodeError) or type(error).__module__.partition(".")[0] == "grpc"
 
 
 def _log_death(kind: type[BaseException], error: BaseException, traceback: TracebackType | None) -> None:
