@@ -247,6 +247,11 @@ class Internal(RequestError):
     reason = "INTERNAL"
 
 
+def excerpt(text: str) -> str:
+    """Return at most 40 characters of what a caller sent, free of control characters."""
+    return repr(text if len(text) <= 40 else text[:40] + "…")[1:-1]
+
+
 def break_reference_cycles(*errors: BaseException | None) -> None:
     """Drop the frames of handled errors and of their contexts, so that they are freed at once.
 

@@ -17,7 +17,7 @@ from service.config.field_types import PREFIX
 from service.config.settings import Settings
 from service.errors import RateLimited, RequestError
 from service.metrics.recorder import ALL_SERIES
-from service.rest import conditions, queries
+from service.rest import query_parameters
 from service.rpc import rate_limit
 from service.rpc.status import CODES, RETRY_DELAYS
 from service.tasks import validation
@@ -93,8 +93,7 @@ def limits_table() -> str:
         ("Length of a description (code points)", validation.DESCRIPTION_MAX),
         ("Tasks on a page", validation.PAGE_SIZE_MAX),
         ("Size of a page (bytes)", validation.PAGE_BYTES_MAX),
-        ("Parameters in the query of a REST request", queries.MOST_PARAMETERS),
-        ("Etags in a header of a REST request", conditions.MOST_TAGS),
+        ("Parameters in the query of a REST request", query_parameters.MOST_PARAMETERS),
         ("Size of a token (bytes)", tokens.MAX_BYTES),
         ("Verified tokens in the cache", tokens.MAX_REMEMBERED),
         ("Interval between key fetches that unknown keys cause (s)", f"{keys.REFRESH_INTERVAL:g}"),

@@ -146,7 +146,7 @@ class KeySet:
         try:
             published = parse_object(jwks).get("keys")
         except ValueError as error:
-            raise KeysError(f"not a JWKS (RFC 7517): {error}") from error
+            raise KeysError(f"not a JWKS (RFC 7517): it {error}") from error
         usable = [key for jwk in published if (key := _usable(jwk))] if isinstance(published, list) else []
         if not usable:
             raise KeysError("not a JWKS (RFC 7517) with a public key for EdDSA (Ed25519), ES256 or RS256 (2048 bits)")

@@ -121,7 +121,7 @@ def _header(token: str) -> dict[str, Any]:
     except binascii.Error:
         raise TokenMalformed(problem="its header is cut off") from None
     except ValueError as error:
-        raise TokenMalformed(problem=f"its header is {error}") from None
+        raise TokenMalformed(problem=f"its header {error}") from None
 
 
 def _verified_claims(token: str, key: PyJWK) -> dict[str, Any]:
@@ -136,4 +136,4 @@ def _verified_claims(token: str, key: PyJWK) -> dict[str, Any]:
     try:
         return parse_object(payload)
     except ValueError as error:
-        raise TokenMalformed(problem=f"its payload is {error}") from None
+        raise TokenMalformed(problem=f"its payload {error}") from None

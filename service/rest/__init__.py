@@ -1,1 +1,1 @@
-"""The REST door: JSON over HTTP, transcoded to the calls of the gRPC service by the proto's annotations."""
+"""The REST gateway: JSON over HTTP, transcoded to calls of the gRPC service by the annotations in the proto."""

@@ -1,4 +1,4 @@
-"""What a field of a message takes, in JSON and in a query, and how to say so."""
+"""Fields of messages: found by name, the values that they take in JSON and in a query, and these in words."""
 
 import re
 from collections.abc import Mapping
@@ -25,11 +25,14 @@ _WELL_KNOWN = {
     "google.protobuf.FieldMask": "names of fields, separated by commas",
 }
 _WHOLE = re.compile(r"[+-]?[0-9]{1,20}")
-_CAPITAL = re.compile(r"(?:^|[.,])[A-Z]")  # where no name of a field has one; it would be read as _ and a small letter
+_CAPITAL = re.compile(r"(?:^|[.,])[A-Z]")  # no field name begins so; it would be read as _ and a small letter
 _BOOLS = {  # Go's strconv.ParseBool
     **dict.fromkeys(("1", "t", "T", "true", "True", "TRUE"), True),
     **dict.fromkeys(("0", "f", "F", "false", "False", "FALSE"), False),
 }
+
+Path = tuple[FieldDescriptor, ...]
+"""The fields that lead from a message to one of its fields."""
 
 
 def descriptor_of(message: Message) -> Descriptor:
@@ -38,24 +41,34 @@ def descriptor_of(message: Message) -> Descriptor:
 
 @cache
 def fields_of(message: Descriptor | None) -> Mapping[str, FieldDescriptor]:
-    """The fields of a message by their names, in both spellings."""
+    """Return the fields of a message by their names, in both spellings."""
     fields = message.fields if message else ()
     return MappingProxyType({name: field for field in fields for name in (field.name, field.json_name)})
 
 
+def path_of(message: Descriptor | None, text: str) -> Path | None:
+    """Parse a path such as `task.create_time`, in either spelling; None if there is no such field."""
+    name, dot, rest = text.partition(".")
+    field = fields_of(message).get(name)
+    if field is None or not dot:
+        return (field,) if field else None
+    inner = path_of(field.message_type, rest) if is_plain(field) else None
+    return (field, *inner) if inner else None
+
+
 def is_plain(field: FieldDescriptor) -> bool:
-    """Whether its value is one message, which JSON writes as an object of its fields."""
+    """True if its value is one message, which JSON writes as an object of its fields."""
     message = field.message_type
     return message is not None and not field.is_repeated and message.file.package != "google.protobuf"
 
 
 def is_message(field: FieldDescriptor, name: str) -> bool:
-    """Whether its values are messages of this full name."""
+    """True if its values are messages of this full name."""
     return field.message_type is not None and field.message_type.full_name == name
 
 
 def expected(field: FieldDescriptor) -> str:
-    """What the field takes, in words."""
+    """Describe the values that the field takes."""
     wrapped = fields_of(field.message_type).get("value")
     if field.enum_type:
         one = " or ".join(value.name for value in field.enum_type.values)
@@ -67,12 +80,12 @@ def expected(field: FieldDescriptor) -> str:
     return f"a list, each of it {one}" if field.is_repeated else one
 
 
-def has_form(field: FieldDescriptor, value: object) -> bool:
-    """Whether one value of the field may look like this in JSON; json_format would take `true` for 1 and 1.5 for 1."""
+def takes(field: FieldDescriptor, value: object) -> bool:
+    """True if the field takes this JSON value, as one of its values. json_format would take `true` and 1.5 for 1."""
     if field.cpp_type == FieldDescriptor.CPPTYPE_BOOL:
         return isinstance(value, bool)
     if field.cpp_type == FieldDescriptor.CPPTYPE_MESSAGE:
-        return True  # json_format is strict enough with these
+        return True  # json_format is strict with these
     if field.cpp_type == FieldDescriptor.CPPTYPE_STRING:
         return isinstance(value, str)
     fraction = field.cpp_type in {FieldDescriptor.CPPTYPE_FLOAT, FieldDescriptor.CPPTYPE_DOUBLE}
@@ -86,7 +99,7 @@ def has_form(field: FieldDescriptor, value: object) -> bool:
 
 
 def from_text(field: FieldDescriptor, text: str) -> object:
-    """The JSON value that a text in a path or a query stands for. Raises ValueError."""
+    """Convert text from a path or a query to the JSON value of the field. Raises ValueError."""
     if field.cpp_type == FieldDescriptor.CPPTYPE_BOOL or is_message(field, "google.protobuf.BoolValue"):
         if text not in _BOOLS:
             raise ValueError
@@ -97,6 +110,6 @@ def from_text(field: FieldDescriptor, text: str) -> object:
         if _CAPITAL.search(text):
             raise ValueError
         return re.sub("_([a-z])", lambda found: found[1].upper(), text)
-    if not has_form(field, text):
+    if not takes(field, text):
         raise ValueError
     return text

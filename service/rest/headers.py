@@ -1,100 +1,141 @@
-"""What the headers of a request say: few of them cross to the call, the door reads some, and the rest is dropped."""
+"""Request headers: a few are forwarded as metadata of the call, the gateway reads some, and the rest is dropped."""
 
 import re
 from collections.abc import Iterable, Mapping
 from ipaddress import ip_address
+from typing import NamedTuple
 
 from grpc import StatusCode
 
-from service.rest.refusals import Refusal, quoted
+from service.errors import excerpt
+from service.rest.http_error import CLOSE, HttpError
 
-RawHeaders = Iterable[tuple[bytes, bytes]]
+JSON = b"application/json"
+MERGE_PATCH = b"application/merge-patch+json"
+"""JSON Merge Patch (RFC 7386), which PATCH takes too: the members of the body change, null clears."""
 
 _READ = frozenset(
     {
-        *(b"content-type", b"content-encoding", b"content-length", b"transfer-encoding", b"expect"),
+        *(b"host", b"content-type", b"content-encoding", b"content-length", b"transfer-encoding", b"expect"),
         *(b"grpc-timeout", b"if-match", b"if-none-match"),
     }
 )
+# HPACK's overhead of a header (RFC 7541, 4.1), so that gRPC and REST have the same limit.
+_OVERHEAD = 32
 _TIMEOUT = re.compile(rb"([0-9]{1,8})([HMSmun])")
 _UNITS = {b"H": 3600.0, b"M": 60.0, b"S": 1.0, b"m": 1e-3, b"u": 1e-6, b"n": 1e-9}
-# With any parameters (RFC 9110, 5.6.6) but for another charset.
-_PARAMETER = rb"""charset="?utf-8"?|(?!charset)[!#$%&'*+.^_`|~\w-]+=(?:[!#$%&'*+.^_`|~\w-]+|"[^"\\]*")"""
-_JSON = re.compile(rb"application/json(?:[ \t]*;[ \t]*(?:%b)?)*" % _PARAMETER, re.IGNORECASE)
+# One parameter of a media type, or none (RFC 9110, 5.6.6). Matched one after the other, in linear time.
+_PARAMETER = re.compile(rb"""[ \t]*;[ \t]*(?:([!#$%&'*+.^_`|~\w-]+)=([!#$%&'*+.^_`|~\w-]+|"[^"\\]*"))?""")
 _HOST = re.compile(rb"(?:\[([0-9a-f:.%]+)\]|([^:\[\]]*))(?::[0-9]*)?", re.IGNORECASE)
 
 
-def sorted_out(headers: RawHeaders, crossing: Mapping[bytes, str]) -> tuple[list[tuple[str, str]], dict[bytes, bytes]]:
-    """What crosses, as the call's metadata, each as often as it is there; and what the door reads, lists joined."""
+class Head(NamedTuple):
+    """The headers of a request."""
+
+    metadata: list[tuple[str, str]]
+    """Metadata of the call. Duplicates are kept, so that the call is refused for two callers."""
+    values: dict[bytes, bytes]
+    """Headers that the gateway reads. Duplicates are joined by commas."""
+
+
+def read_head(
+    target_bytes: int, headers: Iterable[tuple[bytes, bytes]], forwarded: Mapping[bytes, str], max_bytes: int
+) -> Head:
+    """Split the headers of a request. `forwarded` names metadata by header.
+
+    Raises HttpError if target and headers are larger than `max_bytes`, or leave open where the request ends.
+    """
     metadata: list[tuple[str, str]] = []
-    read: dict[bytes, bytes] = {}
+    values: dict[bytes, bytes] = {}
+    size = target_bytes
     for name, value in headers:
-        if name in crossing:
-            metadata.append((crossing[name], value.decode("latin-1")))
+        size += len(name) + len(value) + _OVERHEAD
+        if name in forwarded:
+            metadata.append((forwarded[name], value.decode("latin-1")))
         elif name in _READ:
-            read[name] = read[name] + b"," + value if name in read else value
-    return metadata, read
+            values[name] = values[name] + b"," + value if name in values else value
+    if size > max_bytes:
+        message = f"The target and the headers of the request are larger than {max_bytes} bytes."
+        raise HttpError(message, "HEADERS_TOO_LARGE", 431, StatusCode.RESOURCE_EXHAUSTED, headers=(CLOSE,))
+    if b"transfer-encoding" in values and b"content-length" in values:
+        # RFC 9112, 6.1: a proxy in front may have taken the other one (request smuggling).
+        message = "The request must not have both content-length and transfer-encoding."
+        raise HttpError(message, "REQUEST_MALFORMED", headers=(CLOSE,))
+    return Head(metadata, values)
 
 
-def timeout_of(header: bytes | None) -> float | None:
-    """The seconds that `grpc-timeout` leaves; None where it says nothing. Raises Refusal."""
+def parse_timeout(header: bytes | None) -> float | None:
+    """Parse `grpc-timeout` into seconds; None if it is absent. Raises HttpError."""
     if header is None:
         return None
     found = _TIMEOUT.fullmatch(header)
     if found is None:
-        raise invalid("grpc-timeout", "must be a number of up to 8 digits and a unit (H, M, S, m, u or n), as in 500m")
+        problem = "must be a number of up to 8 digits and a unit (H, M, S, m, u or n), as in 500m"
+        raise invalid_header("grpc-timeout", problem)
     return int(found[1]) * _UNITS[found[2]]
 
 
-def require_json(read: Mapping[bytes, bytes]) -> None:
-    """Raise Refusal for a body that is not said to be JSON, plain and in UTF-8. Silence is taken for that."""
-    encoding = read.get(b"content-encoding", b"identity").lower()
-    if not _JSON.fullmatch(read.get(b"content-type", b"application/json")) or encoding != b"identity":
+def require_json(values: Mapping[bytes, bytes], *, is_patch: bool) -> None:
+    """Raise HttpError unless the body is JSON in UTF-8, not compressed. A missing content-type means that."""
+    taken = (JSON, MERGE_PATCH) if is_patch else (JSON,)
+    encoding = values.get(b"content-encoding", b"identity").lower()
+    if not _is_utf8(values.get(b"content-type", JSON), taken) or encoding != b"identity":
         message = "The body must be JSON in UTF-8, not compressed: send content-type: application/json."
-        hints = ((b"accept", b"application/json"), (b"accept-encoding", b"identity"))
-        raise Refusal(message, "MEDIA_TYPE_UNKNOWN", 415, headers=hints)
+        hints = [(b"accept", b", ".join(taken)), (b"accept-encoding", b"identity")]
+        if is_patch:
+            hints.append((b"accept-patch", b", ".join(taken)))  # RFC 5789, 2.2
+        raise HttpError(message, "MEDIA_TYPE_UNKNOWN", 415, headers=hints)
 
 
-def require_expectation(read: Mapping[bytes, bytes]) -> None:
-    """Raise Refusal where a client expects what is unknown (RFC 9110, 10.1.1)."""
-    if read.get(b"expect", b"100-continue").lower() != b"100-continue":
-        raise Refusal("The header expect may only be 100-continue.", "EXPECTATION_UNKNOWN", 417)
+def _is_utf8(content_type: bytes, taken: Iterable[bytes]) -> bool:
+    """True for one of these media types, with any parameters except another charset."""
+    media_type = content_type.partition(b";")[0]
+    if media_type.rstrip(b" \t").lower() not in taken:
+        return False
+    at = len(media_type)
+    while at < len(content_type):
+        found = _PARAMETER.match(content_type, at)
+        if found is None:
+            return False
+        name, value = (part.lower() if part else b"" for part in found.groups())
+        if name == b"charset" and value.strip(b'"') != b"utf-8":
+            return False
+        at = found.end()
+    return True
 
 
 class Hosts:
-    """By which names the door may be asked for, beside every IP address; None for any.
+    """The names that requests may ask for in `host`, besides every IP address; None for any.
 
-    A page of another site can have its own name point at this machine (DNS rebinding); its requests then come from a
-    browser here, and look as if they were this machine's own, but for the name that they ask for.
+    A page of another site can point its own name at this machine (DNS rebinding). Its requests then come from a browser
+    on this machine and look local, except for the name that they ask for.
     """
 
     def __init__(self, names: Iterable[str] | None) -> None:
         self._names = None if names is None else frozenset(name.lower().encode() for name in names)
 
-    def require(self, headers: RawHeaders) -> None:
-        """Raise Refusal for a request for another name."""
-        if self._names is None:
+    def require(self, host: bytes | None) -> None:
+        """Raise HttpError for another name."""
+        if self._names is None or host is None or self._is_known(host, self._names):
             return
-        for name, value in headers:
-            if name == b"host" and not self._is_known(value):
-                message = (
-                    f"This server is not known as {quoted(value.decode('latin-1'))}: ask for localhost or an address, "
-                    "or name it in TASKWELL_REST_HOSTS."
-                )
-                raise Refusal(message, "HOST_UNKNOWN", 421, StatusCode.PERMISSION_DENIED)
+        message = (
+            f"This server is not known as {excerpt(host.decode('latin-1'))}: ask for localhost or an address, "
+            "or name it in TASKWELL_REST_HOSTS."
+        )
+        raise HttpError(message, "HOST_UNKNOWN", 421, StatusCode.PERMISSION_DENIED)
 
-    def _is_known(self, host: bytes) -> bool:
-        assert self._names is not None
+    @staticmethod
+    def _is_known(host: bytes, names: frozenset[bytes]) -> bool:
         found = _HOST.fullmatch(host)
         if found is None:
             return False
         name = (found[1] or found[2]).lower()
         try:
-            return name in self._names or bool(ip_address(name.decode()))
+            return name in names or bool(ip_address(name.decode()))
         except ValueError:
             return False
 
 
-def invalid(name: str, problem: str) -> Refusal:
-    """A header that cannot be what it is."""
-    return Refusal(f"The header {name} {problem}.", "HEADER_INVALID")
+def invalid_header(name: str, problem: str) -> HttpError:
+    """Return the error for a header that is malformed or would not be heeded."""
+    return HttpError(f"The header {name} {problem}.", "HEADER_INVALID")

@@ -1,98 +1,114 @@
-"""Which request is which call: routes made of the google.api.http annotations of a service (google/api/http.proto)."""
+"""Routes, made from the google.api.http annotations of a service (google/api/http.proto)."""
 
 import re
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from itertools import chain
+from typing import Any, NamedTuple
 
 from google.api import annotations_pb2
+from google.api.http_pb2 import HttpRule
 from google.protobuf.descriptor import FieldDescriptor, MethodDescriptor, ServiceDescriptor
 from google.protobuf.message import Message
 from google.protobuf.message_factory import GetMessageClass
 from grpc import StatusCode
 
-from service.rest.fields import descriptor_of, is_message, is_plain
-from service.rest.messages import fill, parsed, paths
-from service.rest.queries import Path, assign, fill_from_query, path_of, unescaped
-from service.rest.refusals import Refusal, unfit
+from service.errors import InvalidArgument, Violation
+from service.rest.fields import Path, is_message, is_plain, path_of
+from service.rest.http_error import HttpError
+from service.rest.json_codec import fill, mask_paths, parse_body
+from service.rest.query_parameters import assign, fill_from_query, unescape
 
 _PIECES = re.compile(r"\{([\w.]+)(?:=([^}]+))?\}|([^{}]+)")
 
 
 @dataclass(frozen=True, slots=True)
 class Route:
-    """One binding of a method. `body` is the path of what the body holds: None for nothing, empty for the whole."""
+    """One binding of a method."""
 
     http_method: str
     pattern: re.Pattern[str]
     variables: tuple[Path, ...]
+    """The fields that the path fills."""
     body: Path | None
+    """The field that the body fills: None for no body, empty for the whole request."""
     mask: FieldDescriptor | None
+    """The field mask that the members of the body fill if the query does not."""
     etag: Path | None
-    """Where a request has the etag of what its path names."""
+    """The etag in the request, of the resource that the path names."""
     answers_etag: bool
     response_body: str
+    """The field of the response that is sent; empty for the whole response."""
     call: str
-    """The full name of the method, as gRPC calls it."""
+    """The full name of the method, `/package.Service/Method`."""
     request: type[Message]
     verb: str
-    """What stands behind the colon at the end of the path, `complete`; empty for none."""
+    """The custom verb at the end of the path: `complete` for `:complete`. Empty for none."""
 
-    def read(self, match: re.Match[str], query: bytes, body: bytes) -> Message:
-        """The request of the call. Raises Refusal with all that is wrong with it."""
-        request, wrong = self.request(), []
+    def parse(self, match: re.Match[str], query: bytes, body: bytes) -> Message:
+        """Return the request of the call. Raises HttpError, or InvalidArgument with everything that is wrong."""
+        request = self.request()
         try:
-            texts = [*map(unescaped, match.groups())]
+            texts = [*map(unescape, match.groups())]
         except ValueError:
-            raise Refusal("The path is not percent-encoded UTF-8.", "PATH_MALFORMED") from None
+            raise HttpError("The path is not percent-encoded UTF-8.", "PATH_MALFORMED") from None
+        members = self._members(body)
+        wrong: list[Violation] = []
         if self.body is not None:
             target, place = request, "".join(f"{field.name}." for field in self.body)
             for field in self.body:
                 target = getattr(target, field.name)
             target.SetInParent()
-            value = parsed(body)
-            wrong = [*fill(target, value, place)]
-        elif body.strip() not in {b"", b"{}"}:
-            raise Refusal("This method takes no body: what is in it belongs into the query.", "BODY_UNEXPECTED")
+            wrong += fill(target, members, place)
         for path, text in zip(self.variables, texts, strict=True):
             wrong += assign(request, path, [text])
-        bound = self.variables if self.body is None else (*self.variables, self.body)
-        if wrong := [*wrong, *(fill_from_query(request, query, bound) if query else ())]:
-            raise unfit(wrong)
-        if self.mask and not getattr(request, self.mask.name).paths:
-            names = paths(value, descriptor_of(target)) if self.http_method == "PATCH" else "*"
-            getattr(request, self.mask.name).paths.extend(names)
+        if query:
+            bound = self.variables if self.body is None else (*self.variables, self.body)
+            wrong += fill_from_query(request, query, bound)
+        if wrong:
+            raise InvalidArgument(*wrong)
+        if self.mask and self.body and not getattr(request, self.mask.name).paths:
+            paths = mask_paths(members, self.body[-1].message_type) if self.http_method == "PATCH" else "*"
+            getattr(request, self.mask.name).paths.extend(paths)
         return request
+
+    def _members(self, body: bytes) -> dict[str, Any]:
+        """Parse the body. Raises HttpError, also for a body that the method does not take."""
+        if self.body is not None:
+            return parse_body(body)
+        if body.strip() not in {b"", b"{}"}:
+            raise HttpError("This method takes no body: what is in it belongs into the query.", "BODY_UNEXPECTED")
+        return {}
 
 
 class Routes:
-    """The routes of all methods of these services that have annotations. Raises ValueError for one it cannot serve."""
+    """The routes of all methods of these services. Raises ValueError for an annotation that cannot be served."""
 
     def __init__(self, *services: ServiceDescriptor) -> None:
         methods = chain.from_iterable(service.methods for service in services)
         routes = chain.from_iterable(map(_routes_of, methods))
-        # What is more particular first: /a/b before /a/{id}.
+        # The more specific pattern first: /a/b before /a/{id}.
         self._routes = sorted(
             routes, key=lambda route: len(re.sub(r"\(.*?\)", "", route.pattern.pattern)), reverse=True
         )
         self._verbs = {route.verb for route in self._routes}
 
     def find(self, http_method: str, path: str) -> tuple[Route, re.Match[str]]:
-        """The route of a request, its path as it was sent. Raises Refusal."""
+        """Find the route of a request, by its path as it was sent. Raises HttpError."""
         found = self._matching(path)
         if place := found.get(http_method) or (found.get("GET") if http_method == "HEAD" else None):
             return place
         if found:
             raise method_unknown(http_method, self.allowed(path))
-        raise Refusal("There is nothing at this path.", "ROUTE_UNKNOWN", 404, StatusCode.NOT_FOUND)
+        raise HttpError("There is nothing at this path.", "ROUTE_UNKNOWN", 404, StatusCode.NOT_FOUND)
 
     def allowed(self, path: str) -> list[str]:
-        """What may be done with a path; nothing if it is unknown."""
+        """List the HTTP methods that a path takes; none if it is unknown."""
         found = self._matching(path)
         return sorted({*found, *(["HEAD"] if "GET" in found else []), "OPTIONS"}) if found else []
 
     def _matching(self, path: str) -> dict[str, tuple[Route, re.Match[str]]]:
-        """For each HTTP method that the path takes its route. A path that ends in a method's verb is that method's."""
+        """Return the route for each HTTP method. A path that ends in the verb of a method belongs to that method."""
         last = path.rpartition(":")[2]
         verb = last if last in self._verbs else ""
         found: dict[str, tuple[Route, re.Match[str]]] = {}
@@ -102,42 +118,61 @@ class Routes:
         return found
 
 
-def method_unknown(http_method: str, allowed: Sequence[str]) -> Refusal:
+def method_unknown(http_method: str, allowed: Sequence[str]) -> HttpError:
+    """Return the error for an HTTP method that a path does not take."""
     message = f"This path does not take {http_method}, but {', '.join(allowed)}."
     headers = [(b"allow", ", ".join(allowed).encode())]
-    return Refusal(message, "METHOD_UNKNOWN", 405, StatusCode.UNIMPLEMENTED, headers=headers)
+    return HttpError(message, "METHOD_UNKNOWN", 405, StatusCode.UNIMPLEMENTED, headers=headers)
+
+
+class _Template(NamedTuple):
+    """A parsed path template."""
+
+    pattern: re.Pattern[str]
+    variables: list[str]
+    verb: str
 
 
 def _routes_of(method: MethodDescriptor) -> Iterator[Route]:
+    """Yield the routes of a method, one for each binding. Raises ValueError."""
     rule = method.GetOptions().Extensions[annotations_pb2.http]
-    request, answer = method.input_type, method.output_type
     for binding in (rule, *rule.additional_bindings):
-        kind = binding.WhichOneof("pattern")
-        if kind is None:
-            continue
-        pattern = getattr(binding, kind)
-        http_method, template = (pattern.kind, pattern.path) if kind == "custom" else (kind.upper(), pattern)
-        pieces = _PIECES.findall(template)
-        names = [name for name, _, _ in pieces if name]
-        variables = [path_of(request, name) for name in names]
-        body = {"": None, "*": ()}.get(binding.body, path_of(request, binding.body))
-        lost = (binding.body and body is None) or not all(map(is_plain, body or ()))
-        if lost or not all(variables) or method.client_streaming or method.server_streaming:
-            raise ValueError(f"{method.full_name} has an annotation that this door cannot serve: {binding}")
-        masks = [field for field in request.fields if is_message(field, "google.protobuf.FieldMask")]
-        yield Route(
-            http_method,
-            re.compile("".join(f"({_regex(inner or '*')})" if name else _regex(text) for name, inner, text in pieces)),
-            tuple(filter(None, variables)),
-            body,
-            mask=masks[0] if masks and body and http_method in {"PATCH", "PUT"} else None,
-            etag=path_of(request, ".".join([*names[-1].split(".")[:-1], "etag"])) if names else None,
-            answers_etag="etag" in answer.fields_by_name,
-            response_body=binding.response_body,
-            call=f"/{method.containing_service.full_name}/{method.name}",
-            request=GetMessageClass(request),
-            verb=pieces[-1][2].partition(":")[2],
-        )
+        if kind := binding.WhichOneof("pattern"):
+            found = getattr(binding, kind)
+            http_method, path = (found.kind, found.path) if kind == "custom" else (kind.upper(), found)
+            yield _route(method, binding, http_method, _parse_template(path))
+
+
+def _parse_template(path: str) -> _Template:
+    pieces = _PIECES.findall(path)
+    pattern = "".join(f"({_regex(inner or '*')})" if name else _regex(text) for name, inner, text in pieces)
+    verb = pieces[-1][2].partition(":")[2]
+    return _Template(re.compile(pattern), [name for name, _, _ in pieces if name], verb)
+
+
+def _route(method: MethodDescriptor, binding: HttpRule, http_method: str, template: _Template) -> Route:
+    request = method.input_type
+    variables = [path_of(request, name) for name in template.variables]
+    body = {"": None, "*": ()}.get(binding.body, path_of(request, binding.body))
+    is_body_lost = bool(binding.body) and body is None
+    is_streaming = method.client_streaming or method.server_streaming
+    if is_body_lost or is_streaming or not all(variables) or not all(map(is_plain, body or ())):
+        raise ValueError(f"{method.full_name} has an annotation that the gateway cannot serve: {binding}")
+    masks = [field for field in request.fields if is_message(field, "google.protobuf.FieldMask")]
+    names = template.variables
+    return Route(
+        http_method,
+        template.pattern,
+        tuple(filter(None, variables)),
+        body,
+        mask=masks[0] if masks and body and http_method in {"PATCH", "PUT"} else None,
+        etag=path_of(request, ".".join([*names[-1].split(".")[:-1], "etag"])) if names else None,
+        answers_etag="etag" in method.output_type.fields_by_name,
+        response_body=binding.response_body,
+        call=f"/{method.containing_service.full_name}/{method.name}",
+        request=GetMessageClass(request),
+        verb=template.verb,
+    )
 
 
 def _regex(template: str) -> str:

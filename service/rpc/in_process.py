@@ -15,17 +15,18 @@ from google.protobuf.message import Message
 from grpc import HandlerCallDetails
 from grpc.aio import AioRpcError, Metadata
 
+from service.model import Caller
 from service.rpc.handlers import Context, Continuation, Handler, behaviour_of
 
 Pairs = Sequence[tuple[str, str]]
-Connection = Mapping[str, Sequence[bytes]]
-"""Names in the client's verified certificate, as in gRPC's auth_context: `peer_dns` and `peer_uri`."""
 
 
 class Interceptor(Protocol):
-    """The part of grpc.aio.ServerInterceptor that is used here."""
+    """The part of the interceptor that is used here."""
 
     async def intercept_service(self, continuation: Continuation, details: HandlerCallDetails, /) -> Handler: ...
+
+    async def admit(self, details: HandlerCallDetails, context: Context, /) -> Caller | None: ...
 
 
 class Details(HandlerCallDetails):
@@ -50,34 +51,40 @@ class InProcess:
     def add_generic_rpc_handlers(self, handlers: Sequence[grpc.GenericRpcHandler]) -> None:
         """Do nothing: generated code registers each service here too, for older versions of grpcio."""
 
-    async def call(
-        self, method: str, request: bytes, metadata: Pairs, seconds: float | None, connection: Connection
-    ) -> Message:
+    async def call(self, method: str, request: bytes, metadata: Pairs, seconds: float | None) -> Message:
         """Call the unary method `/service/method`; the deadline is in `seconds`, None for none.
 
         Raises the grpc.aio.AioRpcError that a client would get.
         """
-        context = cast("Context", _Context(request, metadata, seconds, connection))
+        context = cast("Context", InProcessContext(request, metadata, seconds))
         handler = await self._interceptor.intercept_service(self._found, Details(method, metadata))
         # The interceptor decodes the request, or returns a handler that refuses it.
         response: Message = await behaviour_of(handler)(request, context)
         return response
 
+    async def admit(self, method: str, metadata: Pairs) -> str | None:
+        """Check that the call may be made, without making it, and return its user. Raises as `call` does."""
+        context = cast("Context", InProcessContext(b"", metadata, None))
+        caller = await self._interceptor.admit(Details(method, metadata), context)
+        return caller.user_id if caller else None
+
     async def _found(self, details: HandlerCallDetails) -> Handler | None:
         return self._handlers.get(details.method)
 
 
-class _Context:
+class InProcessContext:
     """The part of grpc.aio.ServicerContext that the interceptor and the servicers use; anything else is INTERNAL."""
 
-    def __init__(self, request: bytes, metadata: Pairs, seconds: float | None, connection: Connection) -> None:
+    def __init__(self, request: bytes, metadata: Pairs, seconds: float | None) -> None:
         self._request = request
         self._metadata = metadata
         self._deadline = None if seconds is None else time.monotonic() + seconds
-        self._connection = connection
 
     async def read(self) -> bytes:
         return self._request
+
+    def peer(self) -> str:
+        return "in-process"
 
     def add_done_callback(self, callback: Callable[[object], None]) -> None:
         callback(self)  # there is no transport in which the response could wait
@@ -87,9 +94,6 @@ class _Context:
 
     def time_remaining(self) -> float | None:
         return None if self._deadline is None else self._deadline - time.monotonic()
-
-    def auth_context(self) -> Connection:
-        return self._connection
 
     async def abort_with_status(self, status: grpc.Status) -> NoReturn:
         trailers = Metadata(*status.trailing_metadata or ())

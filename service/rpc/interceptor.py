@@ -154,6 +154,21 @@ class CallInterceptor(ServerInterceptor):
             return refusing_handler(refuse)
         return handler
 
+    async def admit(self, details: HandlerCallDetails, context: Context) -> Caller | None:
+        """Check a call as `intercept_service` and the guards do, and return its caller, without making the call.
+
+        A call that may not be made is aborted, counted and logged like any other.
+        """
+        started = time.perf_counter()
+        try:
+            await self._admit(details.method, details)
+            if self._policy.get(details.method) is not Access.OPEN:
+                for guard in self._guards:
+                    guard(context)
+        except Exception as error:  # noqa: BLE001 - the outermost frame: every error gets a status
+            await self._abort(error, details.method, context, started)
+        return _caller.get()
+
     async def _admit(self, method: str, details: HandlerCallDetails) -> None:
         """Authenticate and authorize the caller, before the request is decoded."""
         access = self._policy.get(method)

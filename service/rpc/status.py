@@ -4,16 +4,13 @@ import math
 from collections.abc import Mapping
 from types import MappingProxyType
 
-from google.protobuf.any_pb2 import Any
 from google.protobuf.duration_pb2 import Duration
-from google.protobuf.message import Message
 from google.rpc import error_details_pb2, status_pb2
 from grpc import StatusCode
 
 from service import errors
+from service.error_status import new_status
 from service.errors import InvalidArgument, RateLimited, RequestError
-
-DOMAIN = "taskwell.v1"
 
 CODES: Mapping[type[RequestError], StatusCode] = MappingProxyType(
     {
@@ -63,29 +60,20 @@ RETRY_DELAYS = MappingProxyType(
 
 
 def status_of(error: RequestError) -> status_pb2.Status:
-    """Return the status to send for this error."""
-    details: list[Message] = [error_details_pb2.ErrorInfo(reason=error.reason, domain=DOMAIN, metadata=error.metadata)]
-    if isinstance(error, InvalidArgument):
-        violations = [
-            error_details_pb2.BadRequest.FieldViolation(field=each.field, description=each.description)
-            for each in error.violations
-        ]
-        details.append(error_details_pb2.BadRequest(field_violations=violations))
-    if delay := _retry_delay(error):
-        details.append(
-            error_details_pb2.RetryInfo(retry_delay=Duration(nanos=delay % 1000 * 10**6, seconds=delay // 1000))
-        )
-    code: int = CODES[type(error)].value[0]
-    return status_pb2.Status(code=code, message=str(error), details=[_packed(detail) for detail in details])
+    """Return the status that reports this error to the caller."""
+    delay = _retry_delay(error)
+    retry = Duration(nanos=delay % 1000 * 10**6, seconds=delay // 1000) if delay else None
+    return new_status(
+        CODES[type(error)],
+        str(error),
+        error.reason,
+        metadata=error.metadata,
+        violations=error.violations if isinstance(error, InvalidArgument) else (),
+        details=[error_details_pb2.RetryInfo(retry_delay=retry)] if retry else (),
+    )
 
 
 def _retry_delay(error: RequestError) -> int | None:
     if isinstance(error, RateLimited):
         return math.ceil(error.seconds * 1000)
     return RETRY_DELAYS.get(type(error))
-
-
-def _packed(detail: Message) -> Any:
-    packed = Any()
-    packed.Pack(detail)
-    return packed

@@ -9,6 +9,7 @@ import sys
 import time
 from collections.abc import Awaitable, Iterable
 from datetime import UTC, datetime
+from functools import partial
 from typing import TYPE_CHECKING, cast
 
 import grpc
@@ -19,14 +20,16 @@ from taskwell.v1 import tasks_pb2_grpc
 
 from service.address import Address
 from service.auth.jwks import KeysError
+from service.auth.peers import Peers
 from service.config.settings import Settings
 from service.db.engine import Database
 from service.db.pool import PoolSettings
 from service.db.store import SqlTaskStore
 from service.rpc.call_limits import CallLimits
 from service.rpc.drain import Drain
+from service.rpc.handlers import Context
 from service.rpc.health import Health
-from service.rpc.in_process import InProcess
+from service.rpc.in_process import InProcess, InProcessContext
 from service.rpc.interceptor import UNOBSERVED, CallInterceptor, Guard, current_caller
 from service.rpc.policy import HEALTH, POLICY, TASK_SERVICE, Access, policy_with_reflection
 from service.rpc.rate_limit import RateLimiter
@@ -183,7 +186,7 @@ class Service:
     def _guards(self) -> list[Guard]:
         guards: list[Guard] = []
         if peers := self._authentication.peers:
-            guards.append(lambda context: peers.require(context.auth_context()))
+            guards.append(partial(_check_peer, peers))
         # After the check of peers: a service that may not call must not use up a user's rate limit.
         if rate := self._settings.rate_limit:
             limiter = RateLimiter(rate=rate, burst=self._settings.rate_burst or math.ceil(rate), clock=time.monotonic)
@@ -198,7 +201,7 @@ class Service:
         """
         self._health.set_not_serving()
         if self._rest:
-            self._rest.retire()
+            self._rest.drain()
         await asyncio.sleep(max(delay, _MIN_STEP))
         self._authentication.stop()
         if self._metrics:
@@ -227,6 +230,15 @@ async def _at_most(seconds: float, step: Awaitable[object]) -> None:
         _log.warning("a step of the shutdown failed", exc_info=error)
 
 
+def _check_peer(peers: Peers, context: "Context | InProcessContext") -> None:
+    """Raise PeerNotAllowed unless the client's certificate has one of the names.
+
+    Clients of REST have passed the same check in their TLS handshake (service/server/rest.py).
+    """
+    if not isinstance(context, InProcessContext):
+        peers.require(context.auth_context())
+
+
 def _metrics_endpoint(address: Address, methods: Iterable[str], worker: int | None) -> "MetricsEndpoint":
     """Create the metrics endpoint. Its libraries are imported only when metrics are on."""
     from service.metrics.endpoint import MetricsEndpoint
@@ -238,7 +250,7 @@ def _rest(settings: Settings, address: Address, in_process: InProcess) -> "Rest"
     """Create the REST server. Its libraries are imported only when REST is on."""
     from service.server.rest import Rest
 
-    return Rest(settings, address, in_process.call)
+    return Rest(settings, address, in_process)
 
 
 async def serve(settings: Settings, worker: int | None = None) -> None:

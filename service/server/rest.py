@@ -1,96 +1,100 @@
-"""The wiring of the REST door: what the settings say, made into a door."""
+"""Builds the REST gateway from the settings, and serves it."""
+
+from __future__ import annotations
 
 import ssl
+from typing import TYPE_CHECKING
 
-from starlette.types import ASGIApp
 from taskwell.v1 import tasks_pb2
 
 from service.address import Address
 from service.auth.metadata import USER_ID_KEY
 from service.auth.modes import User
+from service.auth.peers import Peers
 from service.config.settings import Settings
-from service.rest.door import Call, Door, Terms
+from service.rest.cors import Cors
+from service.rest.docs_pages import docs_pages
+from service.rest.gateway import Calls, Gateway, Rules
 from service.rest.headers import Hosts
-from service.rest.limits import Limits
-from service.rest.listener import Listener
-from service.rest.origins import Origins
-from service.rest.pages import routes
-from service.rest.probes import probes
+from service.rest.health_checks import health_checks
+from service.rest.http_server import HttpServer, Limits
 from service.rest.routes import Routes
 from service.server.sockets import bind
 from service.tls.certificates import Certificates
 from service.tls.files import unusable
 from service.tls.ssl_context import server_context
 
-# What names the caller, and how a client is told to do so (RFC 9110, 11.6.1; a gateway's key is no scheme that any
-# registry knows, and makes no browser ask for a password).
+if TYPE_CHECKING:
+    from starlette.types import ASGIApp
+
+# The header that names the caller, and the challenge of a 401 (RFC 9110, 11.6.1). X-User-Id is not a registered scheme,
+# so that no browser asks for a password.
 _CALLERS = {
     User.METADATA: (USER_ID_KEY, b'X-User-Id realm="taskwell"'),
     User.TOKEN: ("authorization", b'Bearer realm="taskwell"'),
 }
-_CROSSING = ("traceparent", "x-request-id")
-_ASKED = ("content-type", "grpc-timeout", "if-match", "if-none-match")
-_TOLD = ("etag", "retry-after", "www-authenticate")
+_FORWARDED = ("traceparent", "x-request-id")
+_CORS_METHODS = ("GET", "HEAD", "POST", "PATCH", "PUT", "DELETE")
+_CORS_REQUEST_HEADERS = ("content-type", "grpc-timeout", "if-match", "if-none-match")
+_CORS_RESPONSE_HEADERS = ("etag", "retry-after", "www-authenticate")
 
 
 class Rest:
-    """The door, at an address from `start` to `stop`. It makes its calls by `call`, and of the contract's routes."""
+    """The gateway to the methods of the contract, served at an address from `start` to `stop`."""
 
-    def __init__(self, settings: Settings, address: Address, call: Call) -> None:
+    def __init__(self, settings: Settings, address: Address, calls: Calls) -> None:
         self.address = address
         self._files = settings.tls
+        self._peers = Peers(settings.client_names) if settings.client_names else None
         key, challenge = _CALLERS[settings.auth_rule.user]
-        crossing = (key, *_CROSSING)
-        terms = Terms(
-            crossing={name.encode(): name for name in crossing},
+        forwarded = (key, *_FORWARDED)
+        rules = Rules(
+            forwarded={name.encode(): name for name in forwarded},
             challenge=challenge,
-            max_body_bytes=settings.max_message_bytes,
             hosts=Hosts(settings.hosts),
+            max_head_bytes=settings.max_metadata_bytes,
+            max_body_bytes=settings.max_message_bytes,
+            body_seconds=settings.rest_request_timeout,
         )
-        # The document says what reflection does, to whoever asks.
-        pages = [*probes(call), *(routes() if settings.reflection == "open" else ())]
-        app: ASGIApp = Door(Routes(*tasks_pb2.DESCRIPTOR.services_by_name.values()), call, terms, pages)
+        # The OpenAPI document shows what reflection shows, to the same clients.
+        pages = {**health_checks(calls), **(docs_pages() if settings.reflection == "open" else {})}
+        self._gateway = Gateway(Routes(*tasks_pb2.DESCRIPTOR.services_by_name.values()), calls, rules, pages)
+        app: ASGIApp = self._gateway
         if settings.cors_origins:
-            app = Origins(
+            app = Cors(
                 app,
                 allow_origins=settings.cors_origins,
-                allow_methods=("GET", "HEAD", "POST", "PATCH", "PUT", "DELETE"),
-                allow_headers=(*crossing, *_ASKED),
-                expose_headers=_TOLD,
+                allow_methods=_CORS_METHODS,
+                allow_headers=(*forwarded, *_CORS_REQUEST_HEADERS),
+                expose_headers=_CORS_RESPONSE_HEADERS,
             )
-        limits = Limits(
-            connections=settings.max_connections,
-            head_bytes=settings.max_metadata_bytes,
-            body_bytes=settings.max_message_bytes,
-            request_seconds=settings.rest_request_timeout,
-            idle_seconds=settings.max_connection_idle,
-            age_seconds=settings.max_connection_age,
-        )
-        self._listener = Listener(app, limits)
+        limits = Limits(settings.max_connections, settings.max_metadata_bytes, settings.max_connection_idle)
+        self._server = HttpServer(app, limits)
 
     async def start(self, *, shares_port: bool) -> None:
-        """Accept requests; `address` has the port that was picked from then on.
+        """Accept requests. From then on `address` has the port that was picked.
 
-        Raises OSError if the address is taken, CertificateError for certificates that are no use.
+        Raises OSError if the address is taken, CertificateError if the certificates cannot be used.
         """
-        tls = self._tls()
+        tls = self._ssl_context()
         sockets = bind(self.address, shares=shares_port)
         self.address = Address(self.address.host, sockets[0].getsockname()[1])
-        await self._listener.start(sockets, tls)
+        await self._server.start(sockets, tls)
 
-    def retire(self) -> None:
-        """Have clients told that they are served for the last time on their connections."""
-        self._listener.retire()
+    def drain(self) -> None:
+        """Ask clients to close their connections after their next response."""
+        self._gateway.drain()
 
     async def stop(self, grace: float) -> None:
-        """Accept no more, and let what was begun be answered within `grace` seconds."""
-        await self._listener.stop(grace)
+        """Stop accepting, and let the requests in flight end within `grace` seconds."""
+        await self._server.stop(grace)
 
-    def _tls(self) -> ssl.SSLContext | None:
+    def _ssl_context(self) -> ssl.SSLContext | None:
         if self._files is None:
             return None
         certificates = Certificates(self._files)
+        check_peer = self._peers.require if self._peers else None
         try:
-            return server_context(self._files.cert, self._files.key, certificates.pem, certificates.renewed)
+            return server_context(self._files.cert, self._files.key, certificates.pem, certificates.renewed, check_peer)
         except OSError as error:
             raise unusable("TLS_CERT", f"REST cannot serve TLS with it: {error}") from error

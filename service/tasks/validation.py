@@ -4,7 +4,7 @@ import re
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
-from service.errors import InvalidArgument, Violation
+from service.errors import InvalidArgument, Violation, excerpt
 from service.model import CONTENT_FIELDS, WRITABLE_FIELDS, Task, TaskDraft, TaskStatus
 
 TITLE_MAX = 255
@@ -135,10 +135,5 @@ def update_mask(field: str, paths: Iterable[str]) -> Iterator[Violation]:
         known = ", ".join(WRITABLE_FIELDS)
         yield Violation(
             field,
-            f"names an unknown path {_excerpt(unknown[0])}{more}: give any of {known}, or * for a full replacement",
+            f"names an unknown path '{excerpt(unknown[0])}'{more}: give any of {known}, or * for a full replacement",
         )
-
-
-def _excerpt(text: str) -> str:
-    """At most 40 characters of what a caller sent, quoted and free of control characters."""
-    return repr(text if len(text) <= 40 else text[:40] + "…")

@@ -1,24 +1,34 @@
-"""SSL contexts for the REST gateway that use renewed certificates without a restart."""
+"""SSL contexts for the REST server: they follow renewed certificates, and check the names of clients."""
 
 from __future__ import annotations
 
 import ssl
-from collections.abc import Callable
-from typing import TYPE_CHECKING
+from collections.abc import Callable, Mapping, Sequence
+from typing import TYPE_CHECKING, Any
 
 import structlog
+
+from service.errors import PeerNotAllowed
 
 _log = structlog.get_logger("rest")
 
 if TYPE_CHECKING:
     from service.tls.certificates import Pem
 
+CheckPeer = Callable[[Mapping[str, Sequence[bytes]]], None]
+"""Raises PeerNotAllowed for the names in a client's certificate, which are keyed as in gRPC's auth_context."""
 
-def server_context(cert: str, key: str, pem: Pem, renewed: Callable[[], Pem | None]) -> ssl.SSLContext:
-    """A context that serves these files and calls `renewed` before each handshake. It must not raise.
+_KINDS = {"DNS": "peer_dns", "URI": "peer_uri"}
 
-    With a client CA, a client that has no certificate of that CA is refused in the handshake. Raises OSError, or
-    ssl.SSLError for files that cannot be used.
+
+def server_context(
+    cert: str, key: str, pem: Pem, renewed: Callable[[], Pem | None], check_peer: CheckPeer | None = None
+) -> ssl.SSLContext:
+    """Build the context to serve TLS with these files.
+
+    Before each handshake `renewed` returns the new files, or None; it must not raise. With a CA of the clients, the
+    handshake fails for a client without a certificate of that CA, or one that `check_peer` does not allow. Raises
+    OSError (ssl.SSLError is one) for files that cannot be used.
     """
     latest = [_context(cert, key, pem)]
 
@@ -27,12 +37,14 @@ def server_context(cert: str, key: str, pem: Pem, renewed: Callable[[], Pem | No
         try:
             if new:
                 latest[0] = _context(cert, key, new)
-        except OSError as error:  # the files are just being replaced; the next handshake tries again
+        except OSError as error:  # the files are being replaced; the next handshake tries again
             _log.warning("certificate not read", cause=str(error))
         connection.context = latest[0]
 
     first = latest[0]
-    first.sni_callback = renew  # called also for clients that send no server name
+    first.sni_callback = renew  # called whether or not the client names a server
+    if check_peer:
+        first.sslobject_class = _checking(check_peer)
     return first
 
 
@@ -45,3 +57,27 @@ def _context(cert: str, key: str, pem: Pem) -> ssl.SSLContext:
         context.verify_mode = ssl.CERT_REQUIRED
         context.load_verify_locations(cadata=pem.client_ca.decode())
     return context
+
+
+def _checking(check_peer: CheckPeer) -> type[ssl.SSLObject]:
+    """Return the class of connections whose handshake fails for a client that is not allowed."""
+
+    class CheckedConnection(ssl.SSLObject):
+        def do_handshake(self) -> None:
+            super().do_handshake()
+            names = _names(self.getpeercert())
+            try:
+                check_peer(names)
+            except PeerNotAllowed as error:
+                _log.info(
+                    "client refused", reason=error.reason, names=[name for kind in names.values() for name in kind]
+                )
+                raise ssl.SSLCertVerificationError(str(error)) from None
+
+    return CheckedConnection
+
+
+def _names(certificate: Mapping[str, Any] | None) -> dict[str, list[bytes]]:
+    """Return the names in a verified certificate; none if there is no certificate."""
+    given: Sequence[tuple[str, str]] = (certificate or {}).get("subjectAltName", ())
+    return {ours: [name.encode() for kind, name in given if kind == theirs] for theirs, ours in _KINDS.items()}

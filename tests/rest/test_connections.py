@@ -1,21 +1,20 @@
-"""Connections: how long, how many, how much; and what becomes of a call when its client is gone."""
+"""Limits of connections and requests, keep-alive, cancellation when the client disconnects, and the drain."""
 
-import gc
+import re
 import socket
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import ExitStack, closing, contextmanager, suppress
+from contextlib import ExitStack, closing, contextmanager
 from http.client import HTTPConnection
 from typing import Any
 
 import pytest
 
-from service.rest.connections import Connection
 from tests.rest.client import Client, RestApi
 from tests.rest.conftest import ANY_PORT
 from tests.rest.test_attacks import request, responses
 from tests.rpc.given import Rows
-from tests.running import new_user, running_doors, settings_for
+from tests.running import running_doors, settings_for
 from tests.waiting import until
 
 SHORT = 0.3  # s
@@ -33,7 +32,7 @@ def serving(sqlite_url: str, **limits: Any) -> Iterator[Client]:
 @pytest.fixture(scope="module")
 def impatient(sqlite_url: str) -> Iterator[Client]:
     """A service that does not wait long."""
-    with serving(sqlite_url, rest_request_timeout=SHORT, max_connection_idle=5 * SHORT) as client:
+    with serving(sqlite_url, rest_request_timeout=SHORT, max_connection_idle=1) as client:
         yield client
 
 
@@ -55,16 +54,11 @@ def kept_alive(user: str, target: str = "/v1/tasks") -> bytes:
     return request("GET", target, f"x-user-id: {user}").replace(b"connection: close\r\n", b"")
 
 
-# How long
+# Time
 
 
 POST = b"POST /v1/tasks HTTP/1.1\r\nhost: localhost\r\nx-user-id: alice\r\n"
 UNFINISHED = {
-    "nothing": b"",
-    "line breaks": b"\r\n\r\n",
-    "half a line": b"GET /v1/ta",
-    "half a head": POST,
-    "half a header": b"POST /v1/tasks HTTP/1.1\r\nhost: localhost\r\nx-user-id: al",
     "no body": POST + b"content-length: 14\r\n\r\n",
     "half a body": POST + b'content-length: 14\r\n\r\n{"title',
     "half a chunk": POST + b"transfer-encoding: chunked\r\n\r\n5\r\n{",
@@ -72,54 +66,17 @@ UNFINISHED = {
 }
 
 
-def test_a_request_must_arrive_in_time(impatient: Client) -> None:
+def test_a_body_must_arrive_within_the_request_timeout(impatient: Client) -> None:
     for name, told in zip(UNFINISHED, impatient.pool.map(impatient.exchange, UNFINISHED.values()), strict=True):
         [answer] = responses(told)
         assert (name, answer.status, answer.reason) == (name, 408, "REQUEST_TOO_SLOW")
         assert answer.headers["connection"] == "close"
 
 
-def test_so_must_the_second_request_of_a_connection(impatient: Client) -> None:
-    first, second = responses(impatient.exchange(kept_alive("alice") + b"GET /v1/ta"))
-    assert (first.status, second.status) == (200, 408)
-
-
-def test_a_body_that_nobody_waits_for_must_arrive_in_time_as_well(impatient: Client) -> None:
+def test_a_body_of_a_refused_request_must_arrive_within_the_request_timeout_too(impatient: Client) -> None:
     raw = b"POST /nowhere HTTP/1.1\r\nhost: localhost\r\ncontent-length: 14\r\n\r\n{"
     [answer] = responses(impatient.exchange(raw))
-    assert answer.status == 404
-
-
-def test_a_request_that_was_answered_early_has_its_time_and_not_that_of_an_idle_connection(sqlite_url: str) -> None:
-    with serving(sqlite_url, max_connection_idle=SHORT) as client, client.socket() as connection:
-        connection.sendall(b"POST /nowhere HTTP/1.1\r\nhost: localhost\r\ncontent-length: 14\r\n\r\n{")
-        assert connection.recv(65536).startswith(b"HTTP/1.1 404 ")
-        for _ in range(2):
-            client.exchange(kept_alive("alice"))  # comes back when a connection has been idle for too long
-        connection.sendall(BODY[1:] + kept_alive("alice"))
-        assert [answer.status for answer in responses(told(connection))] == [200]
-
-
-def test_a_client_that_stays_when_it_was_refused_does_not_stop_the_clock_of_the_others(impatient: Client) -> None:
-    with impatient.socket() as connection:
-        assert b" 408 " in told(connection)
-        until(lambda: is_closed(connection))
-        [answer] = responses(impatient.exchange(b"GET /v1/ta"))
-        assert answer.status == 408
-
-
-def test_a_client_that_drips_is_not_waited_for(impatient: Client) -> None:
-    with impatient.socket() as connection:
-        connection.settimeout(SHORT / 10)
-        connection.send(b"GET /v1/tasks HTTP/1.1\r\nx-a: ")
-        received = b""
-        for _ in range(1000):
-            with suppress(TimeoutError):
-                received = connection.recv(65536)
-            if received:
-                break
-            connection.send(b"x")
-        assert received.startswith(b"HTTP/1.1 408 ")
+    assert (answer.status, answer.headers["connection"]) == (404, "close")
 
 
 def test_an_idle_connection_is_closed(impatient: Client) -> None:
@@ -128,60 +85,18 @@ def test_an_idle_connection_is_closed(impatient: Client) -> None:
     assert "connection" not in answer.headers
 
 
-def test_line_breaks_do_not_keep_an_idle_connection_open(impatient: Client) -> None:
-    with impatient.socket() as connection:
-        connection.sendall(kept_alive("alice"))
-        until(lambda: is_closed(connection))
+# Number and size
 
 
-def test_a_client_that_takes_no_answer_is_not_waited_for(sqlite_url: str) -> None:
-    user, rows = new_user(), Rows(sqlite_url)
-    rows.insert_user(user)
-    with serving(sqlite_url, rest_request_timeout=SHORT) as client, ExitStack() as opened:
-        api = RestApi(client, user)
-        for number in range(40):
-            api.create(f"{number}", "😀" * 5000)
-        connection = opened.enter_context(socket.socket())
-        connection.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
-        connection.connect((client.host, client.port))
-        connection.sendall(kept_alive(user) * 40)
-        until(lambda: is_closed(connection))
-
-
-def test_an_old_connection_is_closed_after_the_next_answer(sqlite_url: str) -> None:
-    with serving(sqlite_url, max_connection_age=0.001) as client:
-        connection = client.connection()
-
-        def is_asked_to_close() -> bool:
-            connection.request("GET", "/v1/tasks", headers={"x-user-id": "alice"})
-            answer = connection.getresponse()
-            assert answer.status == 200
-            answer.read()
-            return answer.getheader("connection") == "close"
-
-        until(is_asked_to_close)
-        connection.close()
-
-
-# How many, and how much
-
-
-def test_one_connection_too_many_is_closed_at_once(sqlite_url: str) -> None:
+def test_one_connection_too_many_is_answered_503(sqlite_url: str) -> None:
     with serving(sqlite_url, max_connections=3) as client, ExitStack() as opened:
         for _ in range(3):
             connection = opened.enter_context(client.socket())
             connection.sendall(kept_alive("alice"))
             assert connection.recv(65536).startswith(b"HTTP/1.1 200 ")
-        with client.socket() as excess, suppress(ConnectionResetError):
-            assert told(excess) == b""
+        assert client.exchange(request("GET", "/healthz")).startswith(b"HTTP/1.1 503 ")
         connection.close()
-
-        def is_served() -> bool:
-            with suppress(ConnectionResetError, BrokenPipeError):
-                return client.exchange(request("GET", "/healthz")).startswith(b"HTTP/1.1 200 ")
-            return False
-
-        until(is_served)
+        until(lambda: client.exchange(request("GET", "/healthz")).startswith(b"HTTP/1.1 200 "))
 
 
 @pytest.mark.parametrize(
@@ -195,10 +110,9 @@ def test_one_connection_too_many_is_closed_at_once(sqlite_url: str) -> None:
     ],
     ids=["target", "value", "name", "count", "no end"],
 )
-def test_a_head_may_be_so_large_and_no_larger(client: Client, make: Callable[[int], bytes]) -> None:
-    for size in (16_384, 400_000):
-        [answer] = responses(client.exchange(make(size)))
-        assert (answer.status, answer.reason) == (431, "HEADERS_TOO_LARGE")
+def test_the_limit_of_the_head(client: Client, make: Callable[[int], bytes]) -> None:
+    [answer] = responses(client.exchange(make(16_384)))
+    assert (answer.status, answer.headers["connection"]) in {(431, "close"), (400, "close")}  # 400 if it came in parts
     if make(1).endswith(b"\r\n\r\n"):
         [answer] = responses(client.exchange(make(15_000)))
         assert answer.status == 401
@@ -227,73 +141,26 @@ def test_a_body_that_is_refused_in_any_case_is_not_asked_for(
     assert (answer.status, answer.headers["connection"]) == (status, "close")
 
 
-@pytest.mark.parametrize(
-    "body",
-    [
-        b"e;%b\r\n%b\r\n0\r\n\r\n" % (b"x" * 2**20, BODY),
-        b"e\r\n%b\r\n0\r\n%b\r\n" % (BODY, b"x: y\r\n" * 2**17),
-        b"1\r\na\r\n" * 2**17,
-    ],
-    ids=["extensions", "trailers", "chunks"],
-)
-def test_what_stands_beside_a_body_is_part_of_its_length(
-    client: Client, caplog: pytest.LogCaptureFixture, body: bytes
-) -> None:
-    headers = ("transfer-encoding: chunked", "x-user-id: alice")
-    [answer] = responses(client.exchange(request("POST", "/v1/tasks", *headers) + body))
-    assert (answer.status, answer.reason) == (413, "MESSAGE_TOO_LARGE")
-    assert not caplog.records
-
-
 def test_a_body_that_is_waited_for_is_asked_for(client: Client) -> None:
     head = request("POST", "/v1/tasks", "content-length: 14", "expect: 100-continue", "x-user-id: alice")
     with client.socket() as connection:
         connection.sendall(head)
-        assert connection.recv(65536) == b"HTTP/1.1 100 Continue\r\n\r\n"
+        assert re.fullmatch(rb"HTTP/1.1 100 [\w ]*\r\n\r\n", connection.recv(65536))
         connection.sendall(BODY)
         assert told(connection).startswith(b"HTTP/1.1 200 ")
 
 
-def test_who_is_answered_before_they_have_sent_all_can_send_it(client: Client) -> None:
-    head = request("POST", "/nowhere", "content-length: 200000")
+def test_a_client_that_gets_an_early_answer_can_keep_the_connection(client: Client) -> None:
     with client.socket() as connection:
-        connection.sendall(head)
-        assert connection.recv(65536).startswith(b"HTTP/1.1 404 ")
+        connection.sendall(b"POST /nowhere HTTP/1.1\r\nhost: localhost\r\ncontent-length: 200000\r\n\r\n")
         for _ in range(10):
             connection.sendall(b"x" * 20_000)
-        assert told(connection) == b""
-
-
-def test_what_is_wrong_with_a_request_that_was_answered_is_not_said_of_the_next(client: Client) -> None:
-    with client.socket() as connection:
-        connection.sendall(b"POST /nowhere HTTP/1.1\r\nhost: localhost\r\ntransfer-encoding: chunked\r\n\r\n")
         assert connection.recv(65536).startswith(b"HTTP/1.1 404 ")
-        connection.sendall(b"no\r\n" + kept_alive("alice"))
-        assert told(connection) == b""
+        connection.sendall(request("GET", "/healthz"))
+        assert b" 200 " in told(connection)
 
 
-def test_no_more_requests_are_taken_in_than_can_be_answered(sqlite_url: str) -> None:
-    settings = settings_for(sqlite_url, rest_address=ANY_PORT)
-    with running_doors(settings) as doors, closing(Client(doors.rest)) as client, client.socket() as connection:
-        flood = b"GET /nowhere HTTP/1.1\r\nhost: localhost\r\n\r\n" * 10_000
-        with ThreadPoolExecutor(1) as pool:
-
-            def send() -> None:
-                with suppress(OSError):
-                    while True:
-                        connection.sendall(flood)
-
-            sending = pool.submit(send)
-            for _ in range(200):
-                assert connection.recv(65536)
-            connections = [each for each in gc.get_objects() if type(each) is Connection]
-            [waiting] = [len(each._incoming) for each in connections if each.client == connection.getsockname()]
-            connection.shutdown(socket.SHUT_RDWR)
-            sending.result()
-    assert settings.max_metadata_bytes < waiting < settings.max_metadata_bytes + 2 * 2**18
-
-
-# As it is written
+# Requests on one connection
 
 
 def test_white_space_beside_a_value_is_none_of_it(client: Client) -> None:
@@ -316,48 +183,12 @@ def test_a_request_may_come_byte_by_byte(client: Client) -> None:
     assert [task.title for task in api.list().tasks] == ["x"]
 
 
-# One after the other
-
-
 def test_requests_that_come_at_once_are_answered_in_their_order(client: Client) -> None:
     api = RestApi(client)
     tasks = [api.create(f"{number}") for number in range(20)]
     raw = b"".join(kept_alive(api.user, f"/v1/tasks/{task.id}") for task in tasks)
     answers = responses(client.exchange(raw + request("GET", "/healthz")))
     assert [answer.json["title"] for answer in list(answers)[:-1]] == [task.title for task in tasks]
-
-
-FAULTS = {
-    "no request": (b"what is this?\r\n\r\n", 400),
-    "two hosts": (b"GET / HTTP/1.1\r\nhost: a\r\nhost: b\r\n\r\n", 400),
-    "a long body": (POST + b"content-length: 99999999\r\n\r\n", 413),
-    "a long head": (POST + b"x" * 20_000, 431),
-    "a chunk that is none": (POST + b"transfer-encoding: chunked\r\n\r\nno\r\n", 400),
-}
-
-
-@pytest.mark.parametrize(("fault", "status"), FAULTS.values(), ids=FAULTS)
-def test_what_is_wrong_with_a_request_is_not_said_of_the_one_before(client: Client, fault: bytes, status: int) -> None:
-    api = RestApi(client)
-    task = api.create()
-    deletion = kept_alive(api.user, f"/v1/tasks/{task.id}").replace(b"GET", b"DELETE", 1)
-    answers = responses(client.exchange(deletion + fault))
-    assert [(200, None), (status, "close")] == [(each.status, each.headers.get("connection")) for each in answers]
-    assert not api.list().tasks
-
-
-@pytest.mark.parametrize("behind", [b"GET /v1/ta", POST + b'content-length: 14\r\n\r\n{"ti'])
-def test_a_request_has_the_time_to_arrive_when_the_one_before_is_answered(postgresql_url: str, behind: bytes) -> None:
-    rows = Rows(postgresql_url)
-    with serving(postgresql_url, rest_request_timeout=SHORT) as client, client.socket() as connection:
-        api = RestApi(client)
-        task = api.create()
-        completion = kept_alive(api.user, f"/v1/tasks/{task.id}:complete").replace(b"GET", b"POST", 1)
-        with rows.locked():
-            connection.sendall(completion + behind)
-            for _ in range(2):
-                client.exchange(b"GET /v1/ta")  # comes back when the time of a request is over
-        assert [answer.status for answer in responses(told(connection))] == [200, 408]
 
 
 def test_http_1_0_is_answered_and_closed(client: Client) -> None:
@@ -367,7 +198,7 @@ def test_http_1_0_is_answered_and_closed(client: Client) -> None:
 
 
 @pytest.mark.parametrize("framing", ["content-length: 14", "transfer-encoding: chunked"])
-def test_who_would_rather_speak_another_protocol_is_served_in_this_one(client: Client, framing: str) -> None:
+def test_an_upgrade_is_passed_over(client: Client, framing: str) -> None:
     """As curl --http2 and Java's HttpClient would, in their first request on a connection."""
     api = RestApi(client)
     headers = (f"x-user-id: {api.user}", "Connection: Upgrade, HTTP2-Settings", "Upgrade: h2c", "HTTP2-Settings: AAM")
@@ -381,6 +212,17 @@ def test_who_would_rather_speak_another_protocol_is_served_in_this_one(client: C
         (200, "close"),
     ]
     assert [task.title for task in api.list().tasks] == ["x"]
+
+
+def test_a_pipelined_request_is_not_taken_for_the_caller_of_the_one_before(client: Client) -> None:
+    api = RestApi(client)
+    api.create()
+    nobody = request("GET", "/v1/tasks")
+    listed, refused = responses(client.exchange(kept_alive(api.user) + nobody))
+    assert (listed.status, refused.status, refused.reason) == (200, 401, "CALLER_MISSING")
+
+
+# Cancellation and drain
 
 
 @pytest.mark.parametrize("behind", [b"", kept_alive("alice")], ids=["alone", "with another request behind it"])
@@ -419,7 +261,7 @@ def test_a_connection_with_a_call_is_not_idle(postgresql_url: str) -> None:
 def test_clients_are_told_that_the_service_ends_before_their_connections_are_closed(
     sqlite_url: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("service.server.app._NOT_SERVING_DELAY", 1.0)
+    monkeypatch.setattr("service.server.app._MIN_STEP", 1.0)
     with ExitStack() as running, ExitStack() as opened, ThreadPoolExecutor(1) as pool:
         client = running.enter_context(serving(sqlite_url))
         kept, new = (opened.enter_context(closing(client.connection())) for _ in range(2))

@@ -1,7 +1,7 @@
 """What crosses from a request to its call, and what comes of a call that does what it should not."""
 
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from typing import Any
 
 import pytest
@@ -11,16 +11,16 @@ from grpc.aio import AioRpcError
 from grpc_health.v1.health_pb2 import HealthCheckResponse
 from taskwell.v1 import tasks_pb2
 
-from service.rest.door import Door, Terms
+from service.rest.gateway import Gateway, Rules
 from service.rest.headers import Hosts
-from service.rest.probes import probes
+from service.rest.health_checks import health_checks
 from service.rest.routes import Routes
 from service.server.app import Service
 from tests.running import settings_for
 
 ROUTES = Routes(*tasks_pb2.DESCRIPTOR.services_by_name.values())
-CROSSING = {b"x-user-id": "x-user-id", b"traceparent": "traceparent", b"x-request-id": "x-request-id"}
-TERMS = Terms(CROSSING, b"X-User-Id", 1000, Hosts(None))
+FORWARDED = {b"x-user-id": "x-user-id", b"traceparent": "traceparent", b"x-request-id": "x-request-id"}
+RULES = Rules(FORWARDED, b"X-User-Id", Hosts(None), max_head_bytes=10_000, max_body_bytes=1000, body_seconds=10)
 
 
 class Calls:
@@ -28,24 +28,30 @@ class Calls:
 
     def __init__(self, answer: Message | Exception) -> None:
         self._answer = answer
-        self.made: list[tuple[str, list[tuple[str, str]], float | None, Mapping[str, Sequence[bytes]]]] = []
+        self.made: list[tuple[str, list[tuple[str, str]], float | None]] = []
 
-    async def __call__(
+    async def call(
         self,
         method: str,
         request: bytes,  # noqa: ARG002
         metadata: Sequence[tuple[str, str]],
         seconds: float | None,
-        connection: Mapping[str, Sequence[bytes]],
     ) -> Message:
-        self.made.append((method, list(metadata), seconds, connection))
+        self.made.append((method, list(metadata), seconds))
         if isinstance(self._answer, Exception):
             raise self._answer
         return self._answer
 
+    async def admit(self, method: str, metadata: Sequence[tuple[str, str]]) -> str | None:
+        raise NotImplementedError
 
-async def asked(door: Any, path: str, *headers: tuple[str, str]) -> tuple[int, Any]:
-    """What the door answers to a GET."""
+
+def gateway(calls: Any) -> Gateway:
+    return Gateway(ROUTES, calls, RULES, health_checks(calls))
+
+
+async def asked(app: Any, path: str, *headers: tuple[str, str]) -> tuple[int, Any]:
+    """What the gateway answers to a GET."""
     raw = [(name.lower().encode(), value.encode("latin-1")) for name, value in headers]
     scope = {"type": "http", "method": "GET", "path": path, "raw_path": path.encode(), "query_string": b""}
     sent: list[dict[str, Any]] = []
@@ -53,7 +59,7 @@ async def asked(door: Any, path: str, *headers: tuple[str, str]) -> tuple[int, A
     async def send(message: dict[str, Any]) -> None:
         sent.append(message)
 
-    await door({**scope, "headers": raw, "state": {"certificate": {"peer_dns": [b"a"]}}}, None, send)
+    await app({**scope, "headers": raw}, None, send)
     start, body = sent
     return start["status"], json.loads(body["body"])
 
@@ -77,13 +83,13 @@ async def test_a_few_headers_cross_each_as_often_as_it_is_there_and_no_other_doe
         ("te", "trailers"),
         ("grpc-accept-encoding", "gzip"),
     ]
-    assert (await asked(Door(ROUTES, calls, TERMS), "/v1/tasks", *given))[0] == 200
+    assert (await asked(gateway(calls), "/v1/tasks", *given))[0] == 200
     metadata = [("x-user-id", "alice"), ("traceparent", "00-0-0-00"), ("x-request-id", "7"), ("x-user-id", "bob\xe9")]
-    assert calls.made == [("/taskwell.v1.TaskService/ListTasks", metadata, 1.5, {"peer_dns": [b"a"]})]
+    assert calls.made == [("/taskwell.v1.TaskService/ListTasks", metadata, 1.5)]
 
 
 async def test_a_fault_is_answered_with_a_sentence_and_nothing_of_it() -> None:
-    status, body = await asked(Door(ROUTES, Calls(RuntimeError("the secret")), TERMS), "/v1/tasks")
+    status, body = await asked(gateway(Calls(RuntimeError("the secret"))), "/v1/tasks")
     assert (status, body["code"], body["details"][0]["reason"]) == (500, StatusCode.INTERNAL.value[0], "INTERNAL")
     assert "it was logged under the id" in body["message"]
     assert "secret" not in json.dumps(body)
@@ -94,27 +100,26 @@ async def test_a_fault_is_answered_with_a_sentence_and_nothing_of_it() -> None:
 )
 async def test_readiness_is_what_the_health_service_says(status: Any, expected: int) -> None:
     calls = Calls(HealthCheckResponse(status=status))
-    door = Door(ROUTES, calls, TERMS, probes(calls))
+    app = gateway(calls)
     name = HealthCheckResponse.ServingStatus.Name(status)
-    assert await asked(door, "/readyz") == (expected, {"status": name})
-    assert await asked(door, "/healthz") == (200, {"status": "alive"})
+    assert await asked(app, "/readyz") == (expected, {"status": name})
+    assert await asked(app, "/healthz") == (200, {"status": "alive"})
     assert [method for method, *_ in calls.made] == ["/grpc.health.v1.Health/Check"]
 
 
 async def test_readiness_turns_as_soon_as_the_service_says_so(sqlite_url: str) -> None:
     service = Service(settings_for(sqlite_url, rest_address="127.0.0.1:0"))
     assert service._rest
-    door: Any = service._rest._listener._config.app
-    assert (await asked(door, "/readyz", ("host", "localhost")))[0] == 200
+    app = service._rest._gateway
+    assert (await asked(app, "/readyz", ("host", "localhost")))[0] == 200
     service._health.set_not_serving()
-    assert await asked(door, "/readyz", ("host", "localhost")) == (503, {"status": "NOT_SERVING"})
+    assert await asked(app, "/readyz", ("host", "localhost")) == (503, {"status": "NOT_SERVING"})
 
 
 async def test_a_call_in_the_process_meets_the_interceptor(sqlite_url: str) -> None:
     service = Service(settings_for(sqlite_url, rest_address="127.0.0.1:0"))
     assert service._rest
-    door: Any = service._rest._listener._config.app
-    call = door._call
+    calls = service._rest._gateway._calls
     for method, metadata, code in (
         ("/taskwell.v1.TaskService/NoSuchMethod", [("x-user-id", "alice")], StatusCode.UNIMPLEMENTED),
         ("/no.such.Service/Method", [("x-user-id", "alice")], StatusCode.UNIMPLEMENTED),
@@ -122,9 +127,14 @@ async def test_a_call_in_the_process_meets_the_interceptor(sqlite_url: str) -> N
         ("/taskwell.v1.TaskService/ListTasks", [("x-user-id", "a"), ("x-user-id", "a")], StatusCode.UNAUTHENTICATED),
     ):
         with pytest.raises(AioRpcError) as refused:
-            await call(method, b"", metadata, None, {})
+            await calls.call(method, b"", metadata, None)
         assert refused.value.code() is code
         assert dict(refused.value.trailing_metadata())["grpc-status-details-bin"]
+        if code is StatusCode.UNAUTHENTICATED:
+            with pytest.raises(AioRpcError) as not_admitted:
+                await calls.admit(method, metadata)
+            assert not_admitted.value.code() is code
     with pytest.raises(AioRpcError) as late:
-        await call("/taskwell.v1.TaskService/ListTasks", b"", [("x-user-id", "alice")], 0.0, {})
+        await calls.call("/taskwell.v1.TaskService/ListTasks", b"", [("x-user-id", "alice")], 0.0)
     assert late.value.code() is StatusCode.DEADLINE_EXCEEDED
+    assert await calls.admit("/taskwell.v1.TaskService/ListTasks", [("x-user-id", "alice")]) == "alice"

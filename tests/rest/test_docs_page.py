@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from service.auth.dev_tokens import mint_token
-from service.rest.pages import ASSETS
+from service.rest.docs_pages import ASSETS
 from service.server.authentication import expected_of
 from tests.rest.browser import browsing, missing
 from tests.rest.client import Client

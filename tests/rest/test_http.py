@@ -1,12 +1,16 @@
 """What REST says in HTTP's own words: methods, statuses, headers, bodies that are no requests."""
 
 import json
+import time
 from collections.abc import Iterator
+from contextlib import suppress
 from email.utils import parsedate_to_datetime
 
 import grpc
 import pytest
 
+from service.rest.headers import require_json
+from service.rest.http_error import HttpError
 from tests.rest.client import Client, RestApi
 from tests.rest.conftest import ANY_PORT
 from tests.running import Api, Doors, new_user, running_doors, settings_for
@@ -141,9 +145,11 @@ def test_every_error_is_a_google_rpc_status(api: RestApi, method: str, path: str
 
 def test_what_a_path_takes_is_said_when_asked_and_when_refused(api: RestApi) -> None:
     refused = api.send("POST", "/v1/tasks/1")
+    assert "accept-patch" not in api.send("OPTIONS", "/v1/tasks").headers
     assert refused.headers["allow"] == "DELETE, GET, HEAD, OPTIONS, PATCH, PUT"
     asked = api.send("OPTIONS", "/v1/tasks/1")
     assert (asked.status, asked.body, asked.headers["allow"]) == (204, b"", refused.headers["allow"])
+    assert asked.headers["accept-patch"] == "application/json, application/merge-patch+json"
     for path in ("/healthz", "/readyz"):
         assert api.send("OPTIONS", path).headers["allow"] == "GET, HEAD, OPTIONS"
 
@@ -216,8 +222,6 @@ def test_a_body_of_64_kib_is_taken_and_a_longer_one_not(api: RestApi) -> None:
         answer = api.client.send("POST", "/v1/tasks", dict(api.metadata), body + b" " * (size - len(body)))
         assert (answer.status, answer.reason) == (413, "MESSAGE_TOO_LARGE")
         assert "longer than 65536 bytes" in answer.json["message"]
-        if answer.headers.get("connection") == "close":
-            api.client.forget()
     assert len(api.list().tasks) == 1
 
 
@@ -253,6 +257,37 @@ def test_a_body_must_be_said_to_be_json(api: RestApi, headers: dict[str, str], s
     if status == 415:
         assert answer.reason == "MEDIA_TYPE_UNKNOWN"
         assert (answer.headers["accept"], answer.headers["accept-encoding"]) == ("application/json", "identity")
+
+
+def test_patch_takes_json_merge_patch_and_says_so(api: RestApi) -> None:
+    path, merge_patch = f"/v1/tasks/{api.create('Buy milk', 'Two litres').id}", "application/merge-patch+json"
+    headers = [("content-type", merge_patch)]
+    assert api.send("PATCH", path, {"description": None}, headers).json["description"] == ""
+    assert (
+        api.send("PATCH", path, {"title": "Sow oats"}, [("content-type", f"{merge_patch}; charset=utf-8")]).status
+        == 200
+    )
+    refused = api.send("PATCH", path, {"title": "x"}, [("content-type", "application/json-patch+json")])
+    assert (refused.status, refused.headers["accept-patch"]) == (415, f"application/json, {merge_patch}")
+    assert api.send("PUT", path, {"title": "x"}, headers).status == 415
+    assert api.send("POST", "/v1/tasks", {"title": "x"}, headers).status == 415
+
+
+@pytest.mark.parametrize(
+    "repeated",
+    [" ;", ";", "; a=b", '; a="b"', ' ; a="', " ", "\t", ' ;"', "a", '; charset="utf-8"', "; charset=utf-8 "],
+)
+@pytest.mark.parametrize("end", ["", '"', "\\"])
+def test_the_time_to_read_a_content_type_grows_linearly(repeated: str, end: str) -> None:
+    def seconds(times: int) -> float:
+        values = {b"content-type": b"application/json" + (repeated * times + end).encode()}
+        started = time.process_time()
+        with suppress(HttpError):
+            require_json(values, is_patch=False)
+        return time.process_time() - started
+
+    # Quadratic growth would be 4,096-fold, and exponential growth would not come back.
+    assert min(seconds(64_000) for _ in range(3)) < 512 * max(min(seconds(1_000) for _ in range(3)), 1e-5)
 
 
 def test_a_body_may_come_in_chunks(api: RestApi) -> None:

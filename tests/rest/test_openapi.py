@@ -16,11 +16,11 @@ from taskwell.v1 import tasks_pb2
 
 import service.rest
 import tools.openapi.__main__ as program
-from service.rest.errors import HTTP_STATUSES
+from service.rest.responses import HTTP_STATUSES
 from service.rpc.status import CODES
 from service.tasks import validation
 from tools.openapi.contract import bindings, comments
-from tools.openapi.refusals import DOOR, ELSEWHERE
+from tools.openapi.refusals import ELSEWHERE, GATEWAY
 
 DOCUMENT: dict[str, Any] = json.loads(program.FILE.read_text())
 OPERATIONS = {operation["operationId"]: operation for path in DOCUMENT["paths"].values() for operation in path.values()}
@@ -174,7 +174,7 @@ def test_every_body_that_is_shown_fits_its_schema() -> None:
             assert is_valid(body_schema(name), example["value"])
 
 
-def test_errors_stand_at_the_status_that_the_door_answers_them_with() -> None:
+def test_errors_stand_at_the_status_that_the_gateway_answers_them_with() -> None:
     for operation in OPERATIONS.values():
         for status, answer in operation["responses"].items():
             content = resolved(answer).get("content", {}).get("application/json", {})
@@ -183,19 +183,19 @@ def test_errors_stand_at_the_status_that_the_door_answers_them_with() -> None:
                 assert int(status) == HTTP_STATUSES[code] or int(status) in {412, 413}
 
 
-def test_every_reason_of_the_door_is_known() -> None:
-    """Every Refusal that the door raises has its reason and its status in the tables that the document is made of."""
+def test_every_reason_of_the_gateway_is_known() -> None:
+    """The tables that the document is made of have the reason and the status of every HttpError."""
     of_the_service = {error.reason for error in CODES}
-    listed = {reason: status for reason, (status, *_) in (DOOR | ELSEWHERE).items() if reason not in of_the_service}
-    found = {reason: status for reason, status in reasons_of_the_door() if reason not in of_the_service}
+    listed = {reason: status for reason, (status, *_) in (GATEWAY | ELSEWHERE).items() if reason not in of_the_service}
+    found = {reason: status for reason, status in reasons_of_the_gateway() if reason not in of_the_service}
     assert listed == found
 
 
-def reasons_of_the_door() -> Iterator[tuple[str, int]]:
+def reasons_of_the_gateway() -> Iterator[tuple[str, int]]:
     for file in Path(service.rest.__file__).parent.glob("*.py"):
         module = importlib.import_module(f"service.rest.{file.stem}")
         for node in ast.walk(ast.parse(file.read_text())):
-            if isinstance(node, ast.Call) and isinstance(node.func, ast.Name) and node.func.id == "Refusal":
+            if isinstance(node, ast.Call) and isinstance(node.func, ast.Name) and node.func.id == "HttpError":
                 # The message, the reason, and the status where it is not 400.
                 reason, *status = [
                     eval(compile(ast.Expression(each), file.name, "eval"), vars(module)) for each in node.args[1:3]

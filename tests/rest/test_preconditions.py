@@ -51,17 +51,17 @@ def test_a_single_task_has_an_etag_and_a_list_has_none(api: RestApi, task: tasks
 
 
 @pytest.mark.parametrize("write", WRITES.values(), ids=WRITES)
-@pytest.mark.parametrize(
-    "if_match", ['"{}"', '"{}","x"', '"x", "{}"', ' , "x",,\t"{}" ,', 'W/"{}", "{}"', '"", "{}"', "*", " * "]
-)
-def test_a_write_is_done_if_an_etag_is_current(api: RestApi, task: tasks_pb2.Task, write: Write, if_match: str) -> None:
+@pytest.mark.parametrize("if_match", ['"{}"', ' "{}"\t', "*", " * "])
+def test_a_write_is_done_if_the_etag_of_if_match_is_current(
+    api: RestApi, task: tasks_pb2.Task, write: Write, if_match: str
+) -> None:
     assert write(api, task.id, if_match.format(task.etag, task.etag)).status == 200
     assert [task] != list(api.list().tasks)
 
 
 @pytest.mark.parametrize("write", WRITES.values(), ids=WRITES)
-@pytest.mark.parametrize("if_match", ['"1"', '"x"', '""', 'W/"{}"', '"1", W/"{}", "\xe9"', '"{}x"', '"0{}"', '"\'"'])
-def test_a_write_is_not_done_if_no_etag_is_current(
+@pytest.mark.parametrize("if_match", ['"1"', '"x"', '""', 'W/"{}"', '"\xe9"', '"{}x"', '"0{}"', '"\'"'])
+def test_a_write_is_not_done_if_the_etag_of_if_match_is_stale(
     api: RestApi, task: tasks_pb2.Task, write: Write, if_match: str
 ) -> None:
     refused = write(api, task.id, if_match.format(task.etag))
@@ -85,10 +85,12 @@ def test_a_write_is_not_done_if_no_etag_is_current(
         "**",
         'w/"1"',
         '"a b"',
-        ", ".join(['"1"'] * 9),
+        '"1", "2"',
+        '"1",',
+        ',"1"',
     ],
 )
-def test_what_is_no_list_of_etags_is_refused(api: RestApi, task: tasks_pb2.Task, write: Write, if_match: str) -> None:
+def test_if_match_takes_one_etag(api: RestApi, task: tasks_pb2.Task, write: Write, if_match: str) -> None:
     refused = write(api, task.id, if_match)
     assert (refused.status, refused.reason) == (400, "HEADER_INVALID")
     assert "if-match" in refused.json["message"]
@@ -102,10 +104,10 @@ def test_a_task_that_is_not_there_is_not_found_whatever_its_etag(api: RestApi, w
     assert (refused.status, refused.reason) == (404, "TASK_NOT_FOUND")
 
 
-def test_etags_on_several_lines_are_one_list(api: RestApi, task: tasks_pb2.Task) -> None:
+def test_if_match_on_two_lines_is_refused(api: RestApi, task: tasks_pb2.Task) -> None:
     head = f"DELETE /v1/tasks/{task.id} HTTP/1.1\r\nhost: localhost\r\nconnection: close\r\nx-user-id: {api.user}\r\n"
     answer = api.client.exchange(f'{head}if-match: "1"\r\nif-match: "{task.etag}"\r\n\r\n'.encode())
-    assert answer.startswith(b"HTTP/1.1 200 ")
+    assert answer.startswith(b"HTTP/1.1 400 ")
 
 
 def test_an_etag_in_the_request_is_as_good_and_http_has_another_word_for_it(api: RestApi, task: tasks_pb2.Task) -> None:
@@ -116,9 +118,8 @@ def test_an_etag_in_the_request_is_as_good_and_http_has_another_word_for_it(api:
         api.send("POST", f"{path}:complete?etag=1"),
     ):
         assert (answer.status, answer.reason) == (409, "ETAG_STALE")
-    both = [("if-match", f'"1", "{task.etag}"')]
-    assert api.send("PATCH", path, {"title": "x", "etag": "1"}, both).status == 412
-    assert api.send("PATCH", path, {"title": "x", "etag": task.etag}, both).status == 200
+    for etag, status in (("1", 412), (task.etag, 200)):
+        assert api.send("PATCH", path, {"title": "x", "etag": etag}, [("if-match", f'"{etag}"')]).status == status
 
 
 def test_two_etags_that_differ_are_refused(api: RestApi, task: tasks_pb2.Task) -> None:

@@ -16,7 +16,7 @@ from hypothesis import strategies as st
 from hypothesis.strategies import SearchStrategy
 from taskwell.v1 import tasks_pb2
 
-from service.rest.messages import printed
+from service.rest.json_codec import to_json
 from service.rest.routes import Routes
 from tests.methods import as_http
 from tests.rest.library import METHODS, library, message_of
@@ -92,7 +92,7 @@ def through(
     """What comes of a request that says all this."""
     route, match = routes.find(http_method, path)
     encoded = b"" if body is None else json.dumps(body).encode()
-    return route.read(match, urlencode(query).encode(), encoded)
+    return route.parse(match, urlencode(query).encode(), encoded)
 
 
 def without_empty_authors(fields: dict[str, Any]) -> dict[str, Any]:
@@ -131,7 +131,7 @@ def test_a_whole_message_comes_through_as_a_body(fields: dict[str, Any], book: s
 @given(fields=some_of(IN_A_BODY))
 def test_what_is_printed_is_read_as_the_same_message(fields: dict[str, Any]) -> None:
     book = message_of(LIBRARY, "Book", fields)
-    assert json_format.Parse(printed(book), type(book)()) == book
+    assert json_format.Parse(to_json(book), type(book)()) == book
 
 
 def values_of(field: FieldDescriptor) -> SearchStrategy[Any]:

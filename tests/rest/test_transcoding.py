@@ -8,8 +8,9 @@ from google.protobuf import json_format
 from google.protobuf.message import Message
 from taskwell.v1 import tasks_pb2
 
-from service.rest import messages
-from service.rest.refusals import Refusal
+from service.errors import InvalidArgument
+from service.rest import json_codec
+from service.rest.http_error import HttpError
 from service.rest.routes import Routes
 from tests.rest.library import METHODS, library, message_of
 
@@ -22,19 +23,29 @@ def read(http_method: str, target: str, body: Any = None) -> tuple[str, dict[str
     """Which method a request calls, and with which fields."""
     path, _, query = target.partition("?")
     route, match = ROUTES.find(http_method, path)
-    message = route.read(match, query.encode(), b"" if body is None else json.dumps(body).encode())
+    message = route.parse(match, query.encode(), b"" if body is None else json.dumps(body).encode())
     return route.call.rpartition("/")[2], json_format.MessageToDict(message, preserving_proto_field_name=True)
 
 
-def refusal(http_method: str, target: str, body: Any = None) -> Refusal:
-    with pytest.raises(Refusal) as refused:
+def refusal(http_method: str, target: str, body: Any = None) -> HttpError | InvalidArgument:
+    try:
         read(http_method, target, body)
-    return refused.value
+    except (HttpError, InvalidArgument) as error:
+        return error
+    raise AssertionError("the request is taken")
+
+
+def http_error(http_method: str, target: str, body: Any = None) -> HttpError:
+    refused = refusal(http_method, target, body)
+    assert isinstance(refused, HttpError)
+    return refused
 
 
 def wrong(http_method: str, target: str, body: Any = None) -> dict[str, str]:
     """Which fields are refused, and why."""
-    return {each.field: each.description for each in refusal(http_method, target, body).violations}
+    refused = refusal(http_method, target, body)
+    assert isinstance(refused, InvalidArgument)
+    return {each.field: each.description for each in refused.violations}
 
 
 # Routes
@@ -64,9 +75,9 @@ def test_a_verb_is_told_from_a_name() -> None:
     assert read("POST", f"{BOOK}:archive", {}) == ("ArchiveBook", {"name": "shelves/1/books/2"})
     name = "shelves/1/books/2:archive"
     assert read("POST", f"{BOOK}:archive:archive", {}) == ("ArchiveBook", {"name": name}), "the last one is the verb"
-    assert refusal("POST", f"{BOOK}%3Aarchive", {}).http == 405, "what is encoded is part of the name"
-    assert refusal("POST", f"{BOOK}:unknown", {}).http == 405
-    assert refusal("GET", f"{BOOK}:archive").http == 405, "the path is of the method that has the verb"
+    assert http_error("POST", f"{BOOK}%3Aarchive", {}).status == 405, "what is encoded is part of the name"
+    assert http_error("POST", f"{BOOK}:unknown", {}).status == 405
+    assert http_error("GET", f"{BOOK}:archive").status == 405, "the path is of the method that has the verb"
     assert read("GET", f"{BOOK}:unknown") == ("GetBook", {"name": "shelves/1/books/2:unknown"})
 
 
@@ -87,14 +98,14 @@ def test_a_verb_is_told_from_a_name() -> None:
     ],
 )
 def test_a_path_is_compared_letter_by_letter(path: str) -> None:
-    refused = refusal("GET", path)
-    assert (refused.http, refused.reason) == (404, "ROUTE_UNKNOWN")
+    refused = http_error("GET", path)
+    assert (refused.status, refused.reason) == (404, "ROUTE_UNKNOWN")
     assert ROUTES.allowed(path) == []
 
 
 def test_a_path_says_what_it_takes() -> None:
-    refused = refusal("DELETE", BOOK)
-    assert (refused.http, refused.reason) == (405, "METHOD_UNKNOWN")
+    refused = http_error("DELETE", BOOK)
+    assert (refused.status, refused.reason) == (405, "METHOD_UNKNOWN")
     assert list(refused.headers) == [(b"allow", b"GET, HEAD, OPTIONS, PATCH, PUT")]
     assert ROUTES.allowed("/v1/archive/1/true/2") == ["DELETE", "OPTIONS", "PURGE"]
 
@@ -114,7 +125,7 @@ def test_a_new_method_has_its_routes_and_one_without_an_annotation_has_none() ->
     more = library(**METHODS, ShutBook=("GetBookRequest", 'put: "/v1/{name=shut/*}"'), HideBook=("GetBookRequest", ""))
     route, _ = Routes(more).find("PUT", "/v1/shut/1")
     assert route.call == "/taskwell.test.library.Library/ShutBook"
-    with pytest.raises(Refusal):
+    with pytest.raises(HttpError):
         ROUTES.find("PUT", "/v1/shut/1")
     assert Routes(library(HideBook=("GetBookRequest", ""))).allowed("/v1/shut/1") == []
 
@@ -375,13 +386,13 @@ def test_a_put_replaces() -> None:
 # Answers
 
 
-def printed(message: Message, part: str = "") -> Any:
-    return json.loads(messages.printed(message, part))
+def to_json(message: Message, part: str = "") -> Any:
+    return json.loads(json_codec.to_json(message, part))
 
 
 def test_an_answer_has_what_is_zero_and_not_what_is_absent() -> None:
-    assert printed(message_of(LIBRARY, "Author", {"name": "Åsa"})) == {"name": "Åsa", "born": 0}
-    many = printed(message_of(LIBRARY, "Book", {"copies": 2**53 + 1, "kind": 2, "kinds": [1, 7], "cover": "//4="}))
+    assert to_json(message_of(LIBRARY, "Author", {"name": "Åsa"})) == {"name": "Åsa", "born": 0}
+    many = to_json(message_of(LIBRARY, "Book", {"copies": 2**53 + 1, "kind": 2, "kinds": [1, 7], "cover": "//4="}))
     assert many["copies"] == str(2**53 + 1)
     assert (many["kind"], many["kinds"], many["cover"], many["tags"]) == ("KIND_ATLAS", ["KIND_NOVEL", 7], "//4=", [])
 
@@ -389,4 +400,4 @@ def test_an_answer_has_what_is_zero_and_not_what_is_absent() -> None:
 def test_a_part_of_an_answer_may_be_all_of_it() -> None:
     route, _ = ROUTES.find("GET", "/v1/archive")
     book = message_of(LIBRARY, "Book", {"title": "T", "author": {"name": "A"}})
-    assert printed(book, route.response_body) == {"name": "A", "born": 0}
+    assert to_json(book, route.response_body) == {"name": "A", "born": 0}

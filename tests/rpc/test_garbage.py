@@ -10,7 +10,7 @@ from grpc.aio import AbortError, AioRpcError
 from taskwell.v1 import tasks_pb2
 
 from service.errors import RequestError
-from service.rest.refusals import Refusal
+from service.rest.http_error import HttpError
 from service.tasks.coalescer import _Batch, _Call
 from tests.rest.client import Client, RestApi
 from tests.running import Api, running_doors, running_service, settings_for
@@ -72,6 +72,6 @@ def test_so_is_a_request(sqlite_url: str, path: str, status: int) -> None:
             assert {api.send("GET", path).status for _ in range(20)} == {status}
             api.send("GET", "/healthz")
             gc.collect()
-            ours = [each for each in garbage if isinstance(each, (RequestError, AioRpcError, Refusal))]
+            ours = [each for each in garbage if isinstance(each, (RequestError, AioRpcError, HttpError))]
         client.close()
         assert not ours, f"{len(ours)} such as {ours[0]!r}"

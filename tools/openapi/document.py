@@ -5,21 +5,22 @@ import inspect
 from taskwell.v1 import tasks_pb2
 
 from service.config.settings import Settings
-from service.rpc.status import CODES, DOMAIN
+from service.error_status import DOMAIN
+from service.rpc.status import CODES
 from tools.openapi.contract import Schema, bindings
 from tools.openapi.operations import paths, tags
-from tools.openapi.refusals import DOOR, ELSEWHERE
+from tools.openapi.refusals import ELSEWHERE, GATEWAY
 from tools.openapi.responses import shared
 from tools.openapi.schemas import components, reference
 
 _MOST_BYTES = Settings.model_fields["max_message_bytes"].default
 _TYPE_PREFIX = "type.googleapis.com/google.rpc."
 # `*`, or entity tags (RFC 9110, 8.8.3).
+_REASONS = sorted({*(error.reason for error in CODES), *GATEWAY, *ELSEWHERE})
 _TAG = r'(W/)?"[!#-~]*"'
-_TAGS = rf"^(\*|{_TAG}([ \t]*,[ \t]*{_TAG})*)$"
 
 _ABOUT = """
-Taskwell keeps tasks per user. This is its REST door: every call here is a call of the gRPC service
+Taskwell keeps tasks per user. This is its REST gateway: every call here is a call of the gRPC service
 `taskwell.v1.TaskService`, whose comments stand below.
 
 **Who is calling** is said by the header `x-user-id`, or by a token in `authorization`, whichever this server is set up
@@ -106,7 +107,7 @@ def _error_schemas() -> Schema:
             "ErrorInfo",
             "Why, in a word that never changes.",
             {
-                "reason": {"type": "string", "enum": sorted({*(error.reason for error in CODES), *DOOR, *ELSEWHERE})},
+                "reason": {"type": "string", "enum": _REASONS},
                 "domain": {"type": "string", "const": DOMAIN},
                 "metadata": {"type": "object", "additionalProperties": {"type": "string"}},
             },
@@ -159,7 +160,7 @@ def _parameters() -> Schema:
         "X-Request-Id": "A name for this request in the log.",
         "Traceparent": "The trace that this request is part of (W3C Trace Context).",
     }
-    patterns = {"If-Match": _TAGS, "If-None-Match": _TAGS, "Grpc-Timeout": "^[0-9]{1,8}[HMSmun]$"}
+    patterns = {"If-Match": rf"^(\*|{_TAG})$", "Grpc-Timeout": "^[0-9]{1,8}[HMSmun]$"}
     return {
         name: {
             "name": name,

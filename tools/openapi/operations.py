@@ -6,6 +6,7 @@ from collections.abc import Iterator
 from taskwell.v1 import tasks_pb2
 
 from service.config.settings import Settings
+from service.rest.headers import MERGE_PATCH
 from service.rpc.policy import POLICY, Access
 from tools.openapi.contract import Binding, Schema, behaves, bindings, field_at
 from tools.openapi.examples import BODIES
@@ -97,7 +98,10 @@ def _body(binding: Binding) -> Schema:
     return {
         "required": True,
         "description": COMMENTS[of_field.full_name],
-        "content": {"application/json": content},
+        "content": {
+            "application/json": content,
+            **({MERGE_PATCH.decode(): content} if binding.verb == "patch" else {}),
+        },
     }
 
 

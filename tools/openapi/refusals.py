@@ -1,8 +1,8 @@
 """Every way in which an operation fails over HTTP: the status, the reason, and the sentence for it.
 
 What a method may answer stands in its comment behind `Errors:`, what any method may answer in the comment of the
-service; how an error leaves the service, in service/rpc/status.py. What the door refuses by itself is listed here, and
-a test holds the list to the door's code.
+service; how an error leaves the service, in service/rpc/status.py. What the gateway refuses by itself is listed here,
+and a test holds the list to the gateway's code.
 """
 
 import re
@@ -11,7 +11,7 @@ from collections.abc import Callable, Mapping
 from grpc import StatusCode
 
 from service import errors
-from service.rest.errors import HTTP_STATUSES
+from service.rest.responses import HTTP_STATUSES
 from service.rpc.status import CODES, RETRY_DELAYS
 from tools.openapi.contract import Binding
 from tools.openapi.schemas import COMMENTS
@@ -19,7 +19,7 @@ from tools.tables import sentence
 
 _CODE = re.compile("|".join(rf"\b{code.name}\b" for code in StatusCode))
 
-# The door decodes the body, so the service never gets one that it could not.
+# The gateway decodes the body, so the service never gets one that it could not.
 _NEVER = (errors.MessageMalformed, errors.MessageMissing)
 RETRIED = {error.reason for error in (*RETRY_DELAYS, errors.RateLimited)}
 """The reasons with which the answer says when to try again."""
@@ -37,27 +37,27 @@ def _has_variables(binding: Binding) -> bool:
     return bool(binding.path_fields)
 
 
-DOOR: dict[str, tuple[int, str, Callable[[Binding], bool]]] = {
+GATEWAY: dict[str, tuple[int, str, Callable[[Binding], bool]]] = {
     "BODY_MALFORMED": (400, "The body is not a JSON object in UTF-8.", _has_body),
     "BODY_UNEXPECTED": (400, "This method takes no body.", lambda binding: not binding.body),
-    "HEADER_INVALID": (400, "A header that the door reads cannot be what it is.", _always),
+    "HEADER_INVALID": (400, "A header is malformed, or a condition would not be heeded.", _always),
     "PATH_MALFORMED": (400, "The path is not percent-encoded UTF-8.", _has_variables),
     "QUERY_MALFORMED": (400, "The query is not percent-encoded UTF-8, or has too many parameters.", _always),
-    "REQUEST_MALFORMED": (400, "This is no HTTP/1.1 request.", _always),
+    "REQUEST_MALFORMED": (400, "The request has both content-length and transfer-encoding.", _always),
     "REQUEST_TOO_SLOW": (408, "The request did not arrive in time.", _always),
     "MEDIA_TYPE_UNKNOWN": (415, "The body is not JSON in UTF-8, or compressed.", _has_body),
     "EXPECTATION_UNKNOWN": (417, "The header expect is another than 100-continue.", _always),
     "HOST_UNKNOWN": (421, "The server is not known by the name that the request asks for.", _always),
     "HEADERS_TOO_LARGE": (431, "The path, the query and the headers are too large together.", _always),
 }
-"""What the door refuses: reason, status, sentence, and which operations can meet it."""
+"""What the gateway refuses: reason, status, sentence, and which operations can meet it."""
 
 ELSEWHERE: dict[str, tuple[int, str]] = {
     "CORS_REFUSED": (400, "Pages of this origin may not ask for this."),
     "ROUTE_UNKNOWN": (404, "There is nothing at this path."),
     "METHOD_UNKNOWN": (405, "The path does not take this method; Allow says which it takes."),
 }
-"""What the door answers where there is no operation."""
+"""What the gateway answers where there is no operation."""
 
 
 def refusals(binding: Binding) -> Mapping[int, Mapping[str, str]]:
@@ -77,7 +77,7 @@ def refusals(binding: Binding) -> Mapping[int, Mapping[str, str]]:
             add(status, error.reason, sentence(error))
             if error is errors.EtagStale:
                 add(412, error.reason, sentence(error))
-    for reason, (status, text, applies) in DOOR.items():
+    for reason, (status, text, applies) in GATEWAY.items():
         if applies(binding):
             add(status, reason, text)
     return {status: dict(sorted(found[status].items())) for status in sorted(found)}

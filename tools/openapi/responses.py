@@ -11,7 +11,7 @@ from service.rpc.status import status_of
 from service.tasks import validation
 from tools.openapi.contract import Binding, Schema
 from tools.openapi.examples import ANSWERS, as_json
-from tools.openapi.refusals import DOOR, RETRIED, refusals
+from tools.openapi.refusals import GATEWAY, RETRIED, refusals
 from tools.openapi.schemas import COMMENTS, answered_value, reference
 
 # What each status is called, and means to whoever gets it; the reasons follow.
@@ -80,7 +80,7 @@ def health_responses(answers: Mapping[int, Sequence[str]]) -> Schema:
         }
         for status, words in answers.items()
     }
-    status, text, _ = DOOR["HOST_UNKNOWN"]
+    status, text, _ = GATEWAY["HOST_UNKNOWN"]
     return found | {str(status): _refusal(status, {"HOST_UNKNOWN": text})}
 
 
