@@ -1,4 +1,4 @@
-"""Log lines: one event a line, on standard error. Standard output is for announcements alone."""
+"""Logging: one event per line on standard error. Standard output is for the announcements."""
 
 import json
 import logging
@@ -12,8 +12,8 @@ from typing import Any
 
 import structlog
 
-# The longest text (characters) and the longest list in a line; the further ones are for lines that a pipe would still
-# not take whole (POSIX: PIPE_BUF), so that the lines of several workers would mix.
+# Maximum characters of a text and items of a list in a line. The further pairs shorten lines that are still longer than
+# a pipe accepts in one write (POSIX: PIPE_BUF): beyond that, the lines of several workers would mix.
 _CUTS = ((1024, 16), (256, 4), (64, 2))
 
 # Pause between two lines of a library about clients (s).
@@ -59,34 +59,34 @@ def configure_log(level: str, style: str, **always: object) -> None:
 
 
 def log_uncaught() -> None:
-    """Log what Python itself would write to standard error, as lines of the log: exceptions nobody caught, warnings."""
+    """Log uncaught exceptions and warnings, which Python would write to standard error in its own format."""
     logging.captureWarnings(capture=True)
-    sys.excepthook = _log_death
-    threading.excepthook = _log_dead_thread
+    sys.excepthook = _log_uncaught_exception
+    threading.excepthook = _log_thread_exception
     sys.unraisablehook = _log_unraisable
 
 
 def _dumps_short(line: Mapping[str, Any], **options: Any) -> str:  # noqa: ANN401 - of json.dumps
-    """Render a line as JSON, cut to what a pipe takes whole."""
+    """Render a line as JSON, shortened to what a pipe accepts in one write."""
     rendered = json.dumps(line, **options)
     if len(rendered) <= _CUTS[0][0]:
         return rendered
-    for most_characters, most_items in _CUTS:
-        rendered = json.dumps(_cut(json.loads(rendered), most_characters, most_items), **options)
+    for max_characters, max_items in _CUTS:
+        rendered = json.dumps(_cut(json.loads(rendered), max_characters, max_items), **options)
         if len(rendered.encode(errors="backslashreplace")) < select.PIPE_BUF:
             break
     return rendered
 
 
-def _cut(value: Any, most_characters: int, most_items: int) -> Any:  # noqa: ANN401 - anything of JSON
-    """A JSON value with every text cut; of lists, such as the frames of a traceback, the last items are kept."""
+def _cut(value: Any, max_characters: int, max_items: int) -> Any:  # noqa: ANN401 - anything of JSON
+    """Return a JSON value with long texts cut and only the last items of lists, such as the frames of a traceback."""
     match value:
-        case str() if len(value) > most_characters:
-            return f"{value[:most_characters]}… ({len(value)} characters)"
+        case str() if len(value) > max_characters:
+            return f"{value[:max_characters]}… ({len(value)} characters)"
         case dict():
-            return {key: _cut(each, most_characters, most_items) for key, each in value.items()}
+            return {key: _cut(each, max_characters, max_items) for key, each in value.items()}
         case list():
-            return [_cut(each, most_characters, most_items) for each in value[-most_items:]]
+            return [_cut(each, max_characters, max_items) for each in value[-max_items:]]
         case _:
             return value
 
@@ -130,13 +130,13 @@ def _is_about_clients(error: BaseException | None) -> bool:
     return isinstance(error, OSError | UnicodeError) or type(error).__module__.partition(".")[0] == "grpc"
 
 
-def _log_death(kind: type[BaseException], error: BaseException, traceback: TracebackType | None) -> None:
-    structlog.get_logger("python").critical("the process dies", exc_info=(kind, error, traceback))
+def _log_uncaught_exception(kind: type[BaseException], error: BaseException, traceback: TracebackType | None) -> None:
+    structlog.get_logger("python").critical("uncaught exception", exc_info=(kind, error, traceback))
 
 
-def _log_dead_thread(died: threading.ExceptHookArgs) -> None:
+def _log_thread_exception(died: threading.ExceptHookArgs) -> None:
     name = died.thread.name if died.thread else None
-    structlog.get_logger("thread").error("a thread died", thread=name, exc_info=died.exc_value)
+    structlog.get_logger("thread").error("uncaught exception in a thread", thread=name, exc_info=died.exc_value)
 
 
 def _log_unraisable(ignored: "sys.UnraisableHookArgs") -> None:

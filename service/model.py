@@ -1,4 +1,4 @@
-"""The nouns: what a task is, who is calling, and what a caller asks to be done. Plain values that know nothing else."""
+"""The model: tasks, callers, and requests of callers to the store. Plain values that import nothing of ours."""
 
 import re
 from collections.abc import Mapping, Sequence
@@ -16,7 +16,7 @@ def is_user_id(name: object) -> TypeGuard[str]:
 
 
 class TaskStatus(IntEnum):
-    """Whether a task is done. The numbers are the contract's and the database's; a test holds them equal."""
+    """Status of a task. The proto and the database use the same numbers; a test holds them equal."""
 
     UNSPECIFIED = 0
     INCOMPLETE = 1
@@ -25,9 +25,9 @@ class TaskStatus(IntEnum):
 
 @dataclass(frozen=True, slots=True)
 class Caller:
-    """The user on whose behalf an RPC runs. Verified by whoever made it.
+    """The authenticated user on whose behalf a call runs.
 
-    `scopes` are what the caller's token allows, None where nothing limits it.
+    `scopes` are the scopes of the caller's token; None if scopes are not checked.
     """
 
     user_id: str
@@ -35,14 +35,14 @@ class Caller:
 
 
 class TaskKey(NamedTuple):
-    """What names one task. No task is ever addressed without its owner."""
+    """Key of a task. A task is never addressed without its owner."""
 
     user_id: str
     id: str
 
 
 class Task(NamedTuple):
-    """One task as it is stored. Times are UTC with microseconds; `version` grows by one with every change."""
+    """A stored task. Times are UTC with microseconds; each change increments `version`."""
 
     user_id: str
     id: str
@@ -124,7 +124,7 @@ class TaskRemoval:
 
 
 class Position(NamedTuple):
-    """Where a page ended: the create time and the id of its last task."""
+    """Position in a list: the create time and the id of the last task of a page."""
 
     created_at: datetime
     id: str

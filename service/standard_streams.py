@@ -1,8 +1,8 @@
 """Standard output and standard error that neither block nor fail.
 
-A log on a full disk, a pipe that nobody reads and a terminal that was stopped must not stop a server. While a process
-serves, `sys.stdout` and `sys.stderr` are therefore streams that hand whole lines to a thread. Lines that cannot be
-written are dropped and counted.
+A full disk, a pipe that nobody reads or a stopped terminal must not stop a server. While a process serves, `sys.stdout`
+and `sys.stderr` are therefore streams that hand whole lines to a thread. Lines that cannot be written are dropped and
+counted.
 """
 
 import atexit
@@ -15,7 +15,7 @@ from contextlib import suppress
 from queue import SimpleQueue
 
 _CAPACITY = 4096
-"""Lines that wait to be written; one more is dropped."""
+"""Maximum lines waiting to be written; further lines are dropped."""
 
 _LAST_LINES = 1.0
 """Time to wait at exit for the last lines to be written (s)."""

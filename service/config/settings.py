@@ -215,11 +215,11 @@ class Settings(BaseSettings):
     )
     shutdown_delay: Annotated[float, Field(ge=0, le=3600)] = Field(
         0,
-        description="Time after SIGTERM or SIGINT during which health checks answer NOT_SERVING and calls are still "
-        "accepted (s), so that load balancers turn away before calls are refused",
+        description="Time after SIGTERM or SIGINT during which health checks are NOT_SERVING and calls are still "
+        "accepted (s), so that load balancers stop sending calls before they are refused",
     )
     shutdown_grace: Seconds = Field(
-        20, description="Time for calls in flight to finish after SIGTERM or SIGINT (s); then they are aborted"
+        20, description="Time for calls in flight to finish after the shutdown delay (s); then they are aborted"
     )
 
     database_pool_size: Count = Field(10, description="Database connections that each worker keeps open")

@@ -34,6 +34,6 @@ class Drain:
         return len(self._tasks)
 
     async def wait(self, seconds: float) -> None:
-        """Wait for the end of the calls in flight, at most this long."""
+        """Wait until the calls in flight have ended, for at most `seconds`."""
         if self._tasks:
             await asyncio.wait(self._tasks, timeout=seconds)

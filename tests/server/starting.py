@@ -89,7 +89,7 @@ def accepts(address: str) -> bool:
 
 
 def refuses(address: str) -> bool:
-    """Whether a new call is refused because the server shuts down."""
+    """True if the server refuses a new call because it is shutting down."""
     with grpc.insecure_channel(address, [("grpc.use_local_subchannel_pool", 1)]) as channel:
         try:
             Api(channel).list()
