@@ -3,13 +3,14 @@
 python bench/peers/empty.py [DATABASE]      the argument is taken for the sake of the other peers, and not used
 """
 
-# ruff: noqa: N802, ARG002 - the names of methods and of their arguments are the contract's
-
 import asyncio
 import signal
+from collections.abc import Awaitable, Callable, Mapping
+from typing import Any
 
 import grpc
 import uvloop
+from google.protobuf.descriptor import MethodDescriptor
 from google.protobuf.empty_pb2 import Empty
 from google.protobuf.message import Message
 from google.protobuf.timestamp_pb2 import Timestamp
@@ -27,29 +28,25 @@ TASK = tasks_pb2.Task(
 )
 PAGE = tasks_pb2.ListTasksResponse(tasks=[TASK] * 20, next_page_token="A" * 96)
 
-_Context = grpc.aio.ServicerContext[Message, Message]
+ANSWERS: Mapping[str, Message] = {
+    "taskwell.v1.Task": TASK,
+    "taskwell.v1.ListTasksResponse": PAGE,
+    "google.protobuf.Empty": Empty(),
+}
+"""By the type of the response: of the size that Taskwell's have."""
 
 
-class Constants(tasks_pb2_grpc.TaskServiceServicer):
-    """Responses of the same size as Taskwell's."""
+def constant(method: MethodDescriptor) -> Callable[..., Awaitable[Message]]:
+    answer = ANSWERS[method.output_type.full_name]
 
-    async def CreateTask(self, request: tasks_pb2.CreateTaskRequest, context: _Context) -> tasks_pb2.Task:
-        return TASK
+    async def respond(_servicer: object, _request: Message, _context: object) -> Message:
+        return answer
 
-    async def GetTask(self, request: tasks_pb2.GetTaskRequest, context: _Context) -> tasks_pb2.Task:
-        return TASK
+    return respond
 
-    async def ListTasks(self, request: tasks_pb2.ListTasksRequest, context: _Context) -> tasks_pb2.ListTasksResponse:
-        return PAGE
 
-    async def UpdateTask(self, request: tasks_pb2.UpdateTaskRequest, context: _Context) -> tasks_pb2.Task:
-        return TASK
-
-    async def CompleteTask(self, request: tasks_pb2.CompleteTaskRequest, context: _Context) -> tasks_pb2.Task:
-        return TASK
-
-    async def DeleteTask(self, request: tasks_pb2.DeleteTaskRequest, context: _Context) -> Empty:
-        return Empty()
+METHODS = tasks_pb2.DESCRIPTOR.services_by_name["TaskService"].methods
+Constants: Any = type("Constants", (object,), {method.name: constant(method) for method in METHODS})
 
 
 async def serve() -> None:

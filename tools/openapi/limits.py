@@ -43,10 +43,11 @@ def _mask_paths() -> Iterator[str]:
 
 
 _PATH = "|".join(map(re.escape, _mask_paths()))
+_MESSAGES = tasks_pb2.DESCRIPTOR.message_types_by_name.values()
 _STATUSES = tasks_pb2.TaskStatus.DESCRIPTOR.values
 
 LIMITS: Mapping[str, Schema] = {
-    "taskwell.v1.Task.id": UUID,
+    **{f"{message.full_name}.id": UUID for message in _MESSAGES if "id" in message.fields_by_name},
     "taskwell.v1.Task.title": _TITLE,
     "taskwell.v1.Task.description": {"maxLength": DESCRIPTION_MAX, "pattern": "^[^\\u0000]*$"},
     # For a string in a query, nothing behind the name is as good as no name.
@@ -59,9 +60,6 @@ LIMITS: Mapping[str, Schema] = {
         "default": "create_time desc",
     },
     "taskwell.v1.UpdateTaskRequest.update_mask": {"pattern": rf"^(({_PATH})(,({_PATH}))*)?$"},
-    "taskwell.v1.GetTaskRequest.id": UUID,
-    "taskwell.v1.DeleteTaskRequest.id": UUID,
-    "taskwell.v1.CompleteTaskRequest.id": UUID,
 }
 """By the full name of the field, wherever it stands."""
 

@@ -52,11 +52,21 @@ def _operation(binding: Binding) -> Schema:
 
 def _security(binding: Binding) -> list[Schema]:
     """A user's name, or a token, with the scope that it needs where scopes are asked for."""
-    access = POLICY[f"/{binding.method.containing_service.full_name}/{binding.method.name}"]
+    access = access_of(f"/{binding.method.containing_service.full_name}/{binding.method.name}")
     if access is Access.OPEN:
         return []
     scopes = [Settings.model_fields[_SCOPES[access]].default] if access in _SCOPES else []
     return [{"user": []}, {"token": scopes}]
+
+
+def access_of(path: str) -> Access:
+    """What a method asks of its caller. Raises SystemExit, with what to do, for a method that the policy lacks."""
+    if path not in POLICY:
+        raise SystemExit(
+            f"generate: service/rpc/policy.py has no line for {path}. Add one with Access.READ or Access.WRITE "
+            "and run 'make generate' again: the OpenAPI document says which scope each method needs"
+        )
+    return POLICY[path]
 
 
 def _parameters(binding: Binding) -> Iterator[Schema]:
