@@ -226,6 +226,7 @@ async def test_pages_follow_each_other_through_ties(
     walked: list[tuple[object, str]] = []
     after = None
     while page := await one_page(store, TaskQuery(user, 2, status, newest_first, after)):
+        assert len(page) <= 2
         walked += [(task.created_at, task.id) for task in page]
         after = Position(page[-1].created_at, page[-1].id)
     assert expected == walked

@@ -197,6 +197,7 @@ async def test_a_released_key_goes_to_the_parked_call_before_later_calls_in_the_
     operation.release()
     await asyncio.gather(*asked)
     assert operation.batches == [[("a", 1)], [("b", 1)], [("a", 2)], [("a", 3)]]
+    assert (calls._ready, calls.waiting) == (0, 0)
 
 
 async def test_a_cancelled_call_is_dropped_before_it_is_sent() -> None:
@@ -210,6 +211,7 @@ async def test_a_cancelled_call_is_dropped_before_it_is_sent() -> None:
     operation.release()
     assert await asyncio.gather(*first, waits) == ["done 1", "done 3"]
     assert operation.batches == [[("a", 1)], [("a", 3)]]
+    assert calls.waiting == 0
 
 
 async def test_cancelled_calls_that_waited_for_a_key_do_not_block_it() -> None:
@@ -411,6 +413,56 @@ async def test_a_batch_is_sent_when_most_of_the_peak_concurrency_waits() -> None
     waiting += start(calls, ("a", 6))
     await asyncio.gather(*waiting)
     assert operation.batches[2:] == [[("a", number) for number in range(7)]]
+
+
+async def test_waiting_calls_are_sent_at_the_second_look_at_which_no_call_has_arrived() -> None:
+    operation = Operation()
+    calls = coalescer(operation, window=1000, linger=1000, look_around=1000)
+    await peak_of(operation, calls, 8)
+    never, batches = float("inf"), len(operation.batches)
+    waiting = start(calls, ("a", 1))
+    await settle()
+    arrived = calls._arrived
+    waiting += start(calls, ("a", 2))
+    await settle()
+    for seen, in_vain in ((arrived, 1), (calls._arrived, 0)):  # a call has arrived since; the first look in vain
+        calls._look(seen, in_vain, never)
+        await settle()
+        assert len(operation.batches) == batches
+    calls._look(calls._arrived, 1, never)
+    await asyncio.gather(*waiting)
+    assert operation.batches[batches:] == [[("a", 1), ("a", 2)]]
+
+
+async def test_batches_in_flight_are_bounded_by_the_overlap_while_calls_arrive() -> None:
+    operation = Operation()
+    calls = coalescer(operation, overlap=2, window=1000, look_around=1000, patience=1000)
+    await peak_of(operation, calls, 8)
+    operation.hold()
+    asked: list[asyncio.Task[str]] = []
+    for batch in range(3):
+        asked += start(calls, *((f"owner {batch}", number) for number in range(7)))
+        await settle()
+    assert len(operation.batches) == 2 + 2
+    operation.release_one(2)
+    await operation.called(5)
+    operation.release()
+    await asyncio.gather(*asked)
+
+
+async def test_the_size_of_each_batch_is_reported_and_calls_in_flight_count_as_concurrent() -> None:
+    sizes: list[int] = []
+    operation = Operation()
+    batching = BatchSettings(overlap=3, window=1000, patience=1000)
+    calls = Coalescer(operation, owner=lambda request: request[0], batching=batching, on_batch=sizes.append)
+    asked = start(calls, ("a", 1))
+    await operation.called(1)
+    asked += start(calls, ("a", 2), ("a", 3))
+    await operation.called(2)
+    operation.release()
+    await asyncio.gather(*asked)
+    assert sizes == [1, 2]
+    assert calls._peak.size >= 2
 
 
 async def test_waiting_calls_are_sent_when_no_new_call_arrives() -> None:

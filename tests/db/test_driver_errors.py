@@ -1,0 +1,61 @@
+"""Classification of the drivers' errors, by SQLSTATE and by SQLite's error names."""
+
+import sqlite3
+
+import psycopg
+import pytest
+from psycopg import errors
+
+from service.db.driver_errors import Failure, failure_of
+
+
+@pytest.mark.parametrize(
+    ("sqlstate", "failure"),
+    [
+        ("40001", Failure.CONFLICT),
+        ("40P01", Failure.CONFLICT),
+        ("25006", Failure.NOT_DONE),
+        ("26000", Failure.NOT_DONE),
+        ("42P05", Failure.NOT_DONE),
+        ("23503", Failure.FOREIGN_KEY),
+        ("23505", Failure.FAULT),
+        ("42P01", Failure.FAULT),
+        ("53100", Failure.UNAVAILABLE),  # disk full
+        ("53300", Failure.UNAVAILABLE),  # too many connections
+        ("08006", Failure.UNAVAILABLE),
+        ("28P01", Failure.UNAVAILABLE),
+        ("57P03", Failure.UNAVAILABLE),
+    ],
+)
+def test_postgresql_errors_are_classified_by_sqlstate(sqlstate: str, failure: Failure) -> None:
+    assert failure_of(errors.lookup(sqlstate)()) is failure
+    assert failure_of(errors.lookup(sqlstate)(), lost=True) is Failure.LOST
+
+
+def test_postgresql_errors_without_sqlstate_are_failures_to_connect_or_faults() -> None:
+    assert failure_of(psycopg.OperationalError("connection refused")) is Failure.UNAVAILABLE
+    assert failure_of(psycopg.ProgrammingError()) is Failure.FAULT
+
+
+@pytest.mark.parametrize(
+    ("name", "failure"),
+    [
+        ("SQLITE_BUSY", Failure.UNAVAILABLE),
+        ("SQLITE_BUSY_SNAPSHOT", Failure.UNAVAILABLE),
+        ("SQLITE_CANTOPEN_ISDIR", Failure.UNAVAILABLE),
+        ("SQLITE_FULL", Failure.UNAVAILABLE),
+        ("SQLITE_IOERR", Failure.UNAVAILABLE),
+        ("SQLITE_IOERR_WRITE", Failure.UNAVAILABLE),
+        ("SQLITE_IOERR_DELETE_NOENT", Failure.UNAVAILABLE),
+        ("SQLITE_READONLY_DBMOVED", Failure.UNAVAILABLE),
+        ("SQLITE_CONSTRAINT_FOREIGNKEY", Failure.FOREIGN_KEY),
+        ("SQLITE_CONSTRAINT_UNIQUE", Failure.FAULT),
+        ("SQLITE_CORRUPT", Failure.FAULT),
+        (None, Failure.FAULT),
+    ],
+)
+def test_sqlite_errors_are_classified_by_primary_and_extended_names(name: str | None, failure: Failure) -> None:
+    error = sqlite3.OperationalError("database is locked")  # the message decides nothing
+    if name:
+        error.sqlite_errorname = name
+    assert failure_of(error) is failure
