@@ -34,12 +34,12 @@ def settings_for(database_url: str, **more: Any) -> Settings:
 @contextmanager
 def running_service(settings: Settings) -> Iterator[str]:
     """Run a service on a prepared schema for the length of the block; yield its gRPC address."""
-    with running_doors(settings) as doors:
-        yield doors.grpc
+    with running_addresses(settings) as addresses:
+        yield addresses.grpc
 
 
 @dataclass(frozen=True)
-class Doors:
+class Addresses:
     """The addresses of a service."""
 
     grpc: str
@@ -47,10 +47,10 @@ class Doors:
 
 
 @contextmanager
-def running_doors(settings: Settings) -> Iterator[Doors]:
+def running_addresses(settings: Settings) -> Iterator[Addresses]:
     """Run a service as `running_service` does; yield both of its addresses."""
     prepare_schema(settings)
-    started: list[Doors] = []
+    started: list[Addresses] = []
     ready = threading.Event()
     runner = asyncio.Runner(loop_factory=uvloop.new_event_loop)
     stop = asyncio.Event()
@@ -58,7 +58,7 @@ def running_doors(settings: Settings) -> Iterator[Doors]:
     async def serve() -> None:
         service = Service(settings)
         try:
-            started.append(Doors(str(await service.start()), str(service.rest_address)))
+            started.append(Addresses(str(await service.start()), str(service.rest_address)))
         finally:
             ready.set()
         await stop.wait()

@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from tests.docs.pages import ROOT, blocks, commands_of, sections
-from tests.running import running_doors, settings_for
+from tests.running import running_addresses, settings_for
 
 SHELLS = {"bash": ("bash", "--norc", "-c"), "zsh": ("zsh", "-f", "-c")}
 """The shells that readers paste commands into (zsh on macOS), without the start-up files of whoever runs the tests."""
@@ -52,15 +52,15 @@ def assert_prints_what_is_written(session: str, folder: Path, settings: dict[str
         if not (folder / name).exists():
             (folder / name).symlink_to(place)
     url = f"sqlite:///{folder / 'taskwell.db'}"
-    with running_doors(settings_for(url, rest_address="127.0.0.1:0", **settings)) as doors:
-        places = {"127.0.0.1:50051": doors.grpc, "127.0.0.1:8080": doors.rest}
+    with running_addresses(settings_for(url, rest_address="127.0.0.1:0", **settings)) as addresses:
+        places = {"127.0.0.1:50051": addresses.grpc, "127.0.0.1:8080": addresses.rest}
         done = subprocess.run(
             in_shell(shell, _replaced("\n".join(commands_of(session)), places)),
             cwd=folder,
             env={
                 **os.environ,
                 "PATH": f"{Path(sys.executable).parent}:{os.environ['PATH']}",
-                "TASKWELL_CLIENT_TARGET": doors.grpc,
+                "TASKWELL_CLIENT_TARGET": addresses.grpc,
                 **{f"TASKWELL_{name.upper()}": value for name, value in settings.items()},
             },
             stdout=subprocess.PIPE,

@@ -24,7 +24,7 @@ from taskwell.v1 import tasks_pb2
 
 from service.log import configure_log
 from tests.oracle.exchanges import EXCHANGES, WORDS, Exchange
-from tests.running import new_user, running_doors, settings_for
+from tests.running import new_user, running_addresses, settings_for
 from tests.waiting import until
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -217,8 +217,8 @@ def main() -> int:
     configure_log("error", "json")
     with tempfile.TemporaryDirectory() as folder:
         settings = settings_for(f"sqlite:///{folder}/taskwell.db", rest_address="127.0.0.1:0")
-        with running_doors(settings) as doors, running_envoy(doors.grpc) as envoy:
-            outcomes = compared(Door(doors.rest), Door(envoy))
+        with running_addresses(settings) as addresses, running_envoy(addresses.grpc) as envoy:
+            outcomes = compared(Door(addresses.rest), Door(envoy))
     complaints = [f"{each.exchange.name}: {each.complaint}" for each in outcomes if each.complaint]
     named = {each.exchange.differs for each in outcomes} - {""}
     complaints += [f"{REASONS.name} gives no reason for the difference {name!r}" for name in sorted(named - reasons())]

@@ -1,4 +1,4 @@
-"""The six methods as a user calls them over REST, with the interface of `Api`, so that one test can use both doors."""
+"""The methods as a user calls them over REST, with the interface of `Api`, so that one test can use gRPC and REST."""
 
 import json
 import socket
@@ -79,7 +79,7 @@ def status_of(response: Response) -> status_pb2.Status:
 
 
 class Client:
-    """Sends requests to the REST door; each thread has a connection of its own."""
+    """Sends REST requests; each thread has a connection of its own."""
 
     def __init__(self, address: str, tls: ssl.SSLContext | None = None) -> None:
         self.address = address
@@ -184,7 +184,7 @@ class RestCall:
 
 
 class RestApi(Api):
-    """The same as `Api`, through the other door."""
+    """The interface of `Api`, over REST."""
 
     def __init__(self, client: Client, user: str | None = None, *, token: str | None = None) -> None:
         self.client = client

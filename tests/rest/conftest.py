@@ -1,4 +1,4 @@
-"""What the tests of the REST door share: a service with both doors, and clients of either."""
+"""Fixtures for tests of REST: a service with gRPC and REST, and clients of both."""
 
 from collections.abc import Iterator
 
@@ -6,21 +6,21 @@ import pytest
 
 from tests.rest.client import Client, RestApi
 from tests.rpc.given import Rows
-from tests.running import Doors, running_doors, settings_for
+from tests.running import Addresses, running_addresses, settings_for
 
 ANY_PORT = "127.0.0.1:0"
 
 
 @pytest.fixture(scope="session")
-def doors(sqlite_url: str) -> Iterator[Doors]:
-    """A service with both doors, where a gateway names the user."""
-    with running_doors(settings_for(sqlite_url, rest_address=ANY_PORT)) as found:
+def addresses(sqlite_url: str) -> Iterator[Addresses]:
+    """The addresses of a service with gRPC and REST that trusts x-user-id."""
+    with running_addresses(settings_for(sqlite_url, rest_address=ANY_PORT)) as found:
         yield found
 
 
 @pytest.fixture(scope="session")
-def client(doors: Doors) -> Iterator[Client]:
-    client = Client(doors.rest)
+def client(addresses: Addresses) -> Iterator[Client]:
+    client = Client(addresses.rest)
     yield client
     client.close()
 

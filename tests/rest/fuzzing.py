@@ -19,7 +19,7 @@ from service.auth.dev_tokens import mint_token
 from service.log import configure_log
 from service.server.authentication import expected_of
 from tests.postgres import fresh_database, running_postgres
-from tests.running import new_user, running_doors, settings_for
+from tests.running import new_user, running_addresses, settings_for
 
 ROOT = Path(__file__).resolve().parents[2]
 CONFIG = Path(__file__).with_name("schemathesis.toml")
@@ -35,7 +35,7 @@ def fuzz(database_url: str, examples: int, *phases: str, seed: int | None = None
     `examples` is how many each phase makes of each operation, at most; no `phases` are all, no `seed` is chance.
     """
     settings = settings_for(database_url, rest_address="127.0.0.1:0", migrate=True, **_TOKENS)
-    with running_doors(settings) as doors, tempfile.TemporaryDirectory() as folder:
+    with running_addresses(settings) as addresses, tempfile.TemporaryDirectory() as folder:
         users = [
             {"name": name, "fixedHeaders": [{"name": "Authorization", "value": f"Bearer {token}"}]}
             for name in ("one", "another")
@@ -46,7 +46,7 @@ def fuzz(database_url: str, examples: int, *phases: str, seed: int | None = None
         ran = subprocess.run(
             [
                 *(sys.executable, "-m", "schemathesis.cli", "--no-color", "--config-file", CONFIG),
-                *("run", f"http://{doors.rest}/openapi.json", "--auth-wfc", callers, "--auth-wfc-user", "one"),
+                *("run", f"http://{addresses.rest}/openapi.json", "--auth-wfc", callers, "--auth-wfc-user", "one"),
                 *("--max-examples", str(examples), *(["--phases", ",".join(phases)] if phases else [])),
                 *(["--seed", str(seed)] if seed is not None else []),
             ],

@@ -10,7 +10,7 @@ from pathlib import Path
 from service.log import configure_log
 from tests.rest.browser import browsing, missing
 from tests.rest.try_it_out import Docs
-from tests.running import running_doors, settings_for
+from tests.running import running_addresses, settings_for
 
 PICTURE = Path(__file__).resolve().parents[2] / "docs" / "guide" / "rest-docs.png"
 
@@ -22,8 +22,8 @@ def main() -> int:
     configure_log("error", "json")
     with tempfile.TemporaryDirectory() as folder:
         settings = settings_for(f"sqlite:///{folder}/taskwell.db", rest_address="127.0.0.1:0")
-        with running_doors(settings) as doors, browsing(1000, 1400) as page:
-            docs = Docs(page, f"http://{doors.rest}")
+        with running_addresses(settings) as addresses, browsing(1000, 1400) as page:
+            docs = Docs(page, f"http://{addresses.rest}")
             docs.authorize(user="alice")
             docs.call("CreateTask", body='{"title": "Buy milk", "description": "Two litres"}')
             page.scroll_to("#operations-TaskService-CreateTask .opblock-section-request-body")

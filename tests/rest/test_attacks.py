@@ -11,7 +11,7 @@ from taskwell.v1 import tasks_pb2
 from tests.rest.client import Client, Response, RestApi
 from tests.rest.conftest import ANY_PORT
 from tests.rpc.given import Rows
-from tests.running import running_doors, settings_for
+from tests.running import running_addresses, settings_for
 
 VICTIM, SECRET = "the-victim", "what only the victim knows"
 TASK_ID, NO_TASK = "01a1fd9a-2d17-73ac-9e00-4a78b57254ae", "0192f0c1-2d3e-7f4a-8b5c-6d7e8f901234"
@@ -192,8 +192,8 @@ AS_ANOTHER = {
 @pytest.fixture(scope="module")
 def client(sqlite_url: str) -> Iterator[Client]:
     """A service that does not wait long for bodies."""
-    with running_doors(settings_for(sqlite_url, rest_address=ANY_PORT, rest_request_timeout=1)) as doors:
-        client = Client(doors.rest)
+    with running_addresses(settings_for(sqlite_url, rest_address=ANY_PORT, rest_request_timeout=1)) as addresses:
+        client = Client(addresses.rest)
         yield client
         client.close()
 

@@ -14,7 +14,7 @@ from tests.rest.client import Client, RestApi
 from tests.rest.conftest import ANY_PORT
 from tests.rest.test_attacks import request, responses
 from tests.rpc.given import Rows
-from tests.running import running_doors, settings_for
+from tests.running import running_addresses, settings_for
 from tests.waiting import until
 
 SHORT = 0.3  # s
@@ -23,8 +23,8 @@ BODY = b'{"title": "x"}'
 
 @contextmanager
 def serving(sqlite_url: str, **limits: Any) -> Iterator[Client]:
-    with running_doors(settings_for(sqlite_url, rest_address=ANY_PORT, **limits)) as doors:
-        client = Client(doors.rest)
+    with running_addresses(settings_for(sqlite_url, rest_address=ANY_PORT, **limits)) as addresses:
+        client = Client(addresses.rest)
         yield client
         client.close()
 

@@ -13,7 +13,7 @@ from service.server.authentication import expected_of
 from tests.rest.browser import browsing, missing
 from tests.rest.client import Client
 from tests.rest.try_it_out import Docs
-from tests.running import Doors, new_user, running_doors, settings_for
+from tests.running import Addresses, new_user, running_addresses, settings_for
 from tools.assets import ASSETS as SWAGGER_UI
 from tools.assets import FILES, checksums
 
@@ -26,9 +26,9 @@ needs_browser = pytest.mark.skipif(bool(missing()), reason=f"{missing()} not ins
 
 
 @needs_browser
-def test_a_person_creates_a_task_on_the_page_and_reads_it_back(doors: Doors) -> None:
+def test_a_person_creates_a_task_on_the_page_and_reads_it_back(addresses: Addresses) -> None:
     with browsing() as page:
-        docs = Docs(page, f"http://{doors.rest}")
+        docs = Docs(page, f"http://{addresses.rest}")
         docs.authorize(user=new_user())
         status, made = docs.call("CreateTask", body='{"title": "Buy milk", "description": "Käse too"}')
         assert (status, made["title"], made["description"]) == (200, "Buy milk", "Käse too")
@@ -36,16 +36,16 @@ def test_a_person_creates_a_task_on_the_page_and_reads_it_back(doors: Doors) -> 
         assert docs.call("ListTasks", status="TASK_STATUS_COMPLETE") == (200, {"tasks": [], "nextPageToken": ""})
         assert page.said() == []
         asked_for = page.asked_for()
-    assert f"http://{doors.rest}/v1/tasks/{made['id']}" in asked_for
-    assert [url for url in asked_for if not url.startswith(f"http://{doors.rest}/")] == []
+    assert f"http://{addresses.rest}/v1/tasks/{made['id']}" in asked_for
+    assert [url for url in asked_for if not url.startswith(f"http://{addresses.rest}/")] == []
 
 
 @needs_browser
 def test_a_person_may_have_a_token(sqlite_url: str) -> None:
     settings = settings_for(sqlite_url, rest_address="127.0.0.1:0", **TOKENS)
     token = mint_token(SECRET, expected_of(settings), new_user(), "", int(time.time()), 300)
-    with running_doors(settings) as doors, browsing() as page:
-        docs = Docs(page, f"http://{doors.rest}")
+    with running_addresses(settings) as addresses, browsing() as page:
+        docs = Docs(page, f"http://{addresses.rest}")
         docs.authorize(token=token)
         status, made = docs.call("CreateTask", body='{"title": "Buy milk"}')
         assert (status, made["title"], page.said()) == (200, "Buy milk", [])
@@ -86,8 +86,8 @@ def test_there_is_nothing_else_below_the_page(client: Client, path: str) -> None
 
 @pytest.mark.parametrize("reflection", ["caller", "off"])
 def test_what_reflection_does_not_say_the_page_does_not_either(sqlite_url: str, reflection: str) -> None:
-    with running_doors(settings_for(sqlite_url, rest_address="127.0.0.1:0", reflection=reflection)) as doors:
-        client = Client(doors.rest)
+    with running_addresses(settings_for(sqlite_url, rest_address="127.0.0.1:0", reflection=reflection)) as addresses:
+        client = Client(addresses.rest)
         assert [client.send("GET", path).status for path in ("/docs", "/openapi.json", "/healthz")] == [404, 404, 200]
         client.close()
 

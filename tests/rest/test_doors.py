@@ -23,7 +23,7 @@ from service.tls.ssl_context import server_context
 from tests.rest.client import DEADLINE, Client, RestApi
 from tests.rest.conftest import ANY_PORT
 from tests.rest.test_attacks import JSON, request, responses
-from tests.running import new_user, running_doors, settings_for
+from tests.running import new_user, running_addresses, settings_for
 from tests.tls.issuing import GATEWAY, HOSTS, SPIFFE_ID, Authority, Files, Issued
 
 SECRET = "what both of them know and nobody else"
@@ -38,8 +38,8 @@ SCOPED: dict[str, Any] = {**TOKENS, "jwt_scope_claim": "scope"}
 
 @contextmanager
 def serving(sqlite_url: str, *, tls: ssl.SSLContext | None = None, **settings: Any) -> Iterator[Client]:
-    with running_doors(settings_for(sqlite_url, rest_address=ANY_PORT, **settings)) as doors:
-        client = Client(doors.rest, tls)
+    with running_addresses(settings_for(sqlite_url, rest_address=ANY_PORT, **settings)) as addresses:
+        client = Client(addresses.rest, tls)
         yield client
         client.close()
 

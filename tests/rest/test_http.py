@@ -13,7 +13,7 @@ from service.rest.headers import require_json
 from service.rest.http_error import HttpError
 from tests.rest.client import Client, RestApi
 from tests.rest.conftest import ANY_PORT
-from tests.running import Api, Doors, new_user, running_doors, settings_for
+from tests.running import Addresses, Api, new_user, running_addresses, settings_for
 
 NO_TASK = "0192f0c1-2d3e-7f4a-8b5c-6d7e8f901234"
 
@@ -21,8 +21,8 @@ NO_TASK = "0192f0c1-2d3e-7f4a-8b5c-6d7e8f901234"
 @pytest.fixture(scope="module")
 def limited(sqlite_url: str) -> Iterator[Client]:
     """A service whose users may call hardly ever."""
-    with running_doors(settings_for(sqlite_url, rest_address=ANY_PORT, rate_limit=0.01)) as doors:
-        client = Client(doors.rest)
+    with running_addresses(settings_for(sqlite_url, rest_address=ANY_PORT, rate_limit=0.01)) as addresses:
+        client = Client(addresses.rest)
         yield client
         client.close()
 
@@ -365,8 +365,8 @@ def test_probes_need_no_caller(client: Client) -> None:
     assert (ready.status, ready.json, ready.headers["cache-control"]) == (200, {"status": "SERVING"}, "no-store")
 
 
-def test_both_doors_lead_to_the_same_tasks(doors: Doors, api: RestApi) -> None:
-    with grpc.insecure_channel(doors.grpc) as channel:
+def test_grpc_and_rest_lead_to_the_same_tasks(addresses: Addresses, api: RestApi) -> None:
+    with grpc.insecure_channel(addresses.grpc) as channel:
         other = Api(channel, api.user)
         assert [api.create("From here")] == list(other.list().tasks)
         assert [other.create("From there"), *api.list().tasks[1:]] == list(api.list().tasks)

@@ -21,7 +21,7 @@ from tests.rpc import (
     test_task_fields,
     test_update_task,
 )
-from tests.running import running_doors, settings_for
+from tests.running import running_addresses, settings_for
 
 SUITES = (
     test_create_task,
@@ -46,8 +46,8 @@ token = test_list_tasks.token
 @pytest.fixture(scope="module")
 def roomy_client(sqlite_url: str) -> Iterator[Client]:
     """Some tests send arguments that are longer than queries usually may be."""
-    with running_doors(settings_for(sqlite_url, rest_address=ANY_PORT, max_metadata_bytes=2**18)) as doors:
-        client = Client(doors.rest)
+    with running_addresses(settings_for(sqlite_url, rest_address=ANY_PORT, max_metadata_bytes=2**18)) as addresses:
+        client = Client(addresses.rest)
         yield client
         client.close()
 

@@ -1,4 +1,4 @@
-"""What the tests of the gRPC door share beyond what all tests do."""
+"""Fixtures for tests of the gRPC service."""
 
 import pytest
 

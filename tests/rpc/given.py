@@ -1,4 +1,4 @@
-"""What the tests of the gRPC door are given: values, requests, and a way past the service to its rows."""
+"""Values and requests for tests of the gRPC service, and direct access to its rows in the database."""
 
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager

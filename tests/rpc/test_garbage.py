@@ -13,7 +13,7 @@ from service.errors import RequestError
 from service.rest.http_error import HttpError
 from service.tasks.coalescer import _Batch, _Call
 from tests.rest.client import Client, RestApi
-from tests.running import Api, running_doors, running_service, settings_for
+from tests.running import Api, running_addresses, running_service, settings_for
 
 NO_TASK = "0192f0c1-2d3e-7f4a-8b5c-6d7e8f901234"
 
@@ -65,8 +65,8 @@ def test_an_answered_call_is_forgotten_at_once(sqlite_url: str, named: bool, tas
     ],
 )
 def test_so_is_a_request(sqlite_url: str, path: str, status: int) -> None:
-    with running_doors(settings_for(sqlite_url, rest_address="127.0.0.1:0")) as doors:
-        client = Client(doors.rest)
+    with running_addresses(settings_for(sqlite_url, rest_address="127.0.0.1:0")) as addresses:
+        client = Client(addresses.rest)
         api = RestApi(client)
         with saved_garbage() as garbage:
             assert {api.send("GET", path).status for _ in range(20)} == {status}
