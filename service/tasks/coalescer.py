@@ -1,23 +1,22 @@
-"""Many concurrent calls, one set operation.
+"""Batching: turns many concurrent calls into few batch operations.
 
-Whoever calls `submit` waits for their own result; behind it, what arrived meanwhile is sent as one set. This module
-knows nothing of tasks or SQL. What it promises (tests/tasks/test_coalescer.py has a test for each):
+A caller of `submit` gets its own result; calls that arrive while a batch runs form the next batch. This module knows
+nothing of tasks or SQL. It promises (each promise has a test in tests/tasks/test_coalescer.py):
 
-- A result is given when the operation has returned, not before; a call sees what was written before it was submitted.
-- A set that fails is run again call by call, so that a poisoned call harms itself alone.
-- No two calls with one `key` are under way at once; they run in the order of their arrival.
-- A call whose caller is gone (cancelled, deadline passed) is dropped before it is sent; a set whose callers are all
-  gone is cancelled.
-- What waits is bounded; one call more is refused at once.
-- Owners take turns: one owner's flood does not starve another's single call.
-- A call whose outcome is Locked runs again by itself; the others of its batch are answered at once.
-- A set that takes long holds up nobody but its own callers.
+- A call returns after its operation has returned, not before, and sees everything written before it was submitted.
+- A batch that fails is run again call by call, so that one bad call fails alone.
+- Two calls with the same `key` never run at the same time; they run in the order of arrival.
+- A call that was cancelled (by its caller, or by its deadline) is dropped before it is sent. A batch whose calls are
+  all cancelled is cancelled.
+- The number of waiting calls is bounded; one more is refused at once.
+- Owners take turns: one owner's flood does not starve another owner's single call.
+- A slow batch, for example one that waits for a locked row, delays only its own calls.
 
-When to send is the whole art. A set of one costs hardly less than a set of sixty-four, so waiting pays, but only while
-calls are on their way. Callers that were answered together come back together: so the crowd, the most calls that were
-lately about at once, tells how many to expect. A set is sent when nearly all of the crowd wait, or enough of it: then
-the next one gathers while the database is busy with this one. One caller, or two, never wait. If nobody new comes for a
-moment, what waits is sent as it is; a crowd that does not come back is soon forgotten.
+The art is in when to send a batch. A batch of one costs hardly less than a batch of 64, so waiting pays, but only while
+more calls are on their way. Callers that got their responses together call again together, so the recent peak of
+concurrency tells how many calls to expect. A batch is sent when nearly that many calls wait, or enough for an efficient
+batch; the next batch fills up while the database works on this one. One or two concurrent callers never wait. If no
+call arrives for a moment, the waiting calls are sent as they are. A peak that does not recur is soon forgotten.
 """
 
 from __future__ import annotations
@@ -36,42 +35,42 @@ Q = TypeVar("Q")
 R = TypeVar("R")
 Operation = Callable[[Sequence[Q]], Awaitable[Sequence[R | Exception]]]
 
-_FEW = 4  # fewer than these are never waited for, and need not be counted
+_FEW = 4  # a peak below this is not waited for and not counted anew
 _LOOKS = 2
-_PAIR = 2  # no more than these have nothing to gain from each other
+_PAIR = 2  # this many concurrent calls gain nothing from batching
 
 
 @dataclass(frozen=True, slots=True)
 class BatchSettings:
-    """How calls are gathered; times in seconds."""
+    """Parameters of batching; times in seconds."""
 
     max_batch: int = 256
-    """The most calls in one set."""
+    """Most calls in one batch."""
     enough: int = 64
-    """How many calls make a set that is not worth waiting for to grow."""
+    """A batch of this size is sent without waiting for more calls."""
     max_waiting: int = 4096
-    """The most calls that wait; one more is refused."""
+    """Most waiting calls; one more is refused."""
     overlap: int = 2
-    """How many sets are under way at once while calls keep coming."""
+    """Most batches in flight while calls keep arriving."""
     max_batches: int = 8
-    """How many when nobody new comes: less than there are connections."""
+    """Most batches in flight when no call has arrived; keep it below the size of the connection pool."""
     look_around: float = 0.001
-    """How long a look for newcomers takes; after the second one in vain what waits is sent."""
+    """Time between two looks for new calls. After two looks without a new call, the waiting calls are sent."""
     linger: float = 0.01
-    """The longest that a set is held back while others could be sent."""
+    """Longest time that calls wait for others although a batch could be sent."""
     window: float = 0.1
-    """How often the crowd is counted anew. What was seen in this window and in the one before it is expected."""
+    """Length of a window of PeakConcurrency."""
     patience: float = 0.05
-    """How long a set may be under way before others go past it."""
+    """A batch that has run for this long no longer counts as in flight, so that others may be sent."""
 
 
 class PeakConcurrency:
-    """The most calls that were about at once, lately."""
+    """Peak concurrency over the current and the previous window."""
 
     def __init__(self, window: float) -> None:
         self._window = window
         self._ends = 0.0
-        self._peaks = (1, 1)  # of the window before, and of this one
+        self._peaks = (1, 1)  # of the previous window, and of the current one
         self.is_counted = True
 
     @property
@@ -79,7 +78,7 @@ class PeakConcurrency:
         return max(self._peaks)
 
     def see(self, size: int, now: float) -> None:
-        """Take note of so many calls at once. When a window has ended, what is about has to be counted."""
+        """Record a number of concurrent calls. When a window ends, `is_counted` is False until the next full count."""
         before, peak = self._peaks
         if now > self._ends:
             before, peak = (peak, size) if now < self._ends + self._window else (1, size)
@@ -99,7 +98,7 @@ class _Call(Generic[Q, R]):
 
 
 class _Batch(Generic[Q, R]):
-    """Calls that were sent together, and the task that answers them."""
+    """Calls that were sent together, and the asyncio task that serves them."""
 
     __slots__ = ("calls", "task")
 
@@ -108,12 +107,12 @@ class _Batch(Generic[Q, R]):
         self.task = task
 
     def is_wanted(self) -> bool:
-        """Whether anybody still waits."""
+        """True if any call still waits for its result."""
         return not all(call.result.done() for call in self.calls)
 
 
 class Direct(Generic[Q, R]):
-    """Stands in for a Coalescer where there is to be none: every call is a batch of its own, sent at once."""
+    """Replaces a Coalescer if batching is off: each call is a batch of its own, sent at once."""
 
     waiting = 0
 
@@ -129,24 +128,24 @@ class Direct(Generic[Q, R]):
         try:
             [outcome] = await asyncio.shield(task)
         except asyncio.CancelledError:
-            task.cancel()  # which may take its time; the caller does not
+            task.cancel()  # the caller does not wait for it
             raise
         if isinstance(outcome, Exception):
             raise outcome
         return outcome
 
     async def drain(self) -> None:
-        """Return when nothing is under way."""
+        """Return when no batch is in flight."""
         while self._batches:
             await asyncio.wait(self._batches)
 
 
 class Coalescer(Generic[Q, R]):
-    """Turns single calls into calls of `operation`, which takes many requests and answers an outcome each, in order.
+    """Batches single calls into calls of `operation`, which takes many requests and returns their outcomes in order.
 
-    An outcome that is an exception is raised to its caller. `owner` names who takes turns with others; `key`, where it
-    is given, names what two calls may not do at once. A call whose outcome is Locked is run again by itself, with
-    `patient`, which waits for locks; as many at once, of all coalescers that share them, as there are `turns`.
+    An outcome that is an exception is raised to its caller. Owners, named by `owner`, take turns. Calls with the same
+    `key` run one after the other. A call whose outcome is Locked runs again by itself with `patient`, which waits for
+    locks. The semaphore `turns`, which several coalescers may share, bounds how many of these run at the same time.
     """
 
     def __init__(
@@ -161,7 +160,7 @@ class Coalescer(Generic[Q, R]):
         on_batch: Callable[[int], None] | None = None,
     ) -> None:
         self._operation = operation
-        self._on_set = on_batch
+        self._on_batch = on_batch
         self._owner = owner
         self._key = key
         self._patient = patient or operation
@@ -172,8 +171,8 @@ class Coalescer(Generic[Q, R]):
         self._busy_keys: set[Hashable] = set()
         self._ready = 0  # calls in the queues
         self.waiting = 0
-        """How many calls wait: these, and the parked ones."""
-        self._under_way = 0  # calls, and their sets, but for those that take too long
+        """Number of waiting calls: those in the queues, and the parked ones."""
+        self._under_way = 0  # calls in flight, and below their batches, without slow batches
         self._batches_under_way = 0
         self._batches: set[asyncio.Task[None]] = set()
         self._begins = False
@@ -201,16 +200,16 @@ class Coalescer(Generic[Q, R]):
             return await result
         except asyncio.CancelledError:
             if (companions := call.companions) and companions.task and not companions.is_wanted():
-                companions.task.cancel()  # nobody waits for any of them: what has not begun need not
+                companions.task.cancel()  # no call of the batch is wanted: what has not begun need not begin
             raise
 
     async def drain(self) -> None:
-        """Return when nothing waits and nothing is under way."""
+        """Return when no call waits and no batch is in flight."""
         while self._batches or self.waiting:
             await (asyncio.wait(self._batches) if self._batches else asyncio.sleep(self._how.look_around))
 
     def _consider(self) -> None:
-        """Begin a set if enough calls wait; else, and once in a window in any case, look who comes."""
+        """Begin a batch if enough calls wait. Otherwise, and in any case once in a window, look for new calls first."""
         if self._begins or not self._ready:
             return
         are_few = self._peak.size <= _PAIR
@@ -226,9 +225,9 @@ class Coalescer(Generic[Q, R]):
         )
 
     def _look(self, arrived: int, in_vain: int, latest: float) -> None:
-        """Send what waits if nobody came since the last look nor before it, or if it was held back for long enough.
+        """Send the waiting calls if none arrived before the last two looks, or if they have waited for long enough.
 
-        Two looks, because the event loop may have been too busy before the first to see who came.
+        Two looks, because before the first the event loop may have been too busy to accept new calls.
         """
         self._look_timer = None
         if not self._ready:
@@ -242,7 +241,7 @@ class Coalescer(Generic[Q, R]):
             self._look_later(in_vain, latest)
 
     def _begin(self) -> None:
-        """Start the task of a set; it takes its calls when it runs, those that come until then among them."""
+        """Start the task of a batch. It takes its calls when it runs, including those that arrive until then."""
         loop = asyncio.get_running_loop()
         if self._look_timer:
             self._look_timer.cancel()
@@ -253,7 +252,7 @@ class Coalescer(Generic[Q, R]):
         self._start(self._run())
 
     def _take(self) -> list[_Call[Q, R]]:
-        """The next set: from every owner in turn their oldest call, around and around, until it is full."""
+        """The calls of the next batch: the oldest call of each owner in turn, round after round, until it is full."""
         calls: list[_Call[Q, R]] = []
         while self._queues and len(calls) < self._how.max_batch:
             owner, queue = self._queues.popitem(last=False)
@@ -261,7 +260,7 @@ class Coalescer(Generic[Q, R]):
             if queue:
                 self._queues[owner] = queue
             self._ready -= 1
-            if call.result.done():  # the caller is gone
+            if call.result.done():  # it was cancelled
                 self.waiting -= 1
                 if call.key not in self._busy_keys:
                     self._release(call.key)
@@ -275,7 +274,7 @@ class Coalescer(Generic[Q, R]):
         return calls
 
     def _release(self, key: Hashable) -> None:
-        """Let the next call with this key come, before all that its owner has asked for since."""
+        """Put the next call with this key at the head of its owner's queue: it is older than all calls there."""
         if key is None:
             return
         self._busy_keys.discard(key)
@@ -289,8 +288,8 @@ class Coalescer(Generic[Q, R]):
     async def _run(self) -> None:
         self._begins = False
         calls = self._take()
-        if calls and self._on_set:
-            self._on_set(len(calls))
+        if calls and self._on_batch:
+            self._on_batch(len(calls))
         locked: Sequence[_Call[Q, R]] = ()
         with self._counted(len(calls)):
             try:
@@ -303,7 +302,7 @@ class Coalescer(Generic[Q, R]):
             self._start(self._run_alone(call))
 
     async def _run_alone(self, call: _Call[Q, R]) -> None:
-        """Run a call that has to wait for a lock. Its key stays busy meanwhile."""
+        """Run a call that must wait for a lock. Its key stays busy meanwhile."""
         try:
             async with self._turns:
                 if not call.result.done():
@@ -318,7 +317,7 @@ class Coalescer(Generic[Q, R]):
         task.add_done_callback(self._batches.discard)
 
     async def _serve(self, calls: Sequence[_Call[Q, R]], operation: Operation[Q, R]) -> Sequence[_Call[Q, R]]:
-        """Answer these calls, but for those whose outcome is Locked, which are returned."""
+        """Run a batch and set the results of its calls. Returns the calls whose outcome is Locked."""
         together = _Batch(calls, asyncio.current_task())
         for call in calls:
             call.companions = together
@@ -326,11 +325,11 @@ class Coalescer(Generic[Q, R]):
             return await self._answer(calls, operation)
         finally:
             for call in calls:
-                call.companions = None  # they know each other: left to the garbage collector, they would be many
+                call.companions = None  # breaks a reference cycle, so that calls are freed at once
 
     @contextmanager
     def _counted(self, size: int) -> Iterator[None]:
-        """Count a set as under way until the block is left, or until it has taken too long."""
+        """Count a batch as in flight until the block ends, or until it has run for longer than `patience`."""
         counted = True
         self._under_way += size
         self._consider()
@@ -351,11 +350,11 @@ class Coalescer(Generic[Q, R]):
             uncount()
 
     async def _answer(self, calls: Sequence[_Call[Q, R]], operation: Operation[Q, R]) -> list[_Call[Q, R]]:
-        """Give each call its outcome. Those that have yet to get one, because it is Locked, are returned."""
+        """Run the operation and give each call its outcome. Returns the calls whose outcome is Locked."""
         try:
             outcomes: Sequence[R | Exception] = await operation([call.request for call in calls])
-        except Exception as error:  # noqa: BLE001 - it is raised to whoever asked
-            # Where there is no database, to ask it for each call would only take longer.
+        except Exception as error:  # noqa: BLE001 - it is raised to the callers
+            # If the database is away, to run the calls one by one would only take longer.
             if len(calls) > 1 and not isinstance(error, DatabaseUnavailable):
                 return [locked for call in calls for locked in await self._answer([call], operation)]
             outcomes = [error] * len(calls)

@@ -1,4 +1,4 @@
-"""Page tokens: made for the end of a page, checked and read when a client sends one back."""
+"""Page tokens: encoded positions in a list, bound to the caller, filter and order."""
 
 import hashlib
 import re
@@ -15,14 +15,14 @@ _DIGEST_BYTES = 8
 
 
 def page_token_of(query: TaskQuery, position: Position) -> str:
-    """The token that continues this query behind this position: 43 characters of URL-safe base64."""
+    """Encode a token that continues this query after this position: 43 characters of URL-safe base64."""
     micros = (position.created_at - _EPOCH) // _MICROSECOND
     payload = micros.to_bytes(8, "big", signed=True) + UUID(position.id).bytes
     return urlsafe_b64encode(payload + _binding(query, payload)).rstrip(b"=").decode()
 
 
 def position_of(query: TaskQuery, page_token: str) -> Position:
-    """Where a token says that the page before ended.
+    """Decode the position after which the next page starts.
 
     Raises ValueError for a token that was not made by `page_token_of` for the same user, status and direction.
     """

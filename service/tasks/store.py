@@ -1,4 +1,4 @@
-"""The TaskStore protocol: what the methods need of a store, and what every store promises."""
+"""The TaskStore protocol: the operations that the methods use, and the promises of every store."""
 
 from collections.abc import Sequence
 from typing import Protocol
@@ -8,46 +8,47 @@ from service.model import NewTask, Task, TaskChange, TaskKey, TaskQuery, TaskRem
 
 
 class Locked(Exception):
-    """The outcome of a request for a task that somebody else has locked, where that was not to be waited for."""
+    """The outcome of a request for a task that another transaction has locked, if the request was not to wait."""
 
 
 class TaskStore(Protocol):
-    """Keeps tasks. Every operation takes many and answers one outcome for each, in the order given.
+    """Stores tasks. Every operation takes a batch of requests and returns one outcome for each, in the same order.
 
-    An outcome is a value or, as a value, the RequestError that this one request fails with, so that one request of a
-    set harms no other. What harms them all (DatabaseUnavailable) is raised. Whatever was answered is durable. A set is
-    not empty, and the keys of what it writes are distinct. tests/db holds every implementation to these promises.
+    An outcome is a value, or the RequestError with which this one request fails, so that a request fails alone. An
+    error of the whole batch (DatabaseUnavailable) is raised. What an outcome says is durable. A batch is not empty, and
+    the keys that it writes are distinct. tests/db tests every implementation for these promises.
     """
 
     async def get(self, keys: Sequence[TaskKey]) -> list[Task | RequestError]:
-        """The tasks of these keys. Must answer TaskNotFound for a task of another user, as for a missing one."""
+        """Read the tasks with these keys. TaskNotFound for a task of another user, as for a missing task."""
 
     async def create(self, tasks: Sequence[NewTask]) -> list[Task | RequestError]:
-        """Store new tasks, at version 1, incomplete; their users are made with them unless users must be known.
+        """Create tasks, at version 1, incomplete. Creates their users too, unless users must be known.
 
-        Where the user has a task with this request_id already: that task as it is now if the digests are equal,
-        else RequestIdReused. However many equal requests run at once, one task is made. CallerUnknown for a user
-        that must be known and is not.
+        If the user already has a task with the request_id: that task as it is now if the digests are equal, else
+        RequestIdReused. However many equal requests run at once, one task is created. CallerUnknown for a user that
+        must be known and is not.
         """
 
     async def update(self, changes: Sequence[TaskChange], *, wait: bool = True) -> list[Task | RequestError | Locked]:
-        """Apply changes and answer the tasks after them. TaskNotFound, or EtagStale if the version is another.
+        """Apply changes and return the changed tasks. TaskNotFound, or EtagStale if the version differs.
 
-        The version is compared in the statement that writes. A change to what a task is already leaves it untouched.
+        The version is compared in the statement that writes. A change that changes nothing leaves a task untouched.
         A task is completed at the time of the change that completes it. `updated_at` never goes back.
-        A task that somebody else has locked is waited for, or its outcome is Locked.
+        With `wait` a locked task is waited for; without, its outcome is Locked.
         """
 
     async def delete(self, removals: Sequence[TaskRemoval], *, wait: bool = True) -> list[RequestError | Locked | None]:
-        """Delete tasks; None for one that is gone by this. TaskNotFound, or EtagStale if the version is another.
+        """Delete tasks. The outcome is None, TaskNotFound, or EtagStale if the version differs.
 
-        A task that somebody else has locked is waited for, or its outcome is Locked.
+        With `wait` a locked task is waited for; without, its outcome is Locked.
         """
 
     async def page(self, queries: Sequence[TaskQuery]) -> list[list[Task]]:
-        """For each the next tasks of its user in the order (created_at, id), descending if newest first, at most
-        `limit`. The same user may be asked for several times.
+        """For each query, at most `limit` tasks of its user in the order (created_at, id), descending if newest first.
+
+        Several queries may be for the same user.
         """
 
     async def knows(self, user_ids: Sequence[str]) -> list[bool]:
-        """Whether each of these users has a row."""
+        """True for each user that has a row."""
