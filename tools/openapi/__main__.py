@@ -1,4 +1,4 @@
-"""Writes generated/openapi from the contract and the rules, or checks that what is there is current.
+"""Writes generated/openapi from the contract and the service's validation, or checks that it is current.
 
     python -m tools.openapi            write it
     python -m tools.openapi --check    compare; exit 1 if it is not current

@@ -1,4 +1,4 @@
-"""What the contract says: its methods, how HTTP reaches them, and every comment, all read from the descriptors."""
+"""Reads the contract from its descriptors: methods, HTTP bindings and comments."""
 
 import re
 from collections.abc import Iterator, Mapping
@@ -20,7 +20,7 @@ _VARIABLE = re.compile(r"\{([a-z0-9_.]+)\}")
 
 @dataclass(frozen=True)
 class Binding:
-    """One way in which HTTP reaches a method: the annotation itself, or one of its additional bindings."""
+    """One HTTP binding of a method: the annotation itself, or one of its additional bindings."""
 
     method: MethodDescriptor
     verb: str
@@ -30,7 +30,7 @@ class Binding:
     """The path as the annotation has it: `/v1/tasks/{task.id}`."""
 
     body: str
-    """The field that the body is, `*` for the whole request, empty for no body."""
+    """The field that the body fills, `*` for the whole request, empty for no body."""
 
     additional: bool
 
@@ -41,7 +41,7 @@ class Binding:
 
     @property
     def path_fields(self) -> Mapping[str, str]:
-        """The variables of the path: what OpenAPI calls them, and the field each one fills.
+        """The variables of the path by their names in OpenAPI, with the field that each fills.
 
         Paths that differ in their variables' names alone are one path to OpenAPI, so a nested field goes by its last
         name: `{task.id}` is `{id}`, as it is in the other methods.
@@ -85,13 +85,13 @@ def field_at(message: Descriptor, path: str) -> FieldDescriptor:
 
 
 def behaves(field: FieldDescriptor, behavior: str) -> bool:
-    """Whether a field is annotated with this google.api.field_behavior."""
+    """True if a field is annotated with this google.api.field_behavior."""
     behaviors = field.GetOptions().Extensions[field_behavior_pb2.field_behavior]
     return field_behavior_pb2.FieldBehavior.Value(behavior) in behaviors
 
 
 def comments() -> Mapping[str, str]:
-    """Every comment of the proto by the full name of what it stands above; a paragraph is a line, as in Markdown."""
+    """Every comment of the proto by the full name of its element; each paragraph is one line, as in Markdown."""
     files = descriptor_pb2.FileDescriptorSet.FromString(PROTOSET.read_bytes()).file
     [file] = [each for each in files if each.name == tasks_pb2.DESCRIPTOR.name]
     texts = {tuple(place.path): place.leading_comments for place in file.source_code_info.location}
@@ -99,14 +99,14 @@ def comments() -> Mapping[str, str]:
 
 
 def _places(proto: Message, name: str, path: tuple[int, ...]) -> Iterator[tuple[tuple[int, ...], str]]:
-    """Where source info keeps what is declared below this: the numbers of fields and the indexes in them."""
+    """The paths of nested elements in the source info: field numbers and indexes."""
     for field, value in proto.ListFields():
         if field.message_type and field.is_repeated:
             children: Any = value
             for index, child in enumerate(children):
                 if getattr(child, "name", ""):
                     place = (*path, field.number, index)
-                    # The values of an enum are its siblings in protobuf's naming; here they stand below it.
+                    # In protobuf's naming the values of an enum are its siblings; here they are below it.
                     yield place, f"{name}.{child.name}"
                     yield from _places(child, f"{name}.{child.name}", place)
 

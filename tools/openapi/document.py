@@ -1,4 +1,4 @@
-"""The document as a whole: what stands once in it, and is referred to from its paths."""
+"""The whole document, and the components that its paths refer to."""
 
 import inspect
 
@@ -80,7 +80,7 @@ def document() -> Schema:
 
 
 def _error_schemas() -> Schema:
-    """google.rpc.Status and what may be in it. Written here, because the descriptors of google.rpc have no comments."""
+    """google.rpc.Status and its details. Written here, because the descriptors of google.rpc have no comments."""
     details = {"ErrorInfo": "error_info", "BadRequest": "bad_request", "RetryInfo": "retry_info"}
     return {
         "Status": {
@@ -173,7 +173,7 @@ def _parameters() -> Schema:
 
 
 def _headers() -> Schema:
-    """The headers that an answer may have."""
+    """The headers that a response may have."""
     return {
         "ETag": {
             "description": "The state of the task: its `etag` in quotes.",

@@ -1,4 +1,4 @@
-"""The examples that people see, and that the documentation page fills its forms with."""
+"""The examples of the document, with which the documentation page fills its forms."""
 
 from collections.abc import Mapping
 from typing import Any, TypeAlias
@@ -38,7 +38,7 @@ ANSWERS: Mapping[str, Message] = {
         next_page_token="AAZEHGmkZHQBof2aLRdzrJ4ASni1clSu0G4xk2Vf8MM",  # noqa: S106  # opens nothing
     ),
 }
-"""By operation, or for every operation that answers this message."""
+"""By operation, or by response message."""
 
 BODIES: Mapping[str, Mapping[str, JsonObject]] = {
     "CreateTask": {"A task": {"title": "Buy milk", "description": "Two litres"}},
@@ -49,11 +49,11 @@ BODIES: Mapping[str, Mapping[str, JsonObject]] = {
     },
     "UpdateTaskPut": {"All of it": {"title": "Buy oat milk", "description": "Three litres"}},
 }
-"""By operation, each with a name. The first one is what a form is filled with."""
+"""By operation, each with a name. The first one fills the form."""
 
 
 def as_json(message: Message) -> JsonObject:
-    """A message as the service answers it."""
+    """A message as a response of the service has it."""
     printed: JsonObject = MessageToDict(message, always_print_fields_with_no_presence=True)
     for detail in printed.get("details", ()):
         if "metadata" in detail:

@@ -1,6 +1,6 @@
-"""What a field must look like, as JSON Schema, from the rules that the service itself refuses by.
+"""The limits of fields as JSON Schema, from the service's own validation.
 
-A field that is not in the table may be whatever its type allows.
+A field that is not in the table may have any value of its type.
 """
 
 import re
@@ -20,7 +20,7 @@ MOST_INT32 = 2**31 - 1
 
 
 def _white_space() -> str:
-    """What Python calls white space, as a class of a regular expression: JavaScript's `\\s` is another."""
+    """Python's white space as a character class of a regular expression, because JavaScript's `\\s` differs."""
     codes = [code for code in range(sys.maxunicode + 1) if chr(code).isspace()]
     runs = [[code for _, code in run] for _, run in groupby(enumerate(codes), lambda pair: pair[1] - pair[0])]
     return "".join(f"\\u{run[0]:04x}" + (f"-\\u{run[-1]:04x}" if len(run) > 1 else "") for run in runs)
@@ -35,7 +35,7 @@ _TITLE: Schema = {
 
 
 def _mask_paths() -> Iterator[str]:
-    """Every path that update_mask takes, in both spellings."""
+    """Every path that update_mask accepts, in both spellings."""
     times = [f"{name}.{part}" for name in OUTPUT_ONLY_FIELDS if name.endswith("_time") for part in ("seconds", "nanos")]
     for path in ("*", *WRITABLE_FIELDS, *OUTPUT_ONLY_FIELDS, *times):
         assert not [*validation.update_mask("", [path])]
@@ -50,7 +50,7 @@ LIMITS: Mapping[str, Schema] = {
     **{f"{message.full_name}.id": UUID for message in _MESSAGES if "id" in message.fields_by_name},
     "taskwell.v1.Task.title": _TITLE,
     "taskwell.v1.Task.description": {"maxLength": DESCRIPTION_MAX, "pattern": "^[^\\u0000]*$"},
-    # For a string in a query, nothing behind the name is as good as no name.
+    # In a query, an empty string is the same as no string.
     "taskwell.v1.CreateTaskRequest.request_id": {
         "anyOf": [{"format": "uuid", "not": {"const": validation.NIL_UUID}}, {"const": ""}]
     },
@@ -61,10 +61,10 @@ LIMITS: Mapping[str, Schema] = {
     },
     "taskwell.v1.UpdateTaskRequest.update_mask": {"pattern": rf"^(({_PATH})(,({_PATH}))*)?$"},
 }
-"""By the full name of the field, wherever it stands."""
+"""By the full name of the field, in every message."""
 
 STATUSES: Mapping[str, list[str]] = {
     "CreateTask": [each.name for each in _STATUSES if not [*validation.new_status("", each.number)]],
     "UpdateTask": [each.name for each in _STATUSES if each.number and not [*validation.status("", each.number)]],
 }
-"""Which statuses the body of an operation may give, where not all."""
+"""The statuses that the body of an operation may set, if not all."""

@@ -1,4 +1,4 @@
-"""The paths: an operation for every binding of every method, and the two that say how the service is."""
+"""The paths: an operation for every binding of every method, and the two health checks."""
 
 import re
 from collections.abc import Iterator
@@ -13,7 +13,7 @@ from tools.openapi.examples import BODIES
 from tools.openapi.responses import has_etag, health_responses, responses
 from tools.openapi.schemas import COMMENTS, parameter, query_fields, taken
 
-# What every operation takes beside the fields of its request.
+# Parameters of every operation beside the fields of its request.
 _COMMON_HEADERS = ("Grpc-Timeout", "X-Request-Id", "Traceparent")
 _SCOPES = {Access.READ: "jwt_read_scope", Access.WRITE: "jwt_write_scope"}
 
@@ -27,7 +27,7 @@ def paths() -> Schema:
 
 
 def tags() -> list[Schema]:
-    """What the operations are grouped by: the services of the proto, and the health of this one."""
+    """The groups of operations: the services of the proto, and the health checks."""
     services = tasks_pb2.DESCRIPTOR.services_by_name.values()
     return [
         *({"name": service.name, "description": COMMENTS[service.full_name]} for service in services),
@@ -51,7 +51,7 @@ def _operation(binding: Binding) -> Schema:
 
 
 def _security(binding: Binding) -> list[Schema]:
-    """A user's name, or a token, with the scope that it needs where scopes are asked for."""
+    """A user name, or a token with the scope that it needs if scopes are required."""
     access = access_of(f"/{binding.method.containing_service.full_name}/{binding.method.name}")
     if access is Access.OPEN:
         return []
@@ -60,7 +60,7 @@ def _security(binding: Binding) -> list[Schema]:
 
 
 def access_of(path: str) -> Access:
-    """What a method asks of its caller. Raises SystemExit, with what to do, for a method that the policy lacks."""
+    """The policy of a method. Raises SystemExit, with what to do, for a method that the policy lacks."""
     if path not in POLICY:
         raise SystemExit(
             f"generate: service/rpc/policy.py has no line for {path}. Add one with Access.READ or Access.WRITE "
@@ -116,7 +116,7 @@ def _body(binding: Binding) -> Schema:
 
 
 def takes_etag(binding: Binding) -> bool:
-    """Whether a request may say which state of the task it is meant for."""
+    """True if a request may have a precondition on the state of the task."""
     for path in binding.path_fields.values():
         parent, _, _ = path.rpartition(".")
         message = field_at(binding.method.input_type, parent).message_type if parent else binding.method.input_type

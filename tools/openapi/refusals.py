@@ -19,10 +19,10 @@ from tools.tables import sentence
 
 _CODE = re.compile("|".join(rf"\b{code.name}\b" for code in StatusCode))
 
-# The gateway decodes the body, so the service never gets one that it could not.
+# The gateway decodes the body, so the service never gets one that cannot be decoded.
 _NEVER = (errors.MessageMalformed, errors.MessageMissing)
 RETRIED = {error.reason for error in (*RETRY_DELAYS, errors.RateLimited)}
-"""The reasons with which the answer says when to try again."""
+"""The reasons whose responses have Retry-After."""
 
 
 def _always(_: Binding) -> bool:
@@ -50,18 +50,18 @@ GATEWAY: dict[str, tuple[int, str, Callable[[Binding], bool]]] = {
     "HOST_UNKNOWN": (421, "The server is not known by the name that the request asks for.", _always),
     "HEADERS_TOO_LARGE": (431, "The path, the query and the headers are too large together.", _always),
 }
-"""What the gateway refuses: reason, status, sentence, and which operations can meet it."""
+"""The gateway's own errors: reason, status, sentence, and the operations that can return them."""
 
 ELSEWHERE: dict[str, tuple[int, str]] = {
     "CORS_REFUSED": (400, "Pages of this origin may not ask for this."),
     "ROUTE_UNKNOWN": (404, "There is nothing at this path."),
     "METHOD_UNKNOWN": (405, "The path does not take this method; Allow says which it takes."),
 }
-"""What the gateway answers where there is no operation."""
+"""The gateway's errors for requests without an operation."""
 
 
 def refusals(binding: Binding) -> Mapping[int, Mapping[str, str]]:
-    """By HTTP status, the reasons with which this operation may be refused, each with its sentence."""
+    """The reasons of this operation's errors by HTTP status, each with its sentence."""
     service = COMMENTS[binding.method.containing_service.full_name]
     _, _, common = service.partition("Any method may answer")
     _, _, own = COMMENTS[binding.method.full_name].partition("Errors:")

@@ -1,4 +1,4 @@
-"""How calls are answered over HTTP: the statuses of each operation, with the reasons that each may have."""
+"""The responses of each operation: statuses, and the reasons that each may have."""
 
 from collections.abc import Mapping, Sequence
 from http import HTTPStatus
@@ -14,7 +14,7 @@ from tools.openapi.examples import ANSWERS, as_json
 from tools.openapi.refusals import GATEWAY, RETRIED, refusals
 from tools.openapi.schemas import COMMENTS, answered_value, reference
 
-# What each status is called, and means to whoever gets it; the reasons follow.
+# The name of each status, and its meaning for the client; the reasons follow.
 _MEANINGS: Mapping[int, tuple[str, str]] = {
     304: ("NotModified", "The task still has the ETag that `If-None-Match` gave."),
     400: ("BadRequest", "Something in the request is wrong; the message says what to change."),
@@ -35,7 +35,7 @@ _MEANINGS: Mapping[int, tuple[str, str]] = {
     504: ("GatewayTimeout", "The deadline passed before the call was done."),
 }
 
-# Typical ones for each status, their blanks filled in.
+# Typical errors of each status, with their blanks filled in.
 _EXAMPLES: Mapping[int, Sequence[RequestError]] = {
     401: [errors.CallerMissing(), errors.TokenMissing()],
     403: [errors.CallerUnknown(), errors.ScopeMissing(scope="tasks.write")],
@@ -51,7 +51,7 @@ _EXAMPLES: Mapping[int, Sequence[RequestError]] = {
 
 
 def responses(binding: Binding) -> Schema:
-    """The answers of an operation, by status."""
+    """The responses of an operation, by status."""
     etag = has_etag(binding.method.output_type)
     headers = {"headers": {"ETag": {"$ref": "#/components/headers/ETag"}}} if etag else {}
     answers: Schema = {"200": _success(binding) | headers}
@@ -64,7 +64,7 @@ def responses(binding: Binding) -> Schema:
 
 
 def health_responses(answers: Mapping[int, Sequence[str]]) -> Schema:
-    """The answers of a probe, by status: which words each may have."""
+    """The responses of a health check, by status, with the words that each may have."""
     found: Schema = {
         str(status): {
             "description": "Yes." if status == HTTPStatus.OK else "No.",
@@ -85,7 +85,7 @@ def health_responses(answers: Mapping[int, Sequence[str]]) -> Schema:
 
 
 def shared(paths: Schema) -> Schema:
-    """Take what several operations answer alike out of these paths; answers it by the names that now stand there."""
+    """Replace equal responses in these paths by references. Returns the responses by the names of the references."""
     every = [operation["responses"] for operations in paths.values() for operation in operations.values()]
     known: Schema = {}
     for answers in every:
@@ -100,7 +100,7 @@ def shared(paths: Schema) -> Schema:
 
 
 def has_etag(message: Descriptor) -> bool:
-    """Whether a message has an ETag of its own, which HTTP has a header for."""
+    """True if a message has an etag, which becomes the header ETag."""
     return "etag" in message.fields_by_name
 
 
@@ -118,7 +118,7 @@ def _success(binding: Binding) -> Schema:
 
 
 def _invalid(binding: Binding) -> Sequence[RequestError]:
-    """A request that this operation would refuse for what is in it."""
+    """A request with an invalid value for this operation."""
     if binding.body == "task":
         return [InvalidArgument(*validation.title("task.title", ""))]
     if binding.path_fields:

@@ -1,8 +1,7 @@
-"""Messages as JSON Schema: as the service answers them, and as it takes them in a body or in parameters.
+"""Messages as JSON Schema: as responses, as bodies of requests, and as parameters.
 
-ProtoJSON is one mapping seen from two sides. An answer has every field but absent messages, numbers of 64 bits as
-strings, enums by name. What is taken is wider: null for a field that is not given, an enum by its number; and narrower:
-members that the message does not have are refused.
+A response has every field except absent messages, 64-bit numbers as strings, and enums by name. A request may also have
+null for an absent field, and the number of an enum value; members that the message does not have are an error.
 """
 
 from collections.abc import Iterator, Mapping, Sequence, Set
@@ -43,13 +42,13 @@ def reference(name: str) -> Schema:
 
 
 def answered_value(message: Descriptor) -> Schema:
-    """A message as the whole answer of a method."""
+    """A message as the whole response of a method."""
     known = _WELL_KNOWN.get(message.full_name)
     return reference(message.name) if known is None else dict(known)
 
 
 def answered(message: Descriptor) -> Schema:
-    """What a message looks like in an answer. Every field is there but messages that are not set."""
+    """A message in a response. Every field is present, except messages that are not set."""
     return {
         "type": "object",
         "description": COMMENTS.get(message.full_name, ""),
@@ -71,10 +70,10 @@ def enumerated(enum: EnumDescriptor) -> Schema:
 
 
 def taken(binding: Binding, message: Descriptor) -> Schema:
-    """What a message must look like in the body of a request.
+    """A message in the body of a request.
 
-    What is REQUIRED must be there, but in a PATCH, whose members are the changes (AIP-134). What the server makes
-    itself is ignored.
+    REQUIRED fields must be present, except in a PATCH, whose members are the changes (AIP-134). OUTPUT_ONLY fields are
+    ignored.
     """
     required = [field for field in message.fields if behaves(field, "REQUIRED")]
     schema: Schema = {
@@ -94,14 +93,14 @@ def taken(binding: Binding, message: Descriptor) -> Schema:
 
 
 def parameter(field: FieldDescriptor) -> Schema:
-    """What a field must look like in the path or the query."""
+    """A field in the path or the query."""
     if field.enum_type:
         return _any_of(field.enum_type.values)
     return _one(field) | LIMITS.get(field.full_name, {})
 
 
 def query_fields(message: Descriptor, without: Set[str]) -> Iterator[tuple[str, FieldDescriptor]]:
-    """The fields that the query may fill, by their dotted names in JSON: all but those of the path and of the body."""
+    """The fields of the query by their dotted names in JSON: all except those of the path and of the body."""
     for field in message.fields:
         if field.name in without:
             continue
@@ -114,7 +113,7 @@ def query_fields(message: Descriptor, without: Set[str]) -> Iterator[tuple[str, 
 
 
 def components(messages: set[Descriptor]) -> Mapping[str, Schema]:
-    """The schemas of these messages in answers, and of every message and enum below them."""
+    """The schemas of these messages in responses, and of every message and enum below them."""
     found: dict[str, Schema] = {}
     left = sorted(messages, key=lambda message: message.name)
     while left:
@@ -156,7 +155,7 @@ def _taken_value(binding: Binding, field: FieldDescriptor, *, nullable: bool) ->
     if field.message_type and field.message_type.full_name not in _WELL_KNOWN:
         schema = taken(binding, field.message_type)
     else:
-        # What is ignored need not be in its limits.
+        # Ignored values need not be within limits.
         limits = {} if behaves(field, "OUTPUT_ONLY") else LIMITS.get(field.full_name, {})
         schema = _one(field) | limits
     if field.is_repeated:
