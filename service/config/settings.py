@@ -185,16 +185,14 @@ class Settings(BaseSettings):
     )
     max_connections: Count = Field(
         10_000,
-        description="Maximum open connections of each worker; further ones are closed (by REST, after the handshake)",
+        description="Maximum open connections of each worker; further ones are closed, and REST answers them with 503",
     )
     handshake_timeout: Seconds = Field(
         10,
         description="Time for a new connection to finish its TLS and HTTP/2 handshakes (s); then it is closed",
     )
     rest_request_timeout: Seconds = Field(
-        10,
-        description="Time for a REST request to arrive, and for its response to be received (s); then the connection "
-        "is closed",
+        10, description="Time for the body of a REST request to arrive (s); then the response is 408"
     )
     keepalive_time: Seconds = Field(60, description="Interval between keepalive pings on a silent connection (s)")
     keepalive_timeout: Seconds = Field(

@@ -6,6 +6,8 @@ A test of the second half that fails after an upgrade names what changed and the
 import ast
 import importlib
 import inspect
+import signal
+import socket
 import sys
 import tomllib
 from collections.abc import Iterator
@@ -17,6 +19,7 @@ from unittest.mock import Mock
 import grpc
 import grpc.aio
 import pytest
+import uvicorn
 from grpc_health.v1 import health_pb2_grpc
 from prometheus_client import CollectorRegistry, Counter, values
 from sqlalchemy import DateTime, Integer, bindparam, literal, select
@@ -25,6 +28,7 @@ from taskwell.v1 import tasks_pb2_grpc
 
 from service.config.settings import Settings
 from service.metrics.value_storage import use_value_storage
+from service.rest.http_server import HttpServer, Limits
 from service.rpc import in_process
 from service.rpc.handlers import behaviour_of, with_behaviour
 from service.server.grpc_options import server_options
@@ -44,7 +48,7 @@ UNDOCUMENTED = {
     "MultiProcessValue": "service/metrics/value_storage.py",
     "bind_names": "service/db/compiled_statement.py",
 }
-BOUNDED = {"grpcio", "grpcio-reflection", "prometheus-client", "sqlalchemy"}
+BOUNDED = {"grpcio", "grpcio-reflection", "prometheus-client", "sqlalchemy", "uvicorn"}
 # Documented names that begin with an underscore: of os, of named tuples, and two of pydantic-settings.
 DOCUMENTED = {"_exit", "_fields", "_replace", "_env_file", "_cli_parse_args"}
 
@@ -173,6 +177,17 @@ def test_grpc_RpcMethodHandler_can_be_taken_apart_and_rebuilt(kind: str) -> None
     assert getattr(rebuilt, kind) is second
     assert rebuilt.request_deserializer is handler.request_deserializer
     assert rebuilt.response_serializer is handler.response_serializer
+
+
+async def test_uvicorn_Server_capture_signals_is_what_installs_signal_handlers() -> None:  # noqa: N802
+    before = signal.getsignal(signal.SIGTERM)
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        server = HttpServer(Mock(), Limits(connections=1, head_bytes=1024, idle_seconds=1))
+        await server.start([listener], None)
+        during = signal.getsignal(signal.SIGTERM)
+        await server.stop(grace=1)
+    assert during == before
+    assert hasattr(uvicorn.Server, "capture_signals")
 
 
 OPTIONS = [name for name, _ in server_options(Settings(_env_file=None))]  # type: ignore[call-arg]
