@@ -255,10 +255,14 @@ def _written_fields(draft: TaskDraft, paths: Sequence[str]) -> frozenset[str]:
 
 
 def _content_digest(draft: TaskDraft) -> str:
-    """A digest of what two creates with one request_id must have in common.
+    """A digest of the fields that must be equal in two creates with one request_id.
 
-    Empty fields are left out: a field that is added later changes no digest of a task without it.
+    It is stored, and compared by other versions of the service. So title and description have the format that they had
+    first, and a field that was added later changes nothing while it is empty. (No text contains U+0000.)
     """
-    content = {name: value for name in CONTENT_FIELDS if (value := getattr(draft, name))}
-    text = json.dumps(content, ensure_ascii=False, sort_keys=True, default=datetime.isoformat)
-    return hashlib.sha256(text.encode()).hexdigest()
+    title = draft.title.encode()
+    content = b"%d:%b%b" % (len(title), title, draft.description.encode())
+    later_fields = (name for name in CONTENT_FIELDS if name not in {"title", "description"})
+    if later := {name: value for name in later_fields if (value := getattr(draft, name))}:
+        content += b"\0" + json.dumps(later, sort_keys=True, default=datetime.isoformat).encode()
+    return hashlib.sha256(content).hexdigest()
