@@ -1,18 +1,25 @@
 """Sources of an issuer's JWKS (RFC 7517): a URL or a file. Reading blocks."""
 
 import ipaddress
+import threading
 import time
 import urllib.request
+from collections.abc import Callable
+from concurrent.futures import Future
 from dataclasses import dataclass
 from http.client import HTTPException, HTTPResponse
 from pathlib import Path
+from urllib.error import HTTPError
 from urllib.parse import urlsplit
 
 MAX_BYTES = 2**20
 """Largest JWKS that is read (bytes)."""
 
 _TIMEOUT = 5.0
-"""Timeout of each network operation, and time after which no further part of the response is read (s)."""
+"""Time for reading a source: connect, handshake, head and body together (s)."""
+
+_MAX_UNFINISHED = 4
+"""Readings that may go on after their time is up, each in a thread; until one of them ends there is no other."""
 
 
 class KeysError(Exception):
@@ -31,10 +38,13 @@ class JwksFile:
     def read(self) -> bytes:
         """Read the file. Raises KeysError if that fails or the file is longer than MAX_BYTES."""
         try:
-            with Path(self.path).open("rb") as file:
-                return _not_too_long(file.read(MAX_BYTES + 1))
+            return _in_time(self._content)
         except OSError as error:
-            raise KeysError(f"the file cannot be read: {error.strerror}") from error
+            raise KeysError(f"the file cannot be read: {error.strerror or error}") from error
+
+    def _content(self) -> bytes:
+        with Path(self.path).open("rb") as file:
+            return _not_too_long(file.read(MAX_BYTES + 1))
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,10 +62,17 @@ class JwksUrl:
         Redirects are not followed: only this server's settings decide where keys come from.
         """
         try:
-            with _opener.open(self.url, timeout=_TIMEOUT) as response:
-                return _not_too_long(_content(response))
+            return _in_time(self._content)
         except (OSError, HTTPException, UnicodeError) as error:
             raise KeysError(f"the issuer does not answer with its keys: {error}") from error
+
+    def _content(self) -> bytes:
+        try:
+            with _opener.open(self.url, timeout=_TIMEOUT) as response:
+                return _not_too_long(_body(response))
+        except HTTPError as error:
+            error.close()
+            raise
 
 
 JwksSource = JwksFile | JwksUrl
@@ -83,9 +100,38 @@ class _NoRedirects(urllib.request.HTTPRedirectHandler):
 
 _opener = urllib.request.build_opener(_NoRedirects)
 _opener.addheaders = [("Accept", "application/json"), ("User-Agent", "taskwell")]
+_unfinished = threading.BoundedSemaphore(_MAX_UNFINISHED)
 
 
-def _content(response: HTTPResponse) -> bytes:
+def _in_time(read: Callable[[], bytes]) -> bytes:
+    """Call a function that blocks, in a thread that is left alone when the time is up. Raises TimeoutError then.
+
+    The timeout of a socket starts again with each byte that arrives, and nothing limits how long a file may take.
+    """
+    if not _unfinished.acquire(blocking=False):
+        raise TimeoutError("earlier attempts have not ended")
+    content: Future[bytes] = Future()
+
+    def run() -> None:
+        try:
+            content.set_result(read())
+        except BaseException as error:  # noqa: BLE001 - raised in the thread that waits
+            content.set_exception(error)
+        finally:
+            _unfinished.release()
+
+    try:
+        threading.Thread(target=run, name="jwks", daemon=True).start()
+    except RuntimeError as error:
+        _unfinished.release()
+        raise OSError(str(error)) from error
+    try:
+        return content.result(_TIMEOUT)
+    except TimeoutError:
+        raise TimeoutError("timed out") from None
+
+
+def _body(response: HTTPResponse) -> bytes:
     """Read the body. Raises TimeoutError if the issuer sends it too slowly."""
     ends = time.monotonic() + _TIMEOUT
     content = bytearray()

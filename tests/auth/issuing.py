@@ -2,10 +2,11 @@
 
 import hmac
 import json
+import socket
 import threading
 from base64 import urlsafe_b64encode
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from functools import cached_property
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any
@@ -141,6 +142,31 @@ def publishing(content: bytes) -> Iterator[Publisher]:
             publisher.answers.set()
             server.shutdown()
             thread.join()
+
+
+@contextmanager
+def dripping() -> Iterator[str]:
+    """The URL of a server that sends the head of a response a line at a time and does not come to its end."""
+    ended = threading.Event()
+
+    def drip(connection: socket.socket) -> None:
+        with connection, suppress(OSError):
+            connection.sendall(b"HTTP/1.1 200 OK\r\nx-drip: ")
+            while not ended.wait(0.01):
+                connection.sendall(b"x")
+
+    def accept() -> None:
+        with suppress(OSError):
+            while True:
+                threading.Thread(target=drip, args=(listener.accept()[0],), daemon=True).start()
+
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        threading.Thread(target=accept, daemon=True).start()
+        try:
+            yield f"http://127.0.0.1:{listener.getsockname()[1]}/jwks"
+        finally:
+            ended.set()
+            listener.shutdown(socket.SHUT_RDWR)
 
 
 class Clock:

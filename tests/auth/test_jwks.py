@@ -1,6 +1,7 @@
 """Sources of a JWKS, and the keys of a JWKS that can be used."""
 
 import json
+import os
 from pathlib import Path
 from typing import Any
 
@@ -11,7 +12,8 @@ from jwt.algorithms import ECAlgorithm, OKPAlgorithm, RSAAlgorithm
 from service.auth import jwks as jwks_module
 from service.auth.jwks import JwksFile, JwksUrl, KeysError, parse_jwks_source
 from service.auth.keys import KeySet
-from tests.auth.issuing import KeyPairs, Publisher, publishing
+from tests.auth.issuing import KeyPairs, Publisher, dripping, publishing
+from tests.waiting import until
 
 # Sources
 
@@ -86,6 +88,26 @@ def test_a_fetch_of_a_jwks_has_a_timeout(publisher: Publisher, monkeypatch: pyte
         JwksUrl(publisher.url).read()
 
 
+def test_a_head_that_comes_byte_by_byte_is_not_waited_for(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(jwks_module, "_TIMEOUT", 0.1)
+    with dripping() as url:
+        for _ in range(jwks_module._MAX_UNFINISHED):
+            with pytest.raises(KeysError, match="timed out"):
+                JwksUrl(url).read()
+        with pytest.raises(KeysError, match="earlier attempts"):
+            JwksUrl(url).read()
+    until(lambda: jwks_module._unfinished.acquire(blocking=False))
+    jwks_module._unfinished.release()
+
+
+def test_a_file_that_is_a_pipe_is_not_waited_for(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(jwks_module, "_TIMEOUT", 0.1)
+    os.mkfifo(tmp_path / "jwks.json")
+    with pytest.raises(KeysError, match="timed out"):
+        JwksFile(str(tmp_path / "jwks.json")).read()
+    (tmp_path / "jwks.json").write_text("")
+
+
 class Endless:
     """A response that never ends."""
 
@@ -95,10 +117,10 @@ class Endless:
 
 def test_a_response_without_end_is_bounded_in_size_and_time(monkeypatch: pytest.MonkeyPatch) -> None:
     endless: Any = Endless()
-    assert len(jwks_module._content(endless)) <= jwks_module.MAX_BYTES + 2**16
+    assert len(jwks_module._body(endless)) <= jwks_module.MAX_BYTES + 2**16
     monkeypatch.setattr(jwks_module, "_TIMEOUT", -1)
     with pytest.raises(TimeoutError):
-        jwks_module._content(endless)
+        jwks_module._body(endless)
 
 
 def test_a_jwks_that_is_too_long_is_refused(publisher: Publisher, keys: KeyPairs, tmp_path: Path) -> None:

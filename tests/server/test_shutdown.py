@@ -16,6 +16,7 @@ from taskwell.v1 import tasks_pb2, tasks_pb2_grpc
 
 from service.db.schema import Schema
 from service.db.url import parse_database_url
+from tests.auth.issuing import dripping
 from tests.postgres import fresh_database
 from tests.proxy import proxied
 from tests.running import new_user, refused
@@ -129,3 +130,11 @@ def test_sighup_ends_neither_a_server_nor_a_call(folder: Path, count: int) -> No
         release()
         assert held.result().status == tasks_pb2.TASK_STATUS_COMPLETE
         assert running.server.end() == 0
+
+
+@pytest.mark.parametrize("count", [1, 2])
+def test_an_issuer_that_sends_its_keys_byte_by_byte_does_not_hold_up_the_exit(folder: Path, count: int) -> None:
+    with dripping() as url:
+        jwt = ["--auth", "jwt", "--jwt-issuer", "i", "--jwt-audience", "a", "--jwt-jwks", url]
+        with workers(folder, *jwt, count=count) as running:
+            assert running.server.end() == 0
