@@ -32,7 +32,7 @@ READS, REPEATABLE, UNKNOWN = (
 
 @dataclass(frozen=True)
 class Method:
-    """What the contract says of an RPC."""
+    """An RPC as the contract defines it."""
 
     idempotency: Any
     http: tuple[str, ...]
@@ -81,7 +81,7 @@ def _is_required(field: FieldDescriptor) -> bool:
 
 @dataclass(frozen=True)
 class Target:
-    """What a caller may know of another user's task."""
+    """Another user's task, as far as an attacker may know it."""
 
     task: tasks_pb2.Task
     request_id: str = ""

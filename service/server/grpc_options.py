@@ -23,8 +23,8 @@ def server_options(settings: Settings) -> list[tuple[str, int]]:
         ("grpc.max_metadata_size", settings.max_metadata_bytes),
         ("grpc.absolute_max_metadata_size", settings.max_metadata_bytes),
         ("grpc.max_concurrent_streams", settings.max_concurrent_streams),
-        # gRPC refuses streams (REFUSED_STREAM) where too many are allocated, because of rapid resets. A finished stream
-        # stays allocated until this process has let go of its call, so a busy client needs room for those as well.
+        # Against rapid resets, gRPC refuses a stream (REFUSED_STREAM) while too many are allocated. A finished stream
+        # stays allocated until this process frees its call, so a busy client needs room for those as well.
         ("grpc.http2.max_deallocating_streams", _DEALLOCATING * settings.max_concurrent_streams),
         # Beyond these, the core cancels calls at random; CallLimits refuses calls earlier, with details.
         ("grpc.server.max_pending_requests", 16 * settings.max_in_flight),

@@ -1,4 +1,4 @@
-"""The worker's end of its pipe to the supervisor: the announcement, then a byte a second while the event loop runs."""
+"""Heartbeats of a worker: writes the announcement to the supervisor, then a byte per second while its loop runs."""
 
 import asyncio
 import os
@@ -15,9 +15,9 @@ _BEAT = b"."
 
 
 class Heartbeat:
-    """Takes over the standard output of the process, which leads to the supervisor; its own output is discarded then.
+    """Takes over the standard output of the process, which the supervisor reads; later output is discarded.
 
-    A supervisor that is gone or does not read is not waited for.
+    Writes do not block: a supervisor that has exited or does not read is ignored.
     """
 
     def __init__(self) -> None:
@@ -27,12 +27,12 @@ class Heartbeat:
             os.dup2(null.fileno(), 1)
 
     def start(self, announcement: str) -> None:
-        """Announce that the worker is ready, and beat from then on."""
+        """Announce that the worker is ready, then send heartbeats."""
         self._write(announcement.encode() + READY)
         self._beating = asyncio.create_task(self._beat())
 
     async def _beat(self) -> None:
-        # A blocked event loop does not get here, and neither does a stopped process.
+        # A blocked event loop or a stopped process sends none.
         while True:
             await asyncio.sleep(INTERVAL)
             self._write(_BEAT)
