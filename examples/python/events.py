@@ -1,9 +1,9 @@
-"""Makes a task of each event of another system, here a shop's: one, however often the event is delivered.
+"""Creates one task for each event of another system, here a shop, however often the event is delivered.
 
     shop-events | TASKWELL_CLIENT_TARGET=127.0.0.1:50051 python events.py
 
-Events are lines of JSON: {"id": "4711", "user": "alice", "order": "Two litres of milk"}. Of each that is done with, the
-id is printed, so that whoever delivers them knows; what was not printed when this program ends is delivered again.
+Events are lines of JSON: {"id": "4711", "user": "alice", "order": "Two litres of milk"}. The program prints the id of
+each event that it has handled. The system delivers an event again if its id was not printed.
 """
 
 import json
@@ -15,15 +15,15 @@ from uuid import UUID, uuid5
 
 from taskwell_client import AlreadyExists, Client, InvalidArgument, ResourceExhausted, Task, Unavailable, connect
 
-# Ours alone, made once: ids of the same look in other systems become other request ids.
+# A namespace of our own, so that equal ids of other systems become other request ids.
 SHOP = UUID("b53c2c3e-6a0f-4f7e-9a3b-5a8b6f2f0c41")
 
 
 def task_of(client: Client, event: dict[str, Any]) -> Task:
-    """The task of an event: made now, or when the event came for the first time.
+    """Create the task of an event, or get it if the event was delivered before.
 
-    Title and description follow from the event alone. With the clock or a counter in them the second delivery would be
-    another request under the same request_id, and AlreadyExists.
+    Title and description depend on the event alone. With a time or a counter in them, the second delivery would be a
+    different request with the same request_id, which raises AlreadyExists.
     """
     request_id = uuid5(SHOP, event["id"])
     user = client.as_user(event["user"])
@@ -31,7 +31,7 @@ def task_of(client: Client, event: dict[str, Any]) -> Task:
         try:
             return user.create(f"Ship order {event['id']}", event["order"], request_id=request_id)
         except (ResourceExhausted, Unavailable) as error:
-            # The client has tried four times already: this takes longer. Nothing is lost, and nothing made twice.
+            # The client has tried four times already. Retrying is safe: nothing is lost, and no task created twice.
             print(f"waiting: {error}", file=sys.stderr)
             time.sleep(error.retry_delay or 1)
 
@@ -44,7 +44,7 @@ def main() -> None:
             try:
                 task_of(client, event)
             except (AlreadyExists, InvalidArgument) as error:
-                # Delivered again it would do no better; somebody has to look at it.
+                # A second delivery would fail as well: report the event.
                 print(f"event {event['id']} cannot become a task: {error}", file=sys.stderr)
             print(event["id"], flush=True)
 
