@@ -206,7 +206,7 @@ class Settings(BaseSettings):
     max_connection_idle: Seconds = Field(900, description="Time after which a connection without calls is closed (s)")
     max_connection_age: Seconds = Field(
         600,
-        description="Age at which a connection is closed (s), so that clients reconnect and spread over the servers",
+        description="Age at which a gRPC connection is closed (s), so that clients reconnect and use all servers",
     )
     max_connection_age_grace: Seconds = Field(
         60, description="Time for the calls on a connection of that age to finish (s); then they are aborted"
