@@ -168,17 +168,6 @@ def test_grpc_aio_ServicerContext_has_what_the_in_process_context_has() -> None:
     assert offered <= set(dir(grpc.aio.ServicerContext))
 
 
-async def test_uvicorn_Server_capture_signals_is_what_installs_signal_handlers() -> None:  # noqa: N802
-    """service/rest/http_server.py overrides it."""
-    before = {number: signal.getsignal(number) for number in (signal.SIGTERM, signal.SIGINT)}
-    server = HttpServer(Mock(), Limits(1, 1024, 1))
-    with socket.socket() as listening:
-        listening.bind(("127.0.0.1", 0))
-        await server.start([listening], None)
-        assert before == {number: signal.getsignal(number) for number in before}
-        await server.stop(grace=1)
-
-
 @pytest.mark.parametrize("kind", ["unary_unary", "unary_stream", "stream_unary", "stream_stream"])
 def test_grpc_RpcMethodHandler_can_be_taken_apart_and_rebuilt(kind: str) -> None:  # noqa: N802
     first, second = Mock(), Mock()
