@@ -14,7 +14,6 @@ import structlog
 from google.protobuf.message import DecodeError
 from grpc import HandlerCallDetails, StatusCode
 from grpc.aio import AbortError, ServerInterceptor
-from grpc_status import rpc_status
 
 from service.errors import (
     Internal,
@@ -43,7 +42,7 @@ from service.rpc.handlers import (
 )
 from service.rpc.policy import TASK_SERVICE, Access, require_scope
 from service.rpc.rate_limit import RefusalDelay
-from service.rpc.status import CODES, status_of
+from service.rpc.status import CODES, grpc_status_of
 from service.rpc.streams import OpenStreams
 
 _log = structlog.get_logger("rpc")
@@ -136,6 +135,7 @@ class CallInterceptor(ServerInterceptor):
         self._observer = observer
         self._handlers: dict[str, Handler] = {}
         self._refusal_delay = RefusalDelay()
+        self._overloads = 0  # in the current second
 
     async def intercept_service(self, continuation: Continuation, details: HandlerCallDetails) -> Handler:
         method = details.method
@@ -262,8 +262,9 @@ class CallInterceptor(ServerInterceptor):
         self._observer.on_call(method, code.name, time.perf_counter() - started)
         if isinstance(error, Overloaded):
             self._observer.on_overload()
-        # Only the log gets the cause of an error. Rate-limited calls are logged at debug, so as not to flood the log.
-        level = "debug" if isinstance(error, RateLimited) else _LOG_LEVELS.get(code, "info")
+            self._count_overloads(method)
+        # Only the log gets the cause of an error. Refusals that come in floods are logged at debug.
+        level = "debug" if isinstance(error, RateLimited | Overloaded) else _LOG_LEVELS.get(code, "info")
         private = {"exc_info": cause} if code is StatusCode.INTERNAL else {"cause": repr(cause)} if cause else {}
         getattr(_log, level)(
             "rpc",
@@ -275,10 +276,22 @@ class CallInterceptor(ServerInterceptor):
             **private,
         )
         try:
-            await context.abort_with_status(rpc_status.to_status(status_of(error)))
+            await context.abort_with_status(grpc_status_of(error))
         except Exception as aborted:
             asyncio.get_running_loop().call_soon(break_reference_cycles, aborted, found)
             raise
+
+    def _count_overloads(self, method: str) -> None:
+        """Log the first refusal for overload at once, and the number of those that follow once a second."""
+        self._overloads += 1
+        if self._overloads == 1:
+            _log.warning("overloaded", method=method, message=str(Overloaded()))
+            asyncio.get_running_loop().call_later(1.0, self._log_overloads)
+
+    def _log_overloads(self) -> None:
+        if self._overloads > 1:
+            _log.warning("overloaded", refused=self._overloads - 1)
+        self._overloads = 0
 
 
 def _code_of_cancelled(context: Context) -> str:

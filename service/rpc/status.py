@@ -4,9 +4,11 @@ import math
 from collections.abc import Mapping
 from types import MappingProxyType
 
+import grpc
 from google.protobuf.duration_pb2 import Duration
 from google.rpc import error_details_pb2, status_pb2
 from grpc import StatusCode
+from grpc_status import rpc_status
 
 from service import errors
 from service.error_status import new_status
@@ -71,6 +73,22 @@ def status_of(error: RequestError) -> status_pb2.Status:
         violations=error.violations if isinstance(error, InvalidArgument) else (),
         details=[error_details_pb2.RetryInfo(retry_delay=retry)] if retry else (),
     )
+
+
+_unvarying: dict[type[RequestError], grpc.Status] = {}
+
+
+def grpc_status_of(error: RequestError) -> grpc.Status:
+    """Return the same status as gRPC takes it.
+
+    Where nothing in it varies it is made once: a server under overload sends thousands of the same a second.
+    """
+    if error.metadata or isinstance(error, InvalidArgument | RateLimited):
+        return rpc_status.to_status(status_of(error))
+    status = _unvarying.get(type(error))
+    if status is None:
+        status = _unvarying[type(error)] = rpc_status.to_status(status_of(error))
+    return status
 
 
 def _retry_delay(error: RequestError) -> int | None:
