@@ -24,6 +24,9 @@ class Failure(Enum):
     CONFLICT = auto()
     """Undone because of other transactions: safe to repeat."""
 
+    LOCKED = auto()
+    """A lock was not granted in time; nothing was done."""
+
     FOREIGN_KEY = auto()
     """A row that another one needs is missing."""
 
@@ -39,7 +42,7 @@ _BY_SQLSTATE = {
     "42P05": Failure.NOT_DONE,  # … or one that knows it from somebody else
     "40001": Failure.CONFLICT,  # serialization failure
     "40P01": Failure.CONFLICT,  # deadlock
-    "55P03": Failure.UNAVAILABLE,  # lock timeout
+    "55P03": Failure.LOCKED,  # lock timeout
     "57014": Failure.UNAVAILABLE,  # statement timeout
     "57P01": Failure.UNAVAILABLE,  # the administrator shuts the server down
     "57P02": Failure.UNAVAILABLE,  # the server crashed

@@ -43,6 +43,10 @@ class ForeignKeyBroken(Exception):
     """A row refers to one that does not exist. For the store; never leaves it."""
 
 
+class LockTimeout(Exception):
+    """A lock was not granted within the limit that the statement set itself. For the store; never leaves it."""
+
+
 class OutcomeUnknown(Exception):
     """The connection was lost under a write that must not be repeated. For the store; never leaves it."""
 
@@ -102,15 +106,19 @@ class Database:
         """Run a statement that only reads; it is run again when a connection is lost."""
         return await self._run_again_if_safe((statement,), parameters, repeatable=True, lingers=False)
 
-    async def write(self, *statements: CompiledStatement, parameters: Parameters, repeatable: bool) -> Rows:
+    async def write(
+        self, *statements: CompiledStatement, parameters: Parameters, repeatable: bool, waits: bool = True
+    ) -> Rows:
         """Run statements that write, several of them in one transaction, and answer the rows of the last.
 
         They are durable when this returns. `repeatable` says that they come to the same if they are run again after
         they took effect and nobody learnt of it, as may be when a connection is lost. Where they must not be, that
-        raises OutcomeUnknown.
+        raises OutcomeUnknown. Statements that do not wait for locks raise LockTimeout.
         """
         if not self._writer:
-            return await self._run_again_if_safe(statements, parameters, repeatable=repeatable, lingers=True)
+            return await self._run_again_if_safe(
+                statements, parameters, repeatable=repeatable, waits=waits, lingers=True
+            )
         async with self._writer:
             return await self._run_again_if_safe(statements, parameters, repeatable=repeatable, lingers=True)
 
@@ -139,7 +147,13 @@ class Database:
         await self._driver.wait_closed()
 
     async def _run_again_if_safe(
-        self, statements: Sequence[CompiledStatement], parameters: Parameters, *, repeatable: bool, lingers: bool
+        self,
+        statements: Sequence[CompiledStatement],
+        parameters: Parameters,
+        *,
+        repeatable: bool,
+        waits: bool = True,
+        lingers: bool,
     ) -> Rows:
         attempt = 1
         while True:
@@ -151,6 +165,8 @@ class Database:
                 failure, cause = failed.failure, failed.__cause__
                 if failure is Failure.LOST and not repeatable:
                     raise OutcomeUnknown from cause
+                if failure is Failure.LOCKED and not waits:
+                    raise LockTimeout from cause
                 if attempt >= _ATTEMPTS.get(failure, 1):
                     raise _outcome(failure, cause) from cause
             if failure is Failure.CONFLICT:

@@ -84,6 +84,10 @@ _QUERY_TYPES: Columns = {
 }
 
 
+_LOCK_LIMIT = "100ms"
+"""How long a create waits for locks where it is not to wait for them."""
+
+
 class Statements:
     """The statements, and the row sets that carry their parameters."""
 
@@ -107,8 +111,10 @@ class Statements:
         self._task_columns = task_columns(dialect)
         self.get = self._compiled(select(*self._task_columns).join(self.keys.cte, _same_task(self.keys)))
         self.find_requests = self._compiled(self._find_requests())
-        self.create = self._compiled(self._create())
-        self.create_with_users = self._create_with_users(has_writing_ctes=dialect.name == "postgresql")
+        self.create = self._creates(self.new_tasks.cte, with_users=False)
+        self.create_with_users = self._creates(self.new_tasks.cte, with_users=True)
+        self.create_unlocked = self._creates(self._impatient_tasks(), with_users=False)
+        self.create_with_users_unlocked = self._creates(self._impatient_tasks(), with_users=True)
         self.update = self._compiled(self._update(_locked(self._changes)))
         self.update_unlocked = self._compiled(self._update(_locked(self._changes, skips=True)))
         self.delete = self._compiled(self._delete(_locked(self.removals)))
@@ -166,22 +172,34 @@ class Statements:
     def _compiled(self, statement: Executable) -> CompiledStatement:
         return CompiledStatement(statement, self._dialect)
 
-    def _create_with_users(self, *, has_writing_ctes: bool) -> tuple[CompiledStatement, ...]:
-        """What makes the tasks and their users: one statement, or two for one transaction where that is the way."""
-        if has_writing_ctes:
-            return (self._compiled(self._create().add_cte(self._insert_users().cte("new_users"))),)
-        return (self._compiled(self._insert_users()), self.create)
+    def _creates(self, new: CTE, *, with_users: bool) -> tuple[CompiledStatement, ...]:
+        """What makes tasks and their users: one statement, or two for one transaction where that is the way."""
+        if not with_users:
+            return (self._compiled(self._create(new)),)
+        if self._dialect.name == "postgresql":
+            return (self._compiled(self._create(new).add_cte(self._insert_users(new).cte("new_users"))),)
+        return (self._compiled(self._insert_users(new)), self._compiled(self._create(new)))
 
-    def _insert_users(self) -> Any:  # noqa: ANN401 - the insert of either dialect
-        new = self.new_tasks
+    def _impatient_tasks(self) -> CTE:
+        """The new tasks, in a statement that does not wait for locks for long.
+
+        A create waits for its user where that is being deleted, and for an equal request. Neither can be skipped.
+        """
+        if self._dialect.name != "postgresql":
+            return self.new_tasks.cte
+        # Local to the transaction, which is this statement.
+        limit = select(func.set_config("lock_timeout", _LOCK_LIMIT, true())).cte("lock_limit")
+        return select(*self.new_tasks.c).join(limit, true()).cte("impatient_tasks")
+
+    def _insert_users(self, new: CTE) -> Any:  # noqa: ANN401 - the insert of either dialect
         rows = select(new.c.user_id, func.min(new.c.created_at, type_=UtcDateTime())).group_by(new.c.user_id)
         # In one order everywhere, or two sets with the same new users could wait for each other. `true()` because
         # SQLite would otherwise take ON CONFLICT for a join condition.
         rows = rows.where(true()).order_by(new.c.user_id)
         return self._insert(users).from_select(["id", "created_at"], rows).on_conflict_do_nothing()
 
-    def _create(self) -> Any:  # noqa: ANN401 - the insert of either dialect
-        new = self.new_tasks.c
+    def _create(self, new_tasks: CTE) -> Any:  # noqa: ANN401 - the insert of either dialect
+        new = new_tasks.c
         source = {
             "user_id": new.user_id,
             "id": new.id,

@@ -1,12 +1,13 @@
 """The TaskStore on SQLAlchemy Core: one statement for a set, a second one only for what the first did not settle."""
 
+import asyncio
 from collections.abc import Callable, Iterable, Sequence
 from datetime import UTC
 from functools import partial
 from typing import Any
 
 from service.db.compiled_statement import Row
-from service.db.engine import Database, ForeignKeyBroken, OutcomeUnknown
+from service.db.engine import Database, ForeignKeyBroken, LockTimeout, OutcomeUnknown
 from service.db.statements import PageKind, Statements
 from service.errors import CallerUnknown, DatabaseUnavailable, EtagStale, RequestError, RequestIdReused, TaskNotFound
 from service.model import NewTask, Task, TaskChange, TaskKey, TaskQuery, TaskRemoval, TaskStatus
@@ -46,8 +47,8 @@ class SqlTaskStore:
                     pages[number].append(_task(columns))
         return pages
 
-    async def create(self, tasks: Sequence[NewTask]) -> list[Task | RequestError]:
-        outcomes = await _in_rounds(self._create_once, tasks)
+    async def create(self, tasks: Sequence[NewTask], *, wait: bool = True) -> list[Task | RequestError | Locked]:
+        outcomes = await _in_rounds(partial(self._create_once, wait=wait), tasks)
         return [outcomes[task.key] for task in tasks]
 
     async def update(self, changes: Sequence[TaskChange], *, wait: bool = True) -> list[Task | RequestError | Locked]:
@@ -67,25 +68,41 @@ class SqlTaskStore:
         rows = await self._database.read(self._sql.get, self._sql.keys.parameters(keys))
         return _by_key(rows)
 
-    async def _create_once(self, tasks: Sequence[NewTask]) -> dict[TaskKey, Task | RequestError]:
+    async def _create_once(
+        self, tasks: Sequence[NewTask], *, wait: bool
+    ) -> dict[TaskKey, Task | RequestError | Locked]:
         try:
-            made = await self._insert(tasks)
+            made = await self._insert(tasks, wait=wait)
         except ForeignKeyBroken:
-            return await self._without_user(tasks)
-        outcomes: dict[TaskKey, Task | RequestError] = {
+            return {**await self._without_user(tasks)}
+        except LockTimeout:
+            return await self._create_by_user(tasks)
+        outcomes: dict[TaskKey, Task | RequestError | Locked] = {
             task.key: _as_created(task) for task in tasks if task.key in made
         }
         if left := [task for task in tasks if task.key not in made]:
             outcomes |= await self._earlier(left)
         return outcomes
 
-    async def _insert(self, tasks: Sequence[NewTask]) -> set[TaskKey]:
+    async def _create_by_user(self, tasks: Sequence[NewTask]) -> dict[TaskKey, Task | RequestError | Locked]:
+        """Create the tasks of each user apart, after a lock of some user's was not granted in time."""
+        by_user: dict[str, list[NewTask]] = {}
+        for task in tasks:
+            by_user.setdefault(task.user_id, []).append(task)
+        if len(by_user) == 1:
+            return {task.key: Locked() for task in tasks}
+        settled = await asyncio.gather(*(self._create_once(each, wait=False) for each in by_user.values()))
+        return {key: outcome for outcomes in settled for key, outcome in outcomes.items()}
+
+    async def _insert(self, tasks: Sequence[NewTask], *, wait: bool) -> set[TaskKey]:
         """Insert what is new and answer its keys; what was there before is left alone."""
         parameters = self._sql.new_tasks.of(sorted(tasks, key=_create_order))
+        sql = self._sql
         if self._known_users_only:
-            rows = await self._database.write(self._sql.create, parameters=parameters, repeatable=True)
+            statements = sql.create if wait else sql.create_unlocked
         else:
-            rows = await self._database.write(*self._sql.create_with_users, parameters=parameters, repeatable=True)
+            statements = sql.create_with_users if wait else sql.create_with_users_unlocked
+        rows = await self._database.write(*statements, parameters=parameters, repeatable=True, waits=wait)
         return {TaskKey(*row) for row in rows}
 
     async def _without_user(self, tasks: Sequence[NewTask]) -> dict[TaskKey, Task | RequestError]:

@@ -264,8 +264,8 @@ class Coalescer(Generic[Q, R]):
                 self.waiting -= 1
                 if call.key not in self._busy_keys:
                     self._release(call.key)
-            elif call.key is not None and call.key in self._busy_keys:
-                self._parked.setdefault(call.key, deque()).append(call)
+            elif (name := owner if call.key is None else call.key) in self._busy_keys:
+                self._parked.setdefault(name, deque()).append(call)
             else:
                 calls.append(call)
                 self.waiting -= 1
@@ -274,16 +274,18 @@ class Coalescer(Generic[Q, R]):
         return calls
 
     def _release(self, key: Hashable) -> None:
-        """Put the next call with this key at the head of its owner's queue: it is older than all calls there."""
-        if key is None:
-            return
+        """Put the next call with this key at the head of its owner's queue: it is older than all calls there.
+
+        If the key is an owner, all calls without a key that waited for it go there.
+        """
         self._busy_keys.discard(key)
         if parked := self._parked.get(key):
-            call = parked.popleft()
-            if not parked:
+            is_owner = parked[0].key is None
+            coming = parked if is_owner else [parked.popleft()]
+            if is_owner or not parked:
                 del self._parked[key]
-            self._queues.setdefault(self._owner(call.request), deque()).appendleft(call)
-            self._ready += 1
+            self._queues.setdefault(self._owner(coming[0].request), deque()).extendleft(reversed(coming))
+            self._ready += len(coming)
 
     async def _run(self) -> None:
         self._begins = False
@@ -299,16 +301,23 @@ class Coalescer(Generic[Q, R]):
                     if call not in locked:
                         self._release(call.key)
         for call in locked:
+            owner = self._owner(call.request)
+            if call.key is None and owner in self._busy_keys:
+                self._parked.setdefault(owner, deque()).append(call)
+                self.waiting += 1
+                continue
+            if call.key is None:
+                self._busy_keys.add(owner)
             self._start(self._run_alone(call))
 
     async def _run_alone(self, call: _Call[Q, R]) -> None:
-        """Run a call that must wait for a lock. Its key stays busy meanwhile."""
+        """Run a call that must wait for a lock. Its key stays busy meanwhile; its owner, if it has no key."""
         try:
             async with self._turns:
                 if not call.result.done():
                     await self._serve([call], self._patient)
         finally:
-            self._release(call.key)
+            self._release(self._owner(call.request) if call.key is None else call.key)
             self._consider()
 
     def _start(self, work: Coroutine[None, None, None]) -> None:

@@ -88,7 +88,7 @@ class Tasks:
         self._store = store
         self._get = coalesced("get", store.get)
         self._page = coalesced("list", store.page, how=replace(batching or BatchSettings(), max_batch=_PAGES_AT_ONCE))
-        self._create = coalesced("create", store.create)
+        self._create = coalesced("create", partial(store.create, wait=False), patient=store.create)
         # Complete is an update too: what is asked of one task is done in the order of its arrival.
         self._update = coalesced("update", partial(store.update, wait=False), _key, store.update)
         self._delete = coalesced("delete", partial(store.delete, wait=False), _key, store.delete)

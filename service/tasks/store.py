@@ -8,7 +8,7 @@ from service.model import NewTask, Task, TaskChange, TaskKey, TaskQuery, TaskRem
 
 
 class Locked(Exception):
-    """The outcome of a request for a task that another transaction has locked, if the request was not to wait."""
+    """The outcome of a request that must wait for a lock of another transaction, if it was not to wait."""
 
 
 class TaskStore(Protocol):
@@ -22,12 +22,13 @@ class TaskStore(Protocol):
     async def get(self, keys: Sequence[TaskKey]) -> list[Task | RequestError]:
         """Read the tasks with these keys. TaskNotFound for a task of another user, as for a missing task."""
 
-    async def create(self, tasks: Sequence[NewTask]) -> list[Task | RequestError]:
+    async def create(self, tasks: Sequence[NewTask], *, wait: bool = True) -> list[Task | RequestError | Locked]:
         """Create tasks, at version 1, incomplete. Creates their users too, unless users must be known.
 
         If the user already has a task with the request_id: that task as it is now if the digests are equal, else
         RequestIdReused. However many equal requests run at once, one task is created. CallerUnknown for a user that
-        must be known and is not.
+        must be known and is not. Waits while another transaction has locked the user or creates a task with the same
+        request_id; or the outcome is Locked.
         """
 
     async def update(self, changes: Sequence[TaskChange], *, wait: bool = True) -> list[Task | RequestError | Locked]:

@@ -41,9 +41,11 @@ class Explained(Database):
         self._seen.append((statement, parameters))
         return await super().read(statement, parameters)
 
-    async def write(self, *statements: CompiledStatement, parameters: Parameters, repeatable: bool) -> Rows:
+    async def write(
+        self, *statements: CompiledStatement, parameters: Parameters, repeatable: bool, waits: bool = True
+    ) -> Rows:
         self._seen += [(statement, parameters) for statement in statements]
-        return await super().write(*statements, parameters=parameters, repeatable=repeatable)
+        return await super().write(*statements, parameters=parameters, repeatable=repeatable, waits=waits)
 
     async def plans_of(self, operation: Callable[[], Awaitable[object]]) -> list[str]:
         """The plans of the statements on tasks that an operation runs, each as one text; two each on PostgreSQL."""
@@ -226,6 +228,7 @@ async def test_the_plan_of_every_other_statement_finds_its_tasks_by_a_key(explai
         lambda: store.update([TaskChange(*key, later(9999), {"title": "New"}) for key in keys]),
         lambda: store.update([TaskChange(*key, later(9999), {"title": "Newer"}, version=2) for key in keys]),
         lambda: store.create(again),
+        lambda: store.create(again, wait=False),
         lambda: store.update([TaskChange(*key, later(9999), {"title": "Newest"}) for key in keys], wait=False),
         lambda: store.delete([TaskRemoval(*key) for key in keys[::2]]),
         lambda: store.delete([TaskRemoval(*key) for key in keys[::3]], wait=False),

@@ -1,5 +1,6 @@
 """Outages, restarts, locks and lost connections of PostgreSQL: errors that callers see, and recovery."""
 
+import asyncio
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
@@ -151,6 +152,42 @@ async def test_locked_tasks_are_reported_as_locked_without_wait(url: str) -> Non
         gone = await store.delete(removals, wait=False)
         assert [type(outcome) for outcome in gone] == [Locked, EtagStale, type(None), TaskNotFound]
     await database.close()
+
+
+async def test_creates_for_a_locked_user_are_reported_as_locked_without_wait(url: str) -> None:
+    Schema(parse_database_url(url)).up()
+    for known_users_only in (False, True):
+        database = Database(parse_database_url(url))
+        store = SqlTaskStore(database, known_users_only=known_users_only)
+        first, other_users = new_task(), new_task()
+        await SqlTaskStore(database).create([first, other_users])
+        with psycopg.connect(url) as other:
+            other.execute("DELETE FROM tasks WHERE user_id = %s", [first.user_id])
+            other.execute("DELETE FROM users WHERE id = %s", [first.user_id])
+            tasks = [new_task(first.user_id), new_task(other_users.user_id), new_task(first.user_id)]
+            outcomes = await store.create(tasks, wait=False)
+            assert [type(outcome) for outcome in outcomes] == [Locked, Task, Locked]
+            waiting = asyncio.ensure_future(store.create(tasks[:1]))
+            await asyncio.to_thread(until_waiting, url)
+            other.rollback()
+        assert [type(outcome) for outcome in await waiting] == [Task]
+        await database.close()
+
+
+def test_a_user_that_is_being_deleted_delays_no_creates_of_others(url: str) -> None:
+    with serving(url) as api, psycopg.connect(url) as other:
+        api.create()
+        mine = api.as_user()
+        other.execute("DELETE FROM tasks WHERE user_id = %s", [api.user])
+        other.execute("DELETE FROM users WHERE id = %s", [api.user])
+        request = tasks_pb2.CreateTaskRequest(task=tasks_pb2.Task(title="New"))
+        held = [api.start("CreateTask", request) for _ in range(40)]
+        until_waiting(url)
+        made = [mine.start("CreateTask", request) for _ in range(50)]
+        assert len({call.result().id for call in made}) == 50
+        assert not any(call.done() for call in held)
+        other.rollback()
+        assert len({call.result().id for call in held}) == 40
 
 
 def test_many_locked_rows_delay_only_calls_for_their_own_tasks(url: str) -> None:

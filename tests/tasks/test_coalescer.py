@@ -313,6 +313,24 @@ async def test_a_locked_call_runs_again_alone_and_keeps_its_key_busy() -> None:
     assert operation.batches == [[("a", 1), ("b", 2)], [("a", 3)], [("a", 1)]]
 
 
+async def test_calls_without_key_wait_for_a_locked_call_of_their_owner_and_then_run_together() -> None:
+    operation, patient = Operation(holds=False), Operation()
+    operation.locked |= {1, 2}
+    calls = coalescer(operation, patient=patient)
+    first = start(calls, ("a", 1), ("a", 2), ("b", 3))
+    assert await first[2] == "done 3"
+    await patient.called(1)
+    later = start(calls, ("a", 4), ("a", 5))
+    assert await asyncio.gather(*start(calls, ("b", 6))) == ["done 6"]
+    assert not any(call.done() for call in (*first[:2], *later))
+    operation.locked.clear()
+    patient.release()
+    assert await asyncio.gather(*first, *later) == ["done 1", "done 2", "done 3", "done 4", "done 5"]
+    assert patient.batches == [[("a", 1)]]
+    assert operation.batches[-1] == [("a", 2), ("a", 4), ("a", 5)]
+    assert calls.waiting == 0
+
+
 async def test_locked_calls_that_run_again_are_bounded() -> None:
     operation, patient = Operation(holds=False), Operation()
     operation.locked |= {1, 2, 3, 4}
