@@ -1,4 +1,4 @@
-"""The rules: six methods, and what they need of a store. Knows nothing of gRPC or SQL."""
+"""The task operations, one method for each RPC. Knows nothing of gRPC or SQL."""
 
 import asyncio
 import hashlib
@@ -35,22 +35,22 @@ T = TypeVar("T")
 Q = TypeVar("Q", bound=TaskKey | TaskQuery | NewTask | TaskChange | TaskRemoval)
 R = TypeVar("R")
 
-# Pages of up to so many tasks, and up to so many of them, are read together: what is longer would make others wait,
-# and takes memory: at most 40 MiB for such a set.
+# Pages of at most this many tasks are read in batches of at most this many pages: longer ones would delay other calls,
+# and such a batch already takes up to 40 MiB.
 _SMALL_PAGE, _PAGES_AT_ONCE = 64, 32
 
-# The most calls that wait for tasks which somebody else has locked, each on a database connection of its own.
+# Most calls that wait at once for tasks locked by other transactions, each on its own database connection.
 _LOCKED_AT_ONCE = 3
 
 _ALL_WRITABLE = f"{', '.join(WRITABLE_FIELDS[:-1])} and {WRITABLE_FIELDS[-1]}"
 
 
 class Tasks:
-    """The six methods. Each raises RequestErrors, of which errors.py has the whole list.
+    """The operations on tasks. They raise RequestErrors, all of which are in errors.py.
 
-    `clock` gives the current time in UTC, `new_id` a new UUIDv7. With `known_users_only` a caller without a row in the
-    users table is refused by every method. `on_batch` is told of every set of calls that goes to the store: of which
-    operation, and how large.
+    `clock` returns the current time in UTC, `new_id` a new UUIDv7. With `known_users_only` every method refuses callers
+    without a row in the users table. `on_batch` is called with the operation and the size of every batch that goes to
+    the store.
     """
 
     def __init__(
@@ -89,7 +89,7 @@ class Tasks:
         self._get = coalesced("get", store.get)
         self._page = coalesced("list", store.page, how=replace(batching or BatchSettings(), max_batch=_PAGES_AT_ONCE))
         self._create = coalesced("create", partial(store.create, wait=False), patient=store.create)
-        # Complete is an update too: what is asked of one task is done in the order of its arrival.
+        # Complete uses this batching too, so that calls for one task run in the order of arrival.
         self._update = coalesced("update", partial(store.update, wait=False), _key, store.update)
         self._delete = coalesced("delete", partial(store.delete, wait=False), _key, store.delete)
         self._coalescers = (self._get, self._page, self._create, self._update, self._delete)
@@ -139,7 +139,7 @@ class Tasks:
         return TaskPage(page, page_token_of(query, Position(page[-1].created_at, page[-1].id)))
 
     async def _read(self, query: TaskQuery) -> Sequence[Task]:
-        """The tasks of a page and one more, or as many as fill it: long tasks are not read to be thrown away."""
+        """Read the tasks of a page and one more. Reads long tasks in chunks, and no more of them than fill a page."""
         tasks: list[Task] = []
         while (missing := query.limit - len(tasks)) > 0 and validation.fitting(tasks) == len(tasks):
             chunk = await self._chunk(replace(query, limit=min(missing, validation.PAGE_CHUNK)))
@@ -189,16 +189,16 @@ class Tasks:
                 raise
 
     async def drain(self) -> None:
-        """Return when every call that was taken on has been answered."""
+        """Return when no call waits or is in flight."""
         for coalescer in self._coalescers:
             await coalescer.drain()
 
     def waiting(self) -> int:
-        """How many calls wait to be sent to the store."""
+        """Number of calls that wait to be sent to the store."""
         return sum(coalescer.waiting for coalescer in self._coalescers)
 
     async def _of_known(self, caller: Caller, result: Awaitable[T]) -> T:
-        """The result, but CallerUnknown in the place of TaskNotFound where that is the reason."""
+        """The result of a call. Raises CallerUnknown instead of TaskNotFound if the caller has no row but needs one."""
         try:
             return await result
         except TaskNotFound:
@@ -206,7 +206,7 @@ class Tasks:
             raise
 
     async def _refuse_stranger(self, caller: Caller) -> None:
-        # Who has a task has a row, so the users table is asked only where nothing was found.
+        # A user with a task has a row, so the users table is read only if no task was found.
         if self._known_users_only:
             [known] = await self._store.knows([caller.user_id])
             if not known:
@@ -236,7 +236,7 @@ def _continue(query: TaskQuery, page_token: str) -> TaskQuery:
 
 
 def _written_fields(draft: TaskDraft, paths: Sequence[str]) -> frozenset[str]:
-    """Which fields an update writes (AIP-134)."""
+    """The fields that an update writes (AIP-134)."""
     populated = frozenset(field for field in WRITABLE_FIELDS if getattr(draft, field))
     named = frozenset(paths).intersection(WRITABLE_FIELDS)
     if "status" in named - populated:

@@ -1,4 +1,4 @@
-"""What a field must look like (design section 2). Each function yields what is wrong, as sentences for the caller."""
+"""Validation of request fields. Each function yields violations, with sentences for the caller."""
 
 import re
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
@@ -8,15 +8,15 @@ from service.errors import InvalidArgument, Violation, excerpt
 from service.model import CONTENT_FIELDS, WRITABLE_FIELDS, Task, TaskDraft, TaskStatus
 
 TITLE_MAX = 255
-"""The longest title, in Unicode code points."""
+"""Longest title (Unicode code points)."""
 DESCRIPTION_MAX = 5000
-"""The longest description, in Unicode code points."""
+"""Longest description (Unicode code points)."""
 PAGE_SIZE_DEFAULT = 50
 PAGE_SIZE_MAX = 1000
 PAGE_BYTES_MAX = 3 * 2**20
-"""How much a page holds (bytes): with room to spare below the 4 MiB that a gRPC client takes unless told otherwise."""
+"""Largest page (bytes), well below the 4 MiB that a gRPC client accepts by default."""
 PAGE_CHUNK = 256
-"""How many tasks are read at once: the longest that there can be then take about 5 MiB."""
+"""Most tasks that are read at once: tasks of the largest size then take about 5 MiB."""
 
 OUTPUT_ONLY_FIELDS = ("id", "create_time", "update_time", "complete_time", "etag")
 
@@ -25,19 +25,19 @@ _STATUSES = frozenset(TaskStatus)
 NIL_UUID = "00000000-0000-0000-0000-000000000000"
 # An output-only timestamp may also be named by its parts (AIP-161).
 _OUTPUT_ONLY_PATH = re.compile(r"(?:id|etag|(?:create|update|complete)_time(?:\.(?:seconds|nanos))?)")
-# What a task takes beside its texts: id, three times, etag and the tags of the fields, rounded up.
+# Size of a task without its texts: id, three times, etag and the tags of the fields, rounded up.
 _TASK_BYTES = 150
 _NUL = "must not contain the NUL character (U+0000)"
 
 
 def refuse(violations: Iterable[Violation]) -> None:
-    """Raise InvalidArgument with all that is wrong, if anything is."""
+    """Raise InvalidArgument with all violations, if there are any."""
     if found := tuple(violations):
         raise InvalidArgument(*found)
 
 
 def fitting(tasks: Sequence[Task]) -> int:
-    """How many of these tasks fit into a page. A page may hold fewer than were asked for (AIP-158), but never none."""
+    """The number of these tasks that fit into a page: maybe fewer than requested (AIP-158), but at least one."""
     size = 0
     for count, task in enumerate(tasks):
         size += _TASK_BYTES + len(task.title.encode()) + len(task.description.encode())
@@ -89,14 +89,14 @@ _RULES: Mapping[str, Callable[[str, Any], Iterator[Violation]]] = {
 
 
 def written_fields(draft: TaskDraft, names: Collection[str]) -> Iterator[Violation]:
-    """What is wrong with these fields of a draft. The others may hold anything."""
+    """Violations in these fields of a draft. The others are not checked."""
     for name in WRITABLE_FIELDS:
         if name in names:
             yield from _RULES[name](f"task.{name}", getattr(draft, name))
 
 
 def new_task(draft: TaskDraft) -> Iterator[Violation]:
-    """What is wrong with the draft of a new task."""
+    """Violations in the draft of a new task."""
     yield from written_fields(draft, CONTENT_FIELDS)
     yield from new_status("task.status", draft.status)
 
@@ -130,7 +130,7 @@ def order_by(field: str, value: str) -> Iterator[Violation]:
 def update_mask(field: str, paths: Iterable[str]) -> Iterator[Violation]:
     unknown = [path for path in paths if path not in {"*", *WRITABLE_FIELDS} and not _OUTPUT_ONLY_PATH.fullmatch(path)]
     if unknown:
-        # Only the first is quoted: a mask may hold thousands, and what is answered must fit into the metadata.
+        # Only the first is quoted: a mask may have thousands, and the error must fit into the metadata.
         more = f" and {len(unknown) - 1} more" if len(unknown) > 1 else ""
         known = ", ".join(WRITABLE_FIELDS)
         yield Violation(
