@@ -2,11 +2,14 @@
 
 import os
 import signal
+import socket
 import sqlite3
 from collections.abc import Iterator
-from contextlib import closing, contextmanager
+from contextlib import ExitStack, closing, contextmanager, suppress
 from pathlib import Path
-from urllib.request import urlopen
+from typing import Any
+from urllib.error import HTTPError
+from urllib.request import Request, urlopen
 
 import grpc
 import pytest
@@ -147,3 +150,53 @@ def test_a_metrics_address_in_use_is_refused(folder: Path, count: int) -> None:
             assert answer.stderr.startswith(f"taskwell: cannot listen on {running.metrics_address}")
             assert "TASKWELL_METRICS_ADDRESS" in answer.stderr
             assert "Traceback" not in answer.stderr
+
+
+def threads_of(running: Workers) -> int:
+    status = Path(f"/proc/{running.server.process.pid}/status").read_text()
+    return int(status.partition("Threads:")[2].split()[0])
+
+
+def test_metrics_are_served_beside_connections_that_do_not_come_to_an_end(folder: Path) -> None:
+    with scraped(folder, count=1) as running, ExitStack() as opened:
+        before = threads_of(running)
+        host, _, port = running.metrics_address.rpartition(":")
+        endless = [opened.enter_context(socket.create_connection((host, int(port)), TIMEOUT)) for _ in range(200)]
+        for each in endless:
+            with suppress(OSError):  # it is closed for the sake of a newer one
+                each.sendall(b"GET /metrics HTTP/1.1\r\nx-endless: ")
+        assert running.handled("CreateTask", "OK") == 0
+        until(lambda: threads_of(running) <= before + 32)
+
+        def is_closed() -> bool:
+            try:
+                endless[-1].sendall(b"x")
+            except OSError:
+                return True
+            return False
+
+        until(is_closed)
+        assert running.server.end() == 0
+
+
+def test_metrics_do_not_say_which_version_of_what_serves_them(folder: Path) -> None:
+    with scraped(folder, count=1) as running:
+        for method, code in (("GET", 200), ("NONSENSE" * 9000, 414)):
+            request = Request(f"http://{running.metrics_address}/metrics", method=method)
+            try:
+                answer: Any = urlopen(request, timeout=TIMEOUT)
+            except HTTPError as error:
+                answer = error
+            with answer:
+                assert (answer.status, answer.headers.get_all("server")) == (code, ["taskwell"])
+
+
+def test_metrics_that_cannot_be_read_are_logged_as_json(folder: Path) -> None:
+    with scraped(folder) as running:
+        [metrics] = (folder / "tmp").iterdir()
+        (metrics / "counter_9.db").write_bytes((100).to_bytes(8, "little") + b"\x7f" * 4088)
+        with pytest.raises(HTTPError) as failed:
+            running.scrape()
+        with failed.value as answer:
+            assert (answer.status, answer.headers.get_all("server")) == (500, ["taskwell"])
+        until(lambda: running.lines("metrics cannot be read") != [])
