@@ -12,7 +12,7 @@ def test_every_difference_has_its_reason() -> None:
 def test_the_numbers_are_those_of_the_list() -> None:
     alike = [exchange for exchange in EXCHANGES if not exchange.differs]
     assert f"{len(EXCHANGES)} requests over all bindings" in REASONS.read_text()
-    assert f"{len(alike)} of them are answered alike" in REASONS.read_text()
+    assert f"{len(alike)} of them get the same response" in REASONS.read_text()
     assert len(alike) >= 60
 
 
