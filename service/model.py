@@ -78,7 +78,7 @@ CONTENT_FIELDS = tuple(name for name in WRITABLE_FIELDS if name != "status")
 
 @dataclass(frozen=True, slots=True)
 class NewTask:
-    """A task to be created, incomplete whatever its draft says. `request_id` and `request_digest` go together."""
+    """A task to create, incomplete whatever its draft says. `request_id` and `request_digest` go together."""
 
     user_id: str
     id: str
@@ -112,7 +112,7 @@ class TaskChange:
 
 @dataclass(frozen=True, slots=True)
 class TaskRemoval:
-    """A task to be deleted. `version` is the version that the task must have, None for any."""
+    """A task to delete. `version` is the version that the task must have, None for any."""
 
     user_id: str
     id: str
@@ -132,7 +132,7 @@ class Position(NamedTuple):
 
 @dataclass(frozen=True, slots=True)
 class TaskQuery:
-    """One page of one user's tasks: at most `limit` of them, those after `after` in the direction of the walk."""
+    """A request for a page of one user's tasks: at most `limit` tasks after the position `after`, in list order."""
 
     user_id: str
     limit: int
@@ -143,7 +143,7 @@ class TaskQuery:
 
 @dataclass(frozen=True, slots=True)
 class TaskPage:
-    """One page of a walk; `next_page_token` is empty on the last one."""
+    """One page of a list. `next_page_token` is empty on the last page."""
 
     tasks: Sequence[Task]
     next_page_token: str

@@ -1,1 +1,1 @@
-"""The only part that speaks SQL."""
+"""Storage: engine, statements, store and schema. The only package that imports SQLAlchemy or a database driver."""

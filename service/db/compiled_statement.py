@@ -18,7 +18,7 @@ Row = Sequence[Any]
 
 
 class CompiledStatement:
-    """The text of a statement, and what its types do to parameters and rows where the driver alone does not."""
+    """The text of a statement, and the conversions of parameters and rows that the driver does not make itself."""
 
     def __init__(self, statement: Any, dialect: Dialect) -> None:  # noqa: ANN401 - SQLAlchemy has no type for what compiles
         compiled = statement.compile(dialect=dialect)
@@ -31,12 +31,12 @@ class CompiledStatement:
         self._readers = [(index, read) for index, read in readers if read]
 
     def bound(self, parameters: Parameters) -> Parameters:
-        """The parameters as the driver takes them, and the constants of the statement."""
+        """Convert parameters for the driver, and add the constants of the statement."""
         bound = {name: bind(parameters[name]) for name, bind in self._binders}
         return {**self._constants, **parameters, **bound}
 
     def read(self, rows: Iterable[Row]) -> Sequence[Row]:
-        """The rows as the types of their columns have them."""
+        """Convert rows from the driver to the types of their columns."""
         return [self._read(row) for row in rows] if self._readers else tuple(rows)
 
     def _read(self, row: Row) -> Row:

@@ -1,4 +1,4 @@
-"""What went wrong in the database, told apart by SQLSTATE and SQLite's error names, never by message text."""
+"""Classifies database errors by SQLSTATE and SQLite's error names, never by message text."""
 
 import sqlite3
 from enum import Enum, auto
@@ -7,7 +7,7 @@ import psycopg
 
 
 class Failure(Enum):
-    """What a database error means for the request that met it."""
+    """The meaning of a database error for the request that met it."""
 
     UNAVAILABLE = auto()
     """The database cannot be reached or cannot work now; whether a write took place may be unknown."""
@@ -95,7 +95,7 @@ DRIVER_ERRORS = (psycopg.Error, sqlite3.Error)
 
 
 def failure_of(error: psycopg.Error | sqlite3.Error, *, lost: bool = False) -> Failure:
-    """What this error means; `lost` says that the connection broke with it."""
+    """Classify an error. `lost` says that the connection broke with it."""
     if lost or (isinstance(error, psycopg.Error) and error.diag.severity_nonlocalized in _ENDS_SESSION):
         return Failure.LOST
     return _postgres_failure(error) if isinstance(error, psycopg.Error) else _sqlite_failure(error)

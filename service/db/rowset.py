@@ -1,9 +1,9 @@
 """Many rows as the parameters of one statement.
 
-A list of every length would make as many statement texts, each compiled, prepared and planned anew. A row set makes
-one: PostgreSQL takes an array for each column (`unnest`), SQLite one JSON text (`json_each`). An array goes as the text
-of its literal: the driver would build the same text, value by value, in several times the time; and PostgreSQL, which
-cannot look into it when it plans, soon settles for one plan for all.
+A list in SQL would give a different statement text for every length, each compiled, prepared and planned anew. With a
+RowSet the text is the same for every batch size: PostgreSQL takes an array for each column (`unnest`), SQLite one JSON
+text (`json_each`). An array is sent as the text of its literal. The driver would build the same text, value by value,
+in several times the time. PostgreSQL cannot look into the text when it plans, and soon uses one generic plan.
 """
 
 import json

@@ -1,6 +1,6 @@
-"""The schema: at which revision a database is, at which it must be, and the way from one to the other.
+"""The schema of a database: its revision, the revision that this version needs, and migrations between them.
 
-Alembic is loaded by who goes that way: a server whose database is up to date starts without it.
+Alembic is loaded only to migrate: a server whose database is up to date starts without it.
 """
 
 import pkgutil
@@ -161,7 +161,7 @@ def known_revisions() -> list[str]:
 
 
 def alembic_config() -> "Config":
-    """Where Alembic finds the migrations, and what a new one is called."""
+    """Alembic's configuration: the folder of the migrations, and the file name of a new one."""
     from alembic.config import Config
 
     config = Config(stdout=StringIO())

@@ -63,7 +63,7 @@ def task_columns(dialect: Dialect) -> tuple[ColumnElement[Any], ...]:
 
 
 class PageKind(NamedTuple):
-    """What a statement for pages differs by."""
+    """The properties of a query for which there is a statement of its own."""
 
     by_status: bool
     newest_first: bool
@@ -89,7 +89,7 @@ _LOCK_LIMIT = "100ms"
 
 
 class Statements:
-    """The statements, and the row sets that carry their parameters."""
+    """All statements, and the RowSets that carry their parameters."""
 
     def __init__(self, dialect: Dialect) -> None:
         self._insert: Any = postgresql.insert if dialect.name == "postgresql" else sqlite.insert
@@ -122,13 +122,13 @@ class Statements:
         self.find_users = self._compiled(select(users.c.id).where(users.c.id.in_(select(self.user_ids.c.id))))
 
     def pages(self, kind: PageKind) -> CompiledStatement:
-        """Pages of tasks, each row behind the number of its query: of as many users as may be asked for at once."""
+        """The statement for pages, with LATERAL of several queries. Each row starts with the number of its query."""
         if kind not in self._pages:
             self._pages[kind] = self._compiled(self._lateral_pages(kind) if self.has_lateral else self._page(kind))
         return self._pages[kind]
 
     def page_parameters(self, queries: Sequence[tuple[int, TaskQuery]]) -> dict[str, Any]:
-        """The parameters for numbered queries of one kind, of which there is one where there is no LATERAL."""
+        """The parameters for numbered queries of one kind; for a single query if the database has no LATERAL."""
         rows = [
             (number, query.user_id, query.limit, query.status, *(query.after or (None, None)))
             for number, query in queries
@@ -159,7 +159,7 @@ class Statements:
         return self._ranged(select(asked.number, *self._task_columns), kind, asked)
 
     def _ranged(self, statement: Select[Any], kind: PageKind, asked: Any) -> Select[Any]:  # noqa: ANN401 - columns by name
-        """A range of one index, in its order. Never an OFFSET."""
+        """Restrict a statement to a range of one index, in index order. Never uses OFFSET."""
         statement = statement.where(tasks.c.user_id == asked.user_id)
         if kind.by_status:
             statement = statement.where(tasks.c.status == asked.status)
@@ -193,8 +193,8 @@ class Statements:
 
     def _insert_users(self, new: CTE) -> Any:  # noqa: ANN401 - the insert of either dialect
         rows = select(new.c.user_id, func.min(new.c.created_at, type_=UtcDateTime())).group_by(new.c.user_id)
-        # In one order everywhere, or two sets with the same new users could wait for each other. `true()` because
-        # SQLite would otherwise take ON CONFLICT for a join condition.
+        # In one order everywhere, or two batches with the same new users could deadlock. `true()` because SQLite would
+        # otherwise take ON CONFLICT for a join condition.
         rows = rows.where(true()).order_by(new.c.user_id)
         return self._insert(users).from_select(["id", "created_at"], rows).on_conflict_do_nothing()
 
@@ -212,13 +212,13 @@ class Statements:
             "updated_at": new.created_at,
         }
         rows = select(*source.values()).where(true())
-        # No conflict target: a request_id met again and our own id met again (a retry after a lost connection) are
-        # both left alone and looked up afterwards.
+        # No conflict target: a known request_id and our own id (a retry after a lost connection) are both skipped here
+        # and looked up afterwards.
         statement = self._insert(tasks).from_select(list(source), rows).on_conflict_do_nothing()
         return statement.returning(tasks.c.user_id, _ID)
 
     def _find_requests(self) -> Executable:
-        """The tasks that stood in the way of a create: of the same request_id, or of the same id."""
+        """Find the tasks because of which a create inserted nothing: those with the same request_id or id."""
         asked = self.requests
         by_request = and_(tasks.c.user_id == asked.c.user_id, tasks.c.request_id == asked.c.request_id)
         found = select(*self._task_columns, tasks.c.request_id, tasks.c.request_digest)
@@ -231,7 +231,7 @@ class Statements:
             name: case((new.written.bitwise_and(bit) != 0, new[name]), else_=tasks.c[name])
             for name, bit in _WRITTEN_BITS.items()
         }
-        # Clocks of several servers differ: a change never seems to be older than the one before it.
+        # The clocks of several servers differ: updated_at never goes back.
         changed_at = case((new.changed_at > tasks.c.updated_at, new.changed_at), else_=tasks.c.updated_at)
         return (
             update(tasks)
@@ -266,9 +266,9 @@ class Statements:
 
 
 def _locked(rows: RowSet, *, skips: bool = False) -> CTE:
-    """These rows, their tasks locked in the order of their keys, or two batches could wait for each other.
+    """These rows, with their tasks locked in the order of their keys, or two batches could deadlock.
 
-    Waits for tasks that somebody else has locked, or skips them. SQLite locks no rows and drops the clause.
+    Waits for tasks that another transaction has locked, or skips them. SQLite locks no rows and drops the clause.
     """
     order = (tasks.c.user_id, tasks.c.id)
     found = select(rows.cte).join(tasks, _same_task(rows)).order_by(*order)

@@ -1,4 +1,4 @@
-"""The TaskStore on SQLAlchemy Core: one statement for a set, a second one only for what the first did not settle."""
+"""The TaskStore on SQL: one statement for a batch, a second one only for requests that the first did not settle."""
 
 import asyncio
 from collections.abc import Callable, Iterable, Sequence
@@ -13,16 +13,16 @@ from service.errors import CallerUnknown, DatabaseUnavailable, EtagStale, Reques
 from service.model import NewTask, Task, TaskChange, TaskKey, TaskQuery, TaskRemoval, TaskStatus
 from service.tasks.store import Locked
 
-# A set is settled again when somebody else changed its rows between the write and the look at why it did not write.
-# Every round that fails means that another's write succeeded; this many in a row are as good as never.
+# A batch gets another round if its rows were changed between the write and the read that explains why nothing was
+# written. Every such round means that another write succeeded; this many in a row do not happen.
 _ROUNDS = 10
-_STATUSES = tuple(TaskStatus)  # by their numbers, which is faster than to ask the class
+_STATUSES = tuple(TaskStatus)  # by their numbers: faster than a call of the class
 
 
 class SqlTaskStore:
-    """Keeps tasks in SQLite or PostgreSQL; the promises are those of service.tasks.methods.TaskStore.
+    """Stores tasks in SQLite or PostgreSQL, as service.tasks.store.TaskStore promises.
 
-    With `known_users_only` a task is never made for a user without a row in the users table.
+    With `known_users_only` no task is created for a user without a row in the users table.
     """
 
     def __init__(self, database: Database, *, known_users_only: bool = False) -> None:
@@ -85,7 +85,7 @@ class SqlTaskStore:
         return outcomes
 
     async def _create_by_user(self, tasks: Sequence[NewTask]) -> dict[TaskKey, Task | RequestError | Locked]:
-        """Create the tasks of each user apart, after a lock of some user's was not granted in time."""
+        """Create the tasks of each user in a statement of its own, after a lock was not granted in time."""
         by_user: dict[str, list[NewTask]] = {}
         for task in tasks:
             by_user.setdefault(task.user_id, []).append(task)
@@ -95,7 +95,7 @@ class SqlTaskStore:
         return {key: outcome for outcomes in settled for key, outcome in outcomes.items()}
 
     async def _insert(self, tasks: Sequence[NewTask], *, wait: bool) -> set[TaskKey]:
-        """Insert what is new and answer its keys; what was there before is left alone."""
+        """Insert the tasks that are new and return their keys. Existing tasks are left alone."""
         parameters = self._sql.new_tasks.of(sorted(tasks, key=_create_order))
         sql = self._sql
         if self._known_users_only:
@@ -106,14 +106,14 @@ class SqlTaskStore:
         return {TaskKey(*row) for row in rows}
 
     async def _without_user(self, tasks: Sequence[NewTask]) -> dict[TaskKey, Task | RequestError]:
-        """Some user of the set has no row: refuse their tasks, and leave the others to the next round."""
+        """Refuse the tasks of users without a row, and leave the others of the batch to the next round."""
         if not self._known_users_only:
-            return {}  # the row was deleted between the making of it and the use; the next round makes it again
+            return {}  # the row was deleted since the statement created it; the next round creates it again
         known = await self.knows([task.user_id for task in tasks])
         return {task.key: CallerUnknown() for task, is_known in zip(tasks, known, strict=True) if not is_known}
 
     async def _earlier(self, tasks: Sequence[NewTask]) -> dict[TaskKey, Task | RequestError]:
-        """What earlier requests made of these; nothing for a task that was deleted in the meantime."""
+        """Look up the tasks that earlier requests created; no outcome for a task that was deleted meanwhile."""
         parameters = self._sql.requests.of(tasks)
         rows = await self._database.read(self._sql.find_requests, parameters)
         found = [(_task(columns), request_id, digest) for *columns, request_id, digest in rows]
@@ -132,7 +132,7 @@ class SqlTaskStore:
         self, changes: Sequence[TaskChange], *, wait: bool
     ) -> dict[TaskKey, Task | RequestError | Locked]:
         statement = self._sql.update if wait else self._sql.update_unlocked
-        # Run twice, a change without a version comes to the same; with one, the second run would find its own version.
+        # Run twice, a change without a version gives the same result; a change with one would meet its own new version.
         versioned = [change for change in changes if change.version is not None]
         parameters = self._sql.change_parameters(changes)
         try:
@@ -182,7 +182,7 @@ class SqlTaskStore:
 
 
 async def _in_rounds(settle: Callable[[Sequence[Any]], Any], requests: Sequence[Any]) -> dict[TaskKey, Any]:
-    """Settle the requests, and again those that `settle` leaves out, until each has its outcome."""
+    """Run `settle` on the requests, and again on those without an outcome, until each has one."""
     outcomes: dict[TaskKey, Any] = {}
     left = requests
     for _ in range(_ROUNDS):
@@ -194,9 +194,9 @@ async def _in_rounds(settle: Callable[[Sequence[Any]], Any], requests: Sequence[
 
 
 def _create_order(task: NewTask) -> tuple[str, str]:
-    """One order for unique keys everywhere: two sets of equal requests then wait for each other in one direction only.
+    """Sort key for inserts: with one order of unique keys everywhere, two batches of equal requests cannot deadlock.
 
-    Equal requests within a set keep the order in which they came.
+    Equal requests within a batch keep the order of their arrival.
     """
     return task.user_id, task.request_id or ""
 

@@ -1,4 +1,4 @@
-"""The tables, as SQLAlchemy Core sees them. The migrations make them; `alembic check` holds the two together."""
+"""The tables for SQLAlchemy Core. Migrations create them; `make check` compares the two."""
 
 from datetime import UTC, datetime
 
@@ -36,10 +36,10 @@ metadata = MetaData(
 
 
 class UtcDateTime(TypeDecorator[datetime]):
-    """A moment in UTC, with microseconds: `timestamptz` on PostgreSQL, text that sorts on SQLite.
+    """A time in UTC with microseconds: `timestamptz` on PostgreSQL, sortable text on SQLite.
 
-    SQLite knows no time zones and hands back naive values, so the zone is put back on the way out. PostgreSQL answers
-    in the zone of the session, which a database's or a role's default may have set to any.
+    SQLite has no time zones and returns naive values, to which UTC is added. PostgreSQL returns values in the time zone
+    of the session, which the defaults of a database or a role may have changed; they are converted to UTC.
     """
 
     impl = DateTime(timezone=True)
@@ -54,7 +54,7 @@ class UtcDateTime(TypeDecorator[datetime]):
         return value.replace(tzinfo=UTC) if value.tzinfo is None else value.astimezone(UTC)
 
 
-# User ids compare byte by byte on both databases, whatever the locale: SQLite does so by itself.
+# User ids are compared byte by byte, whatever the locale. SQLite does so by default.
 UserId: TypeEngine[str] = String(255, collation="C").with_variant(String(255), "sqlite")
 TaskId: TypeEngine[str] = Uuid(as_uuid=False).with_variant(String(36), "sqlite")
 

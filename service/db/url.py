@@ -1,14 +1,14 @@
-"""From a database URL to what connects: a file for SQLite, a libpq connection string for PostgreSQL."""
+"""Parses database URLs: a file for SQLite, a libpq connection string for PostgreSQL."""
 
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 from urllib.parse import unquote
 
-# Whoever only reads the settings, as a probe does every few seconds, loads neither SQLAlchemy nor libpq for a file.
+# SQLAlchemy and libpq are imported in functions: `taskwell health`, which runs every few seconds, needs neither.
 
-# What libpq is told unless the URL says otherwise. A connection whose other end vanished without a word is noticed
-# within these bounds and not after the system's two hours.
+# Defaults for libpq that the URL can override. With them a dead peer is noticed within half a minute, and not after the
+# two hours of the system's defaults.
 _LIBPQ_DEFAULTS = {
     "application_name": "taskwell",
     "connect_timeout": "10",  # s; a suspended Neon compute answers within a few

@@ -111,7 +111,7 @@ class Tasks:
 
     async def get(self, caller: Caller, task_id: str) -> Task:
         validation.refuse(validation.task_id("id", task_id))
-        return await self._of_known(caller, self._get.submit(TaskKey(caller.user_id, task_id.lower())))
+        return await self._or_caller_unknown(caller, self._get.submit(TaskKey(caller.user_id, task_id.lower())))
 
     async def list(self, caller: Caller, *, page_size: int, page_token: str, status: int, order_by: str) -> TaskPage:
         validation.refuse(
@@ -132,7 +132,7 @@ class Tasks:
             query = _continue(query, page_token)
         tasks = await self._read(query)
         if not tasks:
-            await self._refuse_stranger(caller)
+            await self._refuse_unknown_caller(caller)
         page = tasks[: min(size, validation.fitting(tasks))]
         if len(page) == len(tasks):
             return TaskPage(page, "")
@@ -166,7 +166,7 @@ class Tasks:
             values={name: getattr(draft, name) for name in written},
             version=version_of(etag),
         )
-        return await self._of_known(caller, self._update.submit(change))
+        return await self._or_caller_unknown(caller, self._update.submit(change))
 
     async def complete(self, caller: Caller, task_id: str, *, etag: str) -> Task:
         validation.refuse(validation.task_id("id", task_id))
@@ -177,13 +177,13 @@ class Tasks:
             values={"status": TaskStatus.COMPLETE},
             version=version_of(etag),
         )
-        return await self._of_known(caller, self._update.submit(change))
+        return await self._or_caller_unknown(caller, self._update.submit(change))
 
     async def delete(self, caller: Caller, task_id: str, *, etag: str, allow_missing: bool) -> None:
         validation.refuse(validation.task_id("id", task_id))
         removal = TaskRemoval(caller.user_id, task_id.lower(), version_of(etag))
         try:
-            await self._of_known(caller, self._delete.submit(removal))
+            await self._or_caller_unknown(caller, self._delete.submit(removal))
         except TaskNotFound:
             if not allow_missing:
                 raise
@@ -197,15 +197,15 @@ class Tasks:
         """Number of calls that wait to be sent to the store."""
         return sum(coalescer.waiting for coalescer in self._coalescers)
 
-    async def _of_known(self, caller: Caller, result: Awaitable[T]) -> T:
+    async def _or_caller_unknown(self, caller: Caller, result: Awaitable[T]) -> T:
         """The result of a call. Raises CallerUnknown instead of TaskNotFound if the caller has no row but needs one."""
         try:
             return await result
         except TaskNotFound:
-            await self._refuse_stranger(caller)
+            await self._refuse_unknown_caller(caller)
             raise
 
-    async def _refuse_stranger(self, caller: Caller) -> None:
+    async def _refuse_unknown_caller(self, caller: Caller) -> None:
         # A user with a task has a row, so the users table is read only if no task was found.
         if self._known_users_only:
             [known] = await self._store.knows([caller.user_id])

@@ -1,4 +1,4 @@
-"""Reads SQL as a database would, and finds what it does to tasks without saying whose."""
+"""Parses SQL and finds queries and writes on tasks that do not restrict the user."""
 
 from collections.abc import Iterator
 
@@ -9,7 +9,7 @@ _OWNER = "user_id"
 
 
 def about_tasks(statement: str, dialect: str) -> bool:
-    """Whether the table of tasks is in it anywhere."""
+    """True if a statement names the table of tasks."""
     return any(table.name == "tasks" for table in _parsed(statement, dialect).find_all(exp.Table))
 
 
@@ -45,7 +45,7 @@ def _says_whose(part: exp.Expr, tasks: str) -> bool:
 
 
 def _conditions(part: exp.Expr) -> Iterator[exp.Expr]:
-    """What must hold of every row: the terms of its WHERE and of its joins, as far as they are joined by AND."""
+    """The conditions that hold for every row: the terms of WHERE and of inner joins that are joined by AND."""
     where = part.args.get("where")
     joins = [join for join in part.args.get("joins") or [] if not join.side]
     for condition in [where and where.this, *(join.args.get("on") for join in joins)]:
@@ -77,5 +77,5 @@ def _is_owner(one: exp.Expr, tasks: str) -> bool:
 
 
 def _of(other: exp.Expr, tasks: str) -> bool:
-    """Whether it is made of the tasks themselves."""
+    """True if an expression uses columns of the tasks themselves."""
     return any(column.table == tasks for column in other.find_all(exp.Column))

@@ -1,4 +1,4 @@
-"""A store on either database, below the rules."""
+"""Fixtures: a database and a store of either kind."""
 
 from collections.abc import AsyncIterator
 

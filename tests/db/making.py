@@ -1,4 +1,4 @@
-"""Rows for the store's tests: what matters is given, the rest is made up."""
+"""Tasks for the tests of the store, with defaults for fields that a test does not care about."""
 
 from datetime import UTC, datetime, timedelta
 from typing import Any

@@ -1,4 +1,4 @@
-"""The promises of service.tasks.methods.TaskStore, on every database."""
+"""The promises of service.tasks.store.TaskStore, on every database."""
 
 import asyncio
 import random
@@ -74,7 +74,7 @@ async def test_a_request_id_with_another_digest_is_refused(store: SqlTaskStore) 
     assert [RequestIdReused] == kinds([*await store.create([again])])
 
 
-async def test_one_set_may_hold_equal_requests_reused_ones_and_others(store: SqlTaskStore) -> None:
+async def test_one_batch_may_hold_equal_requests_reused_ones_and_others(store: SqlTaskStore) -> None:
     user, request_id = new_user(), str(uuid4())
     first = requested(user, request_id)
     equal, reused, plain = requested(user, request_id), requested(user, request_id, "b" * 64), new_task(user)
@@ -91,11 +91,11 @@ async def test_a_create_run_again_after_its_answer_was_lost_makes_no_second_task
     assert len(await one_page(store, TaskQuery(task.user_id, 10))) == 1
 
 
-async def test_fifty_sets_of_the_same_requests_at_once_make_each_task_once(store: SqlTaskStore) -> None:
+async def test_fifty_batches_of_the_same_requests_at_once_make_each_task_once(store: SqlTaskStore) -> None:
     user = new_user()
     request_ids = [str(uuid4()) for _ in range(5)]
-    sets = [[requested(user, each) for each in random.sample(request_ids, 5)] for _ in range(50)]
-    outcomes = await asyncio.gather(*(store.create(each) for each in sets))
+    batches = [[requested(user, each) for each in random.sample(request_ids, 5)] for _ in range(50)]
+    outcomes = await asyncio.gather(*(store.create(each) for each in batches))
     assert len({is_task(task).id for answered in outcomes for task in answered}) == 5
     assert len(await one_page(store, TaskQuery(user, 100))) == 5
 
@@ -112,7 +112,7 @@ async def test_an_update_answers_the_task_after_it(store: SqlTaskStore) -> None:
     assert [expected] == await store.get([task.key])
 
 
-async def test_every_change_of_a_set_meets_its_own_task(store: SqlTaskStore) -> None:
+async def test_every_change_of_a_batch_meets_its_own_task(store: SqlTaskStore) -> None:
     tasks = [new_task() for _ in range(50)]
     await store.create(tasks)
     changes = [TaskChange(task.user_id, task.id, later(n), {"title": f"Title {n}"}) for n, task in enumerate(tasks)]
@@ -123,7 +123,7 @@ async def test_every_change_of_a_set_meets_its_own_task(store: SqlTaskStore) -> 
     ]
 
 
-async def test_one_set_may_hold_changes_that_succeed_and_others_that_do_not(store: SqlTaskStore) -> None:
+async def test_one_batch_may_hold_changes_that_succeed_and_others_that_do_not(store: SqlTaskStore) -> None:
     user = new_user()
     fresh, stale, same = new_task(user), new_task(user), new_task(user)
     await store.create([fresh, stale, same])
@@ -177,7 +177,7 @@ async def test_of_fifty_changes_to_one_version_at_once_one_succeeds(store: SqlTa
     assert {Task: 1, EtagStale: 49} == {kind: kinds([*outcomes]).count(kind) for kind in (Task, EtagStale)}
 
 
-async def test_sets_that_change_the_same_tasks_in_other_orders_all_succeed(store: SqlTaskStore) -> None:
+async def test_batches_that_change_the_same_tasks_in_other_orders_all_succeed(store: SqlTaskStore) -> None:
     tasks = [new_task() for _ in range(10)]
     await store.create(tasks)
 
@@ -261,7 +261,7 @@ async def test_where_users_must_be_known_tasks_are_made_for_those_alone(
     assert await strict.knows([known.user_id, unknown.user_id]) == [True, False]
 
 
-async def test_a_set_of_pages_answers_each_query_as_it_would_alone(store: SqlTaskStore) -> None:
+async def test_a_batch_of_pages_answers_each_query_as_it_would_alone(store: SqlTaskStore) -> None:
     users = [new_user() for _ in range(3)]
     tasks = [new_task(user, created_at=later(number // 2)) for number in range(12) for user in users]
     await store.create(tasks)
@@ -280,7 +280,7 @@ async def test_a_set_of_pages_answers_each_query_as_it_would_alone(store: SqlTas
 
 
 @pytest.mark.parametrize("size", [1, 2, 7, 1000])
-async def test_every_operation_takes_one_statement_with_one_text_whatever_the_size_of_the_set(
+async def test_every_operation_takes_one_statement_with_one_text_whatever_the_size_of_the_batch(
     store: SqlTaskStore, database: Database, size: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     texts = recorded_texts(monkeypatch)

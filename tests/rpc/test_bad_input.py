@@ -77,7 +77,7 @@ ORDERS = mostly(st.sampled_from(["", "create_time", "create_time desc", " create
 
 @dataclass(frozen=True, slots=True)
 class Known:
-    """What a caller could know and send."""
+    """The ids, etags and tokens that a caller could know and send."""
 
     ids: list[str]
     etags: list[str]
@@ -127,7 +127,7 @@ def mutated(text: str) -> SearchStrategy[str]:
 
 
 def harmless(method: str, request: bytes, call: Any) -> None:
-    """What was answered is no fault of ours, and tells nobody what is none of their affair."""
+    """Assert that a response is no fault of ours, and contains no private data."""
     code = call.code()
     assert code in ANSWERS, f"{method} of {request!r} was answered with {code}: {call.details()}"
     if code is StatusCode.OK:

@@ -1,4 +1,4 @@
-"""Who is calling, as metadata says; and that nothing is looked at before that is known."""
+"""Authentication by metadata, which comes before every other check."""
 
 from collections.abc import Iterator
 from contextlib import contextmanager

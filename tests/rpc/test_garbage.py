@@ -1,4 +1,4 @@
-"""What calls leave to the garbage collector, whose pauses would be everybody's: nothing of ours."""
+"""Calls leave no reference cycles of ours: the garbage collector's pauses would delay every call."""
 
 import gc
 from collections.abc import Iterator

@@ -122,7 +122,7 @@ def address(url: str) -> Iterator[str]:
 
 
 def stored(url: str) -> tuple[int, int]:
-    """How many users and tasks there are."""
+    """The number of users and of tasks."""
     with create_engine(url).connect() as connection:
         counts = [connection.scalar(select(func.count()).select_from(table)) or 0 for table in (users, tasks)]
     return counts[0], counts[1]

@@ -25,7 +25,7 @@ def create(api: Api, count: int) -> list[tasks_pb2.Task]:
 
 
 def page_sizes(api: Api, **fields: Any) -> list[int]:
-    """How many tasks each page of a walk holds."""
+    """The number of tasks on each page of a walk."""
     sizes: list[int] = []
     token = ""
     while not sizes or token:

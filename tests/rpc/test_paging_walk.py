@@ -81,7 +81,7 @@ class Walk(RuleBasedStateMachine):
         self.throughout = {task.id for task in self.tasks.values() if self.is_asked_for(task)}
         """The tasks that the walk must meet."""
         self.met: list[tuple[int, str]] = []
-        """What it met: the create times and the ids."""
+        """The create times and ids that the walk met."""
         self.token = ""
         self.is_walking = True
 

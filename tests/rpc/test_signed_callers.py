@@ -1,4 +1,4 @@
-"""Who is calling, as signed tokens say, seen by a client of a real server."""
+"""Authentication by signed tokens, through a real server."""
 
 import time
 from collections.abc import Iterator
@@ -112,12 +112,12 @@ def test_health_needs_no_token_and_reflection_does_where_it_needs_a_caller(
 
 
 def can_be_sent(token: str) -> bool:
-    """Whether gRPC's client sends it as it is: printable ASCII only, and no spaces at the end."""
+    """True for a value that gRPC's client sends unchanged: printable ASCII without trailing spaces."""
     return token.isascii() and token.isprintable() and token == token.rstrip()
 
 
 def answer_to(channel: grpc.Channel, token: str) -> Any:
-    """How a call ends that has this token."""
+    """The outcome of a call with this token."""
     call = Api(channel, token=token).start("ListTasks", tasks_pb2.ListTasksRequest())
     return call.exception() or call.result()
 

@@ -1,4 +1,4 @@
-"""What must be complete: the table of errors, the table of who may call what, and the contract itself."""
+"""The table of errors, the policy table and the contract are complete."""
 
 import re
 from collections.abc import Iterator

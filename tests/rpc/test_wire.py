@@ -1,4 +1,4 @@
-"""What a generated client never sends, and what it meets when the service is at its limits."""
+"""Requests that a generated client never sends, and responses when the service is at its limits."""
 
 from collections.abc import Iterator
 from contextlib import contextmanager
