@@ -1,4 +1,4 @@
-"""Compares the REST door with Envoy's gRPC-JSON transcoder, which reads the same annotations, before one gRPC server.
+"""Compares the REST gateway with Envoy's gRPC-JSON transcoder: the same annotations, the same gRPC server.
 
     make compare-envoy
 
@@ -37,13 +37,13 @@ _MADE_UP = re.compile(r"[0-9a-f]{8}(?:-[0-9a-f]{4}){3}-[0-9a-f]{12}|\d{4}-\d\d-\
 
 
 class Answer(NamedTuple):
-    """What a door answered, in a form in which two can be compared."""
+    """A response, in a form in which two can be compared."""
 
     status: int
     body: Any
 
 
-class Door:
+class Endpoint:
     """One of the two, as one user sees it."""
 
     def __init__(self, address: str) -> None:
@@ -80,7 +80,7 @@ def _comparable(value: Any, seen: dict[str, str]) -> Any:
 
 
 class Comparison(NamedTuple):
-    """What both doors answered to one request."""
+    """The two responses to one request."""
 
     exchange: Exchange
     ours: Answer
@@ -99,7 +99,7 @@ class Comparison(NamedTuple):
         return ""
 
 
-def compared(ours: Door, theirs: Door) -> list[Comparison]:
+def compared(ours: Endpoint, theirs: Endpoint) -> list[Comparison]:
     """Every request of the list, sent to both."""
     return [Comparison(exchange, ours.answer(exchange), theirs.answer(exchange)) for exchange in EXCHANGES]
 
@@ -157,7 +157,7 @@ def _descriptors() -> bytes:
 
 
 def _config(grpc_address: str, descriptors: Path) -> dict[str, Any]:
-    """Envoy set up to be as strict and as talkative as our door is."""
+    """Envoy set up to be as strict and as talkative as the gateway is."""
     host, _, port = grpc_address.rpartition(":")
     transcoder = {
         "@type": f"{_EXTENSIONS}.filters.http.grpc_json_transcoder.v3.GrpcJsonTranscoder",
@@ -218,7 +218,7 @@ def main() -> int:
     with tempfile.TemporaryDirectory() as folder:
         settings = settings_for(f"sqlite:///{folder}/taskwell.db", rest_address="127.0.0.1:0")
         with running_addresses(settings) as addresses, running_envoy(addresses.grpc) as envoy:
-            outcomes = compared(Door(addresses.rest), Door(envoy))
+            outcomes = compared(Endpoint(addresses.rest), Endpoint(envoy))
     complaints = [f"{each.exchange.name}: {each.complaint}" for each in outcomes if each.complaint]
     named = {each.exchange.differs for each in outcomes} - {""}
     complaints += [f"{REASONS.name} gives no reason for the difference {name!r}" for name in sorted(named - reasons())]

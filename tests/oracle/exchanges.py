@@ -1,4 +1,4 @@
-"""The requests that both doors are sent, one after the other, over every binding of the proto."""
+"""The requests that both gateways get, one after the other, over every binding of the proto."""
 
 import json
 from collections.abc import Mapping, Sequence

@@ -1,4 +1,4 @@
-"""What schemathesis must know of the REST door that JSON Schema cannot say: which good values do not go together."""
+"""Hooks for schemathesis: which good values do not go together, what JSON Schema cannot say."""
 
 import re
 from collections.abc import Mapping

@@ -1,4 +1,4 @@
-"""Sends the REST door what schemathesis makes of the OpenAPI document, good and bad, and has all its checks look on.
+"""Sends REST what schemathesis makes of the OpenAPI document, good and bad, and has all its checks look on.
 
     python -m tests.rest.fuzzing [EXAMPLES]      (thousands of requests, on SQLite and on PostgreSQL)
 

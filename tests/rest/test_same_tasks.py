@@ -1,6 +1,6 @@
-"""The suites of the six methods, once more through the REST door: the same tasks, and the same refusals.
+"""The suites of the six methods, once more over REST: the same tasks, and the same errors.
 
-On SQLite alone: what a database does it does behind either door.
+On SQLite alone: the database does not see which of the two was used.
 """
 
 import inspect
@@ -34,7 +34,7 @@ SUITES = (
     test_isolation,
 )
 
-# What the other door has no way to ask for.
+# Requests that cannot be made over REST.
 ELSEWHERE = {
     "test_update_task__without_a_mask_something_must_be_populated": "the keys of the body are the mask there",
     "test_update_task__an_unknown_path_is_refused": "createTime and Title are spellings of paths there",

@@ -9,9 +9,9 @@ from tests.rest.browser import Page
 class Docs:
     """The page at /docs of a service."""
 
-    def __init__(self, page: Page, door: str) -> None:
+    def __init__(self, page: Page, address: str) -> None:
         self._page = page
-        page.open(f"{door}/docs")
+        page.open(f"{address}/docs")
 
     def authorize(self, *, user: str = "", token: str = "") -> None:
         """Say who is calling: by the user's id, or by a token."""

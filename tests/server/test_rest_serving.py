@@ -12,7 +12,7 @@ from contextlib import closing
 from pathlib import Path
 
 from tests.rest.client import Client, RestApi
-from tests.rest.test_doors import context
+from tests.rest.test_access import context
 from tests.server.starting import TIMEOUT, Server, accepts, run, serving
 from tests.server.workers import workers
 from tests.tls.issuing import HOSTS, Authority, Files

@@ -1,4 +1,4 @@
-"""What crosses from a request to its call, and what comes of a call that does what it should not."""
+"""The gateway without a server: the metadata that it forwards, internal errors, health checks, in-process calls."""
 
 import json
 from collections.abc import Sequence
@@ -64,7 +64,7 @@ async def asked(app: Any, path: str, *headers: tuple[str, str]) -> tuple[int, An
     return start["status"], json.loads(body["body"])
 
 
-async def test_a_few_headers_cross_each_as_often_as_it_is_there_and_no_other_does() -> None:
+async def test_listed_headers_are_forwarded_with_duplicates_and_no_others() -> None:
     calls = Calls(tasks_pb2.ListTasksResponse())
     given = [
         ("X-User-Id", "alice"),
@@ -88,7 +88,7 @@ async def test_a_few_headers_cross_each_as_often_as_it_is_there_and_no_other_doe
     assert calls.made == [("/taskwell.v1.TaskService/ListTasks", metadata, 1.5)]
 
 
-async def test_a_fault_is_answered_with_a_sentence_and_nothing_of_it() -> None:
+async def test_an_internal_error_is_a_500_without_details() -> None:
     status, body = await asked(gateway(Calls(RuntimeError("the secret"))), "/v1/tasks")
     assert (status, body["code"], body["details"][0]["reason"]) == (500, StatusCode.INTERNAL.value[0], "INTERNAL")
     assert "it was logged under the id" in body["message"]

@@ -1,4 +1,4 @@
-"""Who may come in: names in headers, in tokens and in certificates, and pages of other origins."""
+"""Access to REST: tokens, host names (DNS rebinding), origins (CORS), TLS and client certificates."""
 
 import json
 import socket
@@ -83,7 +83,7 @@ def test_the_subject_of_a_token_is_the_user(with_tokens: Client, sqlite_url: str
         (["cookie: authorization={good}"], "TOKEN_MISSING", None),
     ],
 )
-def test_who_has_no_good_token_is_told_how_to_come(
+def test_a_401_has_a_challenge(
     with_tokens: Client, sqlite_url: str, given: list[str], reason: str, challenge: str | None
 ) -> None:
     tokens = {
@@ -122,7 +122,7 @@ def test_a_name_in_a_header_means_nothing_beside_a_token(with_tokens: Client, sq
 @pytest.mark.parametrize(
     "host", ["127.0.0.1", "127.0.0.1:8080", "localhost", "LocalHost:1", "[::1]", "[::1]:80", "10.0.0.1"]
 )
-def test_the_door_may_be_asked_for_as_this_machine(client: Client, host: str) -> None:
+def test_host_may_be_localhost_or_any_address(client: Client, host: str) -> None:
     raw = request("GET", "/v1/tasks", "x-user-id: alice").replace(b"127.0.0.1", host.encode())
     [answer] = responses(client.exchange(raw))
     assert answer.status == 200
@@ -142,9 +142,7 @@ def test_the_door_may_be_asked_for_as_this_machine(client: Client, host: str) ->
     ],
 )
 @pytest.mark.parametrize("path", ["/v1/tasks", "/healthz", "/nowhere"])
-def test_it_may_not_be_asked_for_by_a_name_that_a_stranger_may_have_pointed_here(
-    client: Client, host: str, path: str
-) -> None:
+def test_another_host_name_is_refused(client: Client, host: str, path: str) -> None:
     raw = request("GET", path, "x-user-id: alice").replace(b"127.0.0.1", host.encode())
     [answer] = responses(client.exchange(raw))
     assert (answer.status, answer.reason) == (421, "HOST_UNKNOWN")
@@ -161,7 +159,7 @@ def test_it_may_not_be_asked_for_by_a_name_that_a_stranger_may_have_pointed_here
         ({**TOKENS, "rest_hosts": "other.example"}, 421),
     ],
 )
-def test_by_which_names_is_for_the_settings_to_say(sqlite_url: str, settings: dict[str, Any], status: int) -> None:
+def test_rest_hosts_lists_host_names(sqlite_url: str, settings: dict[str, Any], status: int) -> None:
     raw = request("GET", "/v1/tasks", "x-user-id: alice").replace(b"127.0.0.1", b"Tasks.example:80")
     with serving(sqlite_url, **settings) as client:
         [answer] = responses(client.exchange(raw))
@@ -184,7 +182,7 @@ def preflight(origin: str, method: str = "PATCH", headers: str = "x-user-id,cont
     return {"origin": origin, **asked}
 
 
-def test_no_page_of_another_origin_may_call_unless_it_is_said(client: Client) -> None:
+def test_cors_is_off_by_default(client: Client) -> None:
     for method, headers in (("OPTIONS", preflight(APP)), ("GET", {"origin": APP, "x-user-id": "alice"})):
         answer = client.send(method, "/v1/tasks", headers)
         assert answer.status in {200, 204}
@@ -192,7 +190,7 @@ def test_no_page_of_another_origin_may_call_unless_it_is_said(client: Client) ->
 
 
 @pytest.mark.parametrize("origin", [APP, "https://other.example"])
-def test_a_page_of_an_origin_that_is_listed_may_call(with_origins: Client, origin: str) -> None:
+def test_cors_allows_listed_origins(with_origins: Client, origin: str) -> None:
     asked = with_origins.send("OPTIONS", "/v1/tasks/1", preflight(origin))
     assert (asked.status, asked.headers["access-control-allow-origin"]) == (200, origin)
     assert "PATCH" in asked.headers["access-control-allow-methods"]
@@ -205,7 +203,7 @@ def test_a_page_of_an_origin_that_is_listed_may_call(with_origins: Client, origi
 
 
 @pytest.mark.parametrize("origin", ["https://evil.example", f"{APP}.evil.example", "http://app.example", "null"])
-def test_a_page_of_another_origin_may_not(with_origins: Client, origin: str) -> None:
+def test_cors_refuses_other_origins(with_origins: Client, origin: str) -> None:
     asked = with_origins.send("OPTIONS", "/v1/tasks/1", preflight(origin))
     answer = with_origins.send("GET", "/v1/tasks", {"origin": origin, "x-user-id": "alice"})
     assert (asked.status, asked.reason) == (400, "CORS_REFUSED")
@@ -216,7 +214,7 @@ def test_a_page_of_another_origin_may_not(with_origins: Client, origin: str) -> 
         assert "access-control-allow-origin" not in each.headers
 
 
-def test_a_page_may_not_send_any_header(with_origins: Client) -> None:
+def test_cors_allows_listed_headers_alone(with_origins: Client) -> None:
     for header in ("authorization", "x-http-method-override", "grpc-metadata-x-user-id"):
         assert with_origins.send("OPTIONS", "/v1/tasks", preflight(APP, headers=header)).status == 400
 
@@ -281,13 +279,13 @@ def mutual(sqlite_url: str, tmp_path_factory: pytest.TempPathFactory, authority:
         yield client.address
 
 
-def test_a_service_on_the_list_speaks_for_users(mutual: str, authority: Authority) -> None:
+def test_mutual_tls_accepts_listed_client_names(mutual: str, authority: Authority) -> None:
     spiffe = authority.issue_for([x509.DNSName("other.example"), x509.UniformResourceIdentifier(SPIFFE_ID)])
     for client in (authority.issue(GATEWAY), spiffe):
         assert listed(mutual, context(authority, client)) == (200, "")
 
 
-def test_without_a_certificate_of_the_ca_nobody_is_connected(mutual: str, authority: Authority) -> None:
+def test_mutual_tls_refuses_clients_without_a_certificate_of_the_ca(mutual: str, authority: Authority) -> None:
     for client in (None, Authority().issue(GATEWAY)):
         assert listed(mutual, context(authority, client)) == (0, "")
 
@@ -304,7 +302,7 @@ def test_without_a_certificate_of_the_ca_nobody_is_connected(mutual: str, author
         ([x509.DNSName(SPIFFE_ID.removeprefix("spiffe://"))], "client"),
     ],
 )
-def test_a_service_that_is_not_on_the_list_speaks_for_nobody(
+def test_mutual_tls_refuses_client_names_that_are_not_listed(
     mutual: str, authority: Authority, names: list[x509.GeneralName], common_name: str
 ) -> None:
     client = authority.issue_for(names, common_name=common_name)
@@ -312,7 +310,7 @@ def test_a_service_that_is_not_on_the_list_speaks_for_nobody(
 
 
 @pytest.mark.parametrize("version", [ssl.TLSVersion.TLSv1_2, ssl.TLSVersion.TLSv1_3])
-def test_the_name_is_checked_of_a_client_that_resumes_a_session(
+def test_mutual_tls_checks_names_when_a_session_is_resumed(
     mutual: str, authority: Authority, version: ssl.TLSVersion
 ) -> None:
     host, _, port = mutual.rpartition(":")
