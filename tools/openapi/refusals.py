@@ -1,6 +1,6 @@
 """Every way in which an operation fails over HTTP: the status, the reason, and the sentence for it.
 
-What a method may answer stands in its comment behind `Errors:`, what any method may answer in the comment of the
+The codes of a method stand in its comment behind `Errors:`, those that any method may fail with in the comment of the
 service; how an error leaves the service, in service/rpc/status.py. What the gateway refuses by itself is listed here,
 and a test holds the list to the gateway's code.
 """
@@ -63,7 +63,7 @@ ELSEWHERE: dict[str, tuple[int, str]] = {
 def refusals(binding: Binding) -> Mapping[int, Mapping[str, str]]:
     """The reasons of this operation's errors by HTTP status, each with its sentence."""
     service = COMMENTS[binding.method.containing_service.full_name]
-    _, _, common = service.partition("Any method may answer")
+    _, _, common = service.partition("Any method may fail with")
     _, _, own = COMMENTS[binding.method.full_name].partition("Errors:")
     codes = set(_CODE.findall(common + own))
     found: dict[int, dict[str, str]] = {}

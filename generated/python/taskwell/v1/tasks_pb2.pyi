@@ -3,8 +3,8 @@
 isort:skip_file
 Taskwell: tasks per user, for other services to build on.
 
-Conventions follow the Google AIPs (https://google.aip.dev): methods answer the resource, Delete answers Empty,
-partial updates carry a field mask, lists are walked with page tokens.
+Conventions follow the Google AIPs (https://google.aip.dev): methods return the resource, Delete returns Empty,
+partial updates carry a field mask, lists come in pages with tokens.
 """
 
 from collections import abc as _abc
@@ -32,17 +32,17 @@ class _TaskStatus:
 class _TaskStatusEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_TaskStatus.ValueType], _builtins.type):
     DESCRIPTOR: _descriptor.EnumDescriptor
     TASK_STATUS_UNSPECIFIED: _TaskStatus.ValueType  # 0
-    """Not given. Never answered by the server; as a filter it means every status."""
+    """Not given. Never returned by the server; as a filter it means every status."""
     TASK_STATUS_INCOMPLETE: _TaskStatus.ValueType  # 1
     """Still to be done."""
     TASK_STATUS_COMPLETE: _TaskStatus.ValueType  # 2
     """Done; the task has a complete_time."""
 
 class TaskStatus(_TaskStatus, metaclass=_TaskStatusEnumTypeWrapper):
-    """Whether a task is done."""
+    """The status of a task."""
 
 TASK_STATUS_UNSPECIFIED: TaskStatus.ValueType  # 0
-"""Not given. Never answered by the server; as a filter it means every status."""
+"""Not given. Never returned by the server; as a filter it means every status."""
 TASK_STATUS_INCOMPLETE: TaskStatus.ValueType  # 1
 """Still to be done."""
 TASK_STATUS_COMPLETE: TaskStatus.ValueType  # 2
@@ -68,12 +68,13 @@ class Task(_message.Message):
     title: _builtins.str
     """What is to be done, in one line: 1 to 255 Unicode code points, not only white space, no NUL. Kept byte for byte."""
     description: _builtins.str
-    """Everything else worth saying: 0 to 5000 Unicode code points, no NUL. Kept byte for byte."""
+    """The details: 0 to 5000 Unicode code points, no NUL. Kept byte for byte."""
     status: Global___TaskStatus.ValueType
-    """Whether the task is done. A new task is incomplete; CompleteTask and UpdateTask change it."""
+    """The status. A new task is incomplete; CompleteTask and UpdateTask change it."""
     etag: _builtins.str
-    """Names this state of the task; every change makes a new one. Opaque: compare it, never parse it. Send it back with
-    UpdateTask, CompleteTask or DeleteTask to have the write refused (ABORTED) if somebody else changed the task first.
+    """Identifies this state of the task; every change makes a new etag. Opaque: compare it, never parse it. Sent back
+    with UpdateTask, CompleteTask or DeleteTask, it makes the write fail with ABORTED if somebody else has changed the
+    task first.
     """
     @_builtins.property
     def create_time(self) -> _timestamp_pb2.Timestamp:
@@ -116,8 +117,8 @@ class CreateTaskRequest(_message.Message):
     TASK_FIELD_NUMBER: _builtins.int
     REQUEST_ID_FIELD_NUMBER: _builtins.int
     request_id: _builtins.str
-    """A UUID made by the client, one for each task that it means to create, sent again unchanged with every retry
-    (AIP-155). It is remembered for as long as the task exists. The nil UUID is refused.
+    """A UUID that the client generates for each task to create, and sends again unchanged with every retry (AIP-155). The
+    server remembers it for as long as the task exists. The nil UUID is refused.
     """
     @_builtins.property
     def task(self) -> Global___Task:
@@ -150,13 +151,13 @@ class ListTasksRequest(_message.Message):
     STATUS_FIELD_NUMBER: _builtins.int
     ORDER_BY_FIELD_NUMBER: _builtins.int
     page_size: _builtins.int
-    """How many tasks a page may hold: 0 means 50, anything above 1000 is taken as 1000, a negative number is refused. It
+    """The largest number of tasks on the page: 0 means 50, more than 1000 means 1000, a negative number is refused. It
     may differ from page to page. A page of long tasks may hold fewer, so that it stays below 4 MiB: only an empty
-    next_page_token says that a page is the last one.
+    next_page_token marks the last page.
     """
     page_token: _builtins.str
-    """The next_page_token of the page before; empty for the first page. A token is good only for the caller, status and
-    order_by that it was made for.
+    """The next_page_token of the page before; empty for the first page. A token is valid only for the caller, status and
+    order_by of that page.
     """
     status: Global___TaskStatus.ValueType
     """Only tasks of this status; TASK_STATUS_UNSPECIFIED lists all."""
@@ -182,17 +183,17 @@ Global___ListTasksRequest: _TypeAlias = ListTasksRequest  # noqa: Y015
 
 @_typing.final
 class ListTasksResponse(_message.Message):
-    """The answer of TaskService.ListTasks."""
+    """The response of TaskService.ListTasks."""
 
     DESCRIPTOR: _descriptor.Descriptor
 
     TASKS_FIELD_NUMBER: _builtins.int
     NEXT_PAGE_TOKEN_FIELD_NUMBER: _builtins.int
     next_page_token: _builtins.str
-    """Send it as page_token to get the next page; empty when this is the last one. Opaque."""
+    """Send it as page_token to get the next page; empty on the last page. Opaque."""
     @_builtins.property
     def tasks(self) -> _containers.RepeatedCompositeFieldContainer[Global___Task]:
-        """The tasks of this page, in the order that was asked for."""
+        """The tasks of this page, in the requested order."""
 
     def __init__(
         self,
@@ -216,7 +217,7 @@ class GetTaskRequest(_message.Message):
 
     ID_FIELD_NUMBER: _builtins.int
     id: _builtins.str
-    """The id of the task, as CreateTask answered it."""
+    """The id of the task, as CreateTask returned it."""
     def __init__(
         self,
         *,
@@ -244,7 +245,7 @@ class UpdateTaskRequest(_message.Message):
 
     @_builtins.property
     def update_mask(self) -> _field_mask_pb2.FieldMask:
-        """Which fields to write: `title`, `description`, `status` (AIP-134). A field named here and empty in `task` is
+        """The fields to write: `title`, `description`, `status` (AIP-134). A field named here and empty in `task` is
         cleared, which the title may not be; `status` named here needs a value. `*` replaces title and description, and the
         status where one is given. Paths of output-only fields are ignored, unknown paths refused. Without a mask the
         populated fields are written, and there must be one.

@@ -30,14 +30,15 @@ class TaskServiceStub(object):
     """Tasks of one user: create, list, get, update, delete and complete them.
 
     The user on whose behalf a call runs, the caller, comes from the call's metadata (`x-user-id`) and never from a
-    request field. A caller meets only their own tasks: another user's task answers NOT_FOUND, exactly as a missing one.
+    request field. Callers see only their own tasks: a call for another user's task fails with NOT_FOUND, exactly as for
+    a missing one.
 
     Every error carries google.rpc.ErrorInfo with the domain `taskwell.v1` and a stable reason; INVALID_ARGUMENT also
-    carries google.rpc.BadRequest with the path of each field (but for a message that could not be decoded), and errors worth
-    a retry carry google.rpc.RetryInfo.
-    Any method may answer UNAUTHENTICATED (no valid caller), PERMISSION_DENIED (this caller may not), RESOURCE_EXHAUSTED
-    (overload, or a message over the size limit), UNAVAILABLE (the database cannot be reached), DEADLINE_EXCEEDED and
-    INTERNAL; what else a method may answer is listed with it.
+    carries google.rpc.BadRequest with the path of each field (except for a message that could not be decoded), and
+    errors worth a retry carry google.rpc.RetryInfo.
+    Any method may fail with UNAUTHENTICATED (no valid caller), PERMISSION_DENIED (this caller is not allowed),
+    RESOURCE_EXHAUSTED (overload, or a message over the size limit), UNAVAILABLE (the database cannot be reached),
+    DEADLINE_EXCEEDED and INTERNAL; the other codes of a method are listed with it.
     """
 
     def __init__(self, channel):
@@ -82,21 +83,22 @@ class TaskServiceServicer(object):
     """Tasks of one user: create, list, get, update, delete and complete them.
 
     The user on whose behalf a call runs, the caller, comes from the call's metadata (`x-user-id`) and never from a
-    request field. A caller meets only their own tasks: another user's task answers NOT_FOUND, exactly as a missing one.
+    request field. Callers see only their own tasks: a call for another user's task fails with NOT_FOUND, exactly as for
+    a missing one.
 
     Every error carries google.rpc.ErrorInfo with the domain `taskwell.v1` and a stable reason; INVALID_ARGUMENT also
-    carries google.rpc.BadRequest with the path of each field (but for a message that could not be decoded), and errors worth
-    a retry carry google.rpc.RetryInfo.
-    Any method may answer UNAUTHENTICATED (no valid caller), PERMISSION_DENIED (this caller may not), RESOURCE_EXHAUSTED
-    (overload, or a message over the size limit), UNAVAILABLE (the database cannot be reached), DEADLINE_EXCEEDED and
-    INTERNAL; what else a method may answer is listed with it.
+    carries google.rpc.BadRequest with the path of each field (except for a message that could not be decoded), and
+    errors worth a retry carry google.rpc.RetryInfo.
+    Any method may fail with UNAUTHENTICATED (no valid caller), PERMISSION_DENIED (this caller is not allowed),
+    RESOURCE_EXHAUSTED (overload, or a message over the size limit), UNAVAILABLE (the database cannot be reached),
+    DEADLINE_EXCEEDED and INTERNAL; the other codes of a method are listed with it.
     """
 
     def CreateTask(self, request, context):
         """Creates a task for the caller and returns it. A new task is incomplete.
 
-        Set `request_id` to make the call safe to retry: the same caller, request_id and content answer the task that was
-        made the first time, as it is now. Without it every call makes a new task.
+        Set `request_id` to make the call safe to retry: with the same caller, request_id and content it returns the task
+        that was created the first time, as it is now. Without it every call creates a new task.
 
         Errors: INVALID_ARGUMENT; ALREADY_EXISTS when the request_id was used before with other content.
         """
@@ -107,7 +109,7 @@ class TaskServiceServicer(object):
     def ListTasks(self, request, context):
         """Lists the caller's tasks, newest first unless `order_by` says otherwise, one page at a time.
 
-        A walk over all pages meets every task that existed throughout exactly once, whatever is written meanwhile.
+        All pages together hold every task that existed throughout exactly once, whatever is written meanwhile.
 
         Errors: INVALID_ARGUMENT.
         """
@@ -127,7 +129,7 @@ class TaskServiceServicer(object):
     def UpdateTask(self, request, context):
         """Changes the title, the description or the status of one of the caller's tasks and returns the task.
 
-        An update that changes nothing changes nothing: update_time and etag stay as they are. Reopen a task by setting its
+        An update to values that the task has already leaves update_time and etag as they are. Reopen a task by setting its
         status to TASK_STATUS_INCOMPLETE.
 
         Errors: INVALID_ARGUMENT; NOT_FOUND; ABORTED when `task.etag` is given and the task has changed since.
@@ -137,7 +139,7 @@ class TaskServiceServicer(object):
         raise NotImplementedError('Method not implemented!')
 
     def DeleteTask(self, request, context):
-        """Deletes one of the caller's tasks, for good. A second delete answers NOT_FOUND unless `allow_missing` is set.
+        """Deletes one of the caller's tasks, for good. A second delete fails with NOT_FOUND unless `allow_missing` is set.
 
         Errors: INVALID_ARGUMENT; NOT_FOUND; ABORTED when `etag` is given and the task has changed since.
         """
@@ -200,14 +202,15 @@ class TaskService(object):
     """Tasks of one user: create, list, get, update, delete and complete them.
 
     The user on whose behalf a call runs, the caller, comes from the call's metadata (`x-user-id`) and never from a
-    request field. A caller meets only their own tasks: another user's task answers NOT_FOUND, exactly as a missing one.
+    request field. Callers see only their own tasks: a call for another user's task fails with NOT_FOUND, exactly as for
+    a missing one.
 
     Every error carries google.rpc.ErrorInfo with the domain `taskwell.v1` and a stable reason; INVALID_ARGUMENT also
-    carries google.rpc.BadRequest with the path of each field (but for a message that could not be decoded), and errors worth
-    a retry carry google.rpc.RetryInfo.
-    Any method may answer UNAUTHENTICATED (no valid caller), PERMISSION_DENIED (this caller may not), RESOURCE_EXHAUSTED
-    (overload, or a message over the size limit), UNAVAILABLE (the database cannot be reached), DEADLINE_EXCEEDED and
-    INTERNAL; what else a method may answer is listed with it.
+    carries google.rpc.BadRequest with the path of each field (except for a message that could not be decoded), and
+    errors worth a retry carry google.rpc.RetryInfo.
+    Any method may fail with UNAUTHENTICATED (no valid caller), PERMISSION_DENIED (this caller is not allowed),
+    RESOURCE_EXHAUSTED (overload, or a message over the size limit), UNAVAILABLE (the database cannot be reached),
+    DEADLINE_EXCEEDED and INTERNAL; the other codes of a method are listed with it.
     """
 
     @staticmethod

@@ -3,8 +3,8 @@
 isort:skip_file
 Taskwell: tasks per user, for other services to build on.
 
-Conventions follow the Google AIPs (https://google.aip.dev): methods answer the resource, Delete answers Empty,
-partial updates carry a field mask, lists are walked with page tokens.
+Conventions follow the Google AIPs (https://google.aip.dev): methods return the resource, Delete returns Empty,
+partial updates carry a field mask, lists come in pages with tokens.
 """
 
 from collections import abc as _abc
@@ -35,14 +35,15 @@ class TaskServiceStub:
     """Tasks of one user: create, list, get, update, delete and complete them.
 
     The user on whose behalf a call runs, the caller, comes from the call's metadata (`x-user-id`) and never from a
-    request field. A caller meets only their own tasks: another user's task answers NOT_FOUND, exactly as a missing one.
+    request field. Callers see only their own tasks: a call for another user's task fails with NOT_FOUND, exactly as for
+    a missing one.
 
     Every error carries google.rpc.ErrorInfo with the domain `taskwell.v1` and a stable reason; INVALID_ARGUMENT also
-    carries google.rpc.BadRequest with the path of each field (but for a message that could not be decoded), and errors worth
-    a retry carry google.rpc.RetryInfo.
-    Any method may answer UNAUTHENTICATED (no valid caller), PERMISSION_DENIED (this caller may not), RESOURCE_EXHAUSTED
-    (overload, or a message over the size limit), UNAVAILABLE (the database cannot be reached), DEADLINE_EXCEEDED and
-    INTERNAL; what else a method may answer is listed with it.
+    carries google.rpc.BadRequest with the path of each field (except for a message that could not be decoded), and
+    errors worth a retry carry google.rpc.RetryInfo.
+    Any method may fail with UNAUTHENTICATED (no valid caller), PERMISSION_DENIED (this caller is not allowed),
+    RESOURCE_EXHAUSTED (overload, or a message over the size limit), UNAVAILABLE (the database cannot be reached),
+    DEADLINE_EXCEEDED and INTERNAL; the other codes of a method are listed with it.
     """
 
     @_typing.overload
@@ -52,15 +53,15 @@ class TaskServiceStub:
     CreateTask: _grpc.UnaryUnaryMultiCallable[_tasks_pb2.CreateTaskRequest, _tasks_pb2.Task]
     """Creates a task for the caller and returns it. A new task is incomplete.
 
-    Set `request_id` to make the call safe to retry: the same caller, request_id and content answer the task that was
-    made the first time, as it is now. Without it every call makes a new task.
+    Set `request_id` to make the call safe to retry: with the same caller, request_id and content it returns the task
+    that was created the first time, as it is now. Without it every call creates a new task.
 
     Errors: INVALID_ARGUMENT; ALREADY_EXISTS when the request_id was used before with other content.
     """
     ListTasks: _grpc.UnaryUnaryMultiCallable[_tasks_pb2.ListTasksRequest, _tasks_pb2.ListTasksResponse]
     """Lists the caller's tasks, newest first unless `order_by` says otherwise, one page at a time.
 
-    A walk over all pages meets every task that existed throughout exactly once, whatever is written meanwhile.
+    All pages together hold every task that existed throughout exactly once, whatever is written meanwhile.
 
     Errors: INVALID_ARGUMENT.
     """
@@ -72,13 +73,13 @@ class TaskServiceStub:
     UpdateTask: _grpc.UnaryUnaryMultiCallable[_tasks_pb2.UpdateTaskRequest, _tasks_pb2.Task]
     """Changes the title, the description or the status of one of the caller's tasks and returns the task.
 
-    An update that changes nothing changes nothing: update_time and etag stay as they are. Reopen a task by setting its
+    An update to values that the task has already leaves update_time and etag as they are. Reopen a task by setting its
     status to TASK_STATUS_INCOMPLETE.
 
     Errors: INVALID_ARGUMENT; NOT_FOUND; ABORTED when `task.etag` is given and the task has changed since.
     """
     DeleteTask: _grpc.UnaryUnaryMultiCallable[_tasks_pb2.DeleteTaskRequest, _empty_pb2.Empty]
-    """Deletes one of the caller's tasks, for good. A second delete answers NOT_FOUND unless `allow_missing` is set.
+    """Deletes one of the caller's tasks, for good. A second delete fails with NOT_FOUND unless `allow_missing` is set.
 
     Errors: INVALID_ARGUMENT; NOT_FOUND; ABORTED when `etag` is given and the task has changed since.
     """
@@ -94,29 +95,30 @@ class TaskServiceAsyncStub(TaskServiceStub):
     """Tasks of one user: create, list, get, update, delete and complete them.
 
     The user on whose behalf a call runs, the caller, comes from the call's metadata (`x-user-id`) and never from a
-    request field. A caller meets only their own tasks: another user's task answers NOT_FOUND, exactly as a missing one.
+    request field. Callers see only their own tasks: a call for another user's task fails with NOT_FOUND, exactly as for
+    a missing one.
 
     Every error carries google.rpc.ErrorInfo with the domain `taskwell.v1` and a stable reason; INVALID_ARGUMENT also
-    carries google.rpc.BadRequest with the path of each field (but for a message that could not be decoded), and errors worth
-    a retry carry google.rpc.RetryInfo.
-    Any method may answer UNAUTHENTICATED (no valid caller), PERMISSION_DENIED (this caller may not), RESOURCE_EXHAUSTED
-    (overload, or a message over the size limit), UNAVAILABLE (the database cannot be reached), DEADLINE_EXCEEDED and
-    INTERNAL; what else a method may answer is listed with it.
+    carries google.rpc.BadRequest with the path of each field (except for a message that could not be decoded), and
+    errors worth a retry carry google.rpc.RetryInfo.
+    Any method may fail with UNAUTHENTICATED (no valid caller), PERMISSION_DENIED (this caller is not allowed),
+    RESOURCE_EXHAUSTED (overload, or a message over the size limit), UNAVAILABLE (the database cannot be reached),
+    DEADLINE_EXCEEDED and INTERNAL; the other codes of a method are listed with it.
     """
 
     def __init__(self, channel: _aio.Channel) -> None: ...
     CreateTask: _aio.UnaryUnaryMultiCallable[_tasks_pb2.CreateTaskRequest, _tasks_pb2.Task]  # type: ignore[assignment]
     """Creates a task for the caller and returns it. A new task is incomplete.
 
-    Set `request_id` to make the call safe to retry: the same caller, request_id and content answer the task that was
-    made the first time, as it is now. Without it every call makes a new task.
+    Set `request_id` to make the call safe to retry: with the same caller, request_id and content it returns the task
+    that was created the first time, as it is now. Without it every call creates a new task.
 
     Errors: INVALID_ARGUMENT; ALREADY_EXISTS when the request_id was used before with other content.
     """
     ListTasks: _aio.UnaryUnaryMultiCallable[_tasks_pb2.ListTasksRequest, _tasks_pb2.ListTasksResponse]  # type: ignore[assignment]
     """Lists the caller's tasks, newest first unless `order_by` says otherwise, one page at a time.
 
-    A walk over all pages meets every task that existed throughout exactly once, whatever is written meanwhile.
+    All pages together hold every task that existed throughout exactly once, whatever is written meanwhile.
 
     Errors: INVALID_ARGUMENT.
     """
@@ -128,13 +130,13 @@ class TaskServiceAsyncStub(TaskServiceStub):
     UpdateTask: _aio.UnaryUnaryMultiCallable[_tasks_pb2.UpdateTaskRequest, _tasks_pb2.Task]  # type: ignore[assignment]
     """Changes the title, the description or the status of one of the caller's tasks and returns the task.
 
-    An update that changes nothing changes nothing: update_time and etag stay as they are. Reopen a task by setting its
+    An update to values that the task has already leaves update_time and etag as they are. Reopen a task by setting its
     status to TASK_STATUS_INCOMPLETE.
 
     Errors: INVALID_ARGUMENT; NOT_FOUND; ABORTED when `task.etag` is given and the task has changed since.
     """
     DeleteTask: _aio.UnaryUnaryMultiCallable[_tasks_pb2.DeleteTaskRequest, _empty_pb2.Empty]  # type: ignore[assignment]
-    """Deletes one of the caller's tasks, for good. A second delete answers NOT_FOUND unless `allow_missing` is set.
+    """Deletes one of the caller's tasks, for good. A second delete fails with NOT_FOUND unless `allow_missing` is set.
 
     Errors: INVALID_ARGUMENT; NOT_FOUND; ABORTED when `etag` is given and the task has changed since.
     """
@@ -149,14 +151,15 @@ class TaskServiceServicer(metaclass=_abc_1.ABCMeta):
     """Tasks of one user: create, list, get, update, delete and complete them.
 
     The user on whose behalf a call runs, the caller, comes from the call's metadata (`x-user-id`) and never from a
-    request field. A caller meets only their own tasks: another user's task answers NOT_FOUND, exactly as a missing one.
+    request field. Callers see only their own tasks: a call for another user's task fails with NOT_FOUND, exactly as for
+    a missing one.
 
     Every error carries google.rpc.ErrorInfo with the domain `taskwell.v1` and a stable reason; INVALID_ARGUMENT also
-    carries google.rpc.BadRequest with the path of each field (but for a message that could not be decoded), and errors worth
-    a retry carry google.rpc.RetryInfo.
-    Any method may answer UNAUTHENTICATED (no valid caller), PERMISSION_DENIED (this caller may not), RESOURCE_EXHAUSTED
-    (overload, or a message over the size limit), UNAVAILABLE (the database cannot be reached), DEADLINE_EXCEEDED and
-    INTERNAL; what else a method may answer is listed with it.
+    carries google.rpc.BadRequest with the path of each field (except for a message that could not be decoded), and
+    errors worth a retry carry google.rpc.RetryInfo.
+    Any method may fail with UNAUTHENTICATED (no valid caller), PERMISSION_DENIED (this caller is not allowed),
+    RESOURCE_EXHAUSTED (overload, or a message over the size limit), UNAVAILABLE (the database cannot be reached),
+    DEADLINE_EXCEEDED and INTERNAL; the other codes of a method are listed with it.
     """
 
     @_abc_1.abstractmethod
@@ -167,8 +170,8 @@ class TaskServiceServicer(metaclass=_abc_1.ABCMeta):
     ) -> _typing.Union[_tasks_pb2.Task, _abc.Awaitable[_tasks_pb2.Task]]:
         """Creates a task for the caller and returns it. A new task is incomplete.
 
-        Set `request_id` to make the call safe to retry: the same caller, request_id and content answer the task that was
-        made the first time, as it is now. Without it every call makes a new task.
+        Set `request_id` to make the call safe to retry: with the same caller, request_id and content it returns the task
+        that was created the first time, as it is now. Without it every call creates a new task.
 
         Errors: INVALID_ARGUMENT; ALREADY_EXISTS when the request_id was used before with other content.
         """
@@ -181,7 +184,7 @@ class TaskServiceServicer(metaclass=_abc_1.ABCMeta):
     ) -> _typing.Union[_tasks_pb2.ListTasksResponse, _abc.Awaitable[_tasks_pb2.ListTasksResponse]]:
         """Lists the caller's tasks, newest first unless `order_by` says otherwise, one page at a time.
 
-        A walk over all pages meets every task that existed throughout exactly once, whatever is written meanwhile.
+        All pages together hold every task that existed throughout exactly once, whatever is written meanwhile.
 
         Errors: INVALID_ARGUMENT.
         """
@@ -205,7 +208,7 @@ class TaskServiceServicer(metaclass=_abc_1.ABCMeta):
     ) -> _typing.Union[_tasks_pb2.Task, _abc.Awaitable[_tasks_pb2.Task]]:
         """Changes the title, the description or the status of one of the caller's tasks and returns the task.
 
-        An update that changes nothing changes nothing: update_time and etag stay as they are. Reopen a task by setting its
+        An update to values that the task has already leaves update_time and etag as they are. Reopen a task by setting its
         status to TASK_STATUS_INCOMPLETE.
 
         Errors: INVALID_ARGUMENT; NOT_FOUND; ABORTED when `task.etag` is given and the task has changed since.
@@ -217,7 +220,7 @@ class TaskServiceServicer(metaclass=_abc_1.ABCMeta):
         request: _tasks_pb2.DeleteTaskRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_empty_pb2.Empty, _abc.Awaitable[_empty_pb2.Empty]]:
-        """Deletes one of the caller's tasks, for good. A second delete answers NOT_FOUND unless `allow_missing` is set.
+        """Deletes one of the caller's tasks, for good. A second delete fails with NOT_FOUND unless `allow_missing` is set.
 
         Errors: INVALID_ARGUMENT; NOT_FOUND; ABORTED when `etag` is given and the task has changed since.
         """
