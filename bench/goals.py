@@ -60,7 +60,7 @@ def _goals() -> Iterator[Goal]:
     over_rest = (rest.NAME, rest.REST.name, GET)
     replaced, grpc = (rest.NAME, f"{REPLACED.name}-best", GET), (rest.NAME, ONE_WORKER.name, GET)
     text = f"GET over REST, req/s relative to {REPLACED.label} at its best"
-    yield Goal(text, True, 2, lambda run: run.ratio(over_rest, replaced))
+    yield Goal(text, True, 5, lambda run: run.ratio(over_rest, replaced))
     yield Goal("GET over REST, CPU relative to gRPC", False, 1.25, lambda run: run.ratio(over_rest, grpc, "cpu"))
     yield Goal("p99 of a caller during a flood relative to alone, with a rate limit", False, 2, _flooded)
     yield Goal("Python client, p50 relative to the bare stub, worse kind", False, 1.05, _client)
