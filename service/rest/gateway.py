@@ -44,7 +44,7 @@ class Calls(Protocol):
 
 
 class Rules(NamedTuple):
-    """What requests must keep to, and what of them is forwarded."""
+    """Limits of requests, and the headers that are forwarded."""
 
     forwarded: Mapping[bytes, str]
     """Headers that become metadata of the call, with the metadata key of each."""
