@@ -23,7 +23,7 @@ from sqlalchemy import (
     cast,
     delete,
     func,
-    literal,
+    literal_column,
     or_,
     select,
     true,
@@ -33,11 +33,14 @@ from sqlalchemy import (
     update,
 )
 from sqlalchemy.dialects import postgresql, sqlite
+from sqlalchemy.types import TypeEngine
 
 from service.db.compiled_statement import CompiledStatement
 from service.db.rowset import Columns, RowSet
 from service.db.tables import TaskId, UtcDateTime, tasks, users
 from service.model import CONTENT_FIELDS, WRITABLE_FIELDS, Task, TaskChange, TaskQuery, TaskStatus
+
+_UTC: ColumnElement[str] = literal_column("'UTC'", Text())
 
 # As text, which is what the model has: the driver would make an object of each only for us to print it.
 _ID = cast(tasks.c.id, Text).label("id")
@@ -57,7 +60,7 @@ def task_columns(dialect: Dialect) -> tuple[ColumnElement[Any], ...]:
         column, bare = tasks.c[name], DateTime()
         if not isinstance(column.type, UtcDateTime):
             return _ID if name == "id" else column
-        return func.timezone("UTC", column, type_=bare) if dialect.name == "postgresql" else type_coerce(column, bare)
+        return func.timezone(_UTC, column, type_=bare) if dialect.name == "postgresql" else type_coerce(column, bare)
 
     return tuple(read(name) for name in Task._fields)
 
@@ -204,8 +207,8 @@ class Statements:
             "user_id": new.user_id,
             "id": new.id,
             **{name: new[name] for name in CONTENT_FIELDS},
-            "status": literal(int(TaskStatus.INCOMPLETE), SmallInteger()),
-            "version": literal(1, BigInteger()),
+            "status": _constant(TaskStatus.INCOMPLETE, SmallInteger()),
+            "version": _constant(1, BigInteger()),
             "request_id": new.request_id,
             "request_digest": new.request_digest,
             "created_at": new.created_at,
@@ -228,7 +231,7 @@ class Statements:
     def _update(self, locked: CTE) -> Executable:
         new = locked.c
         values: dict[str, ColumnElement[Any]] = {
-            name: case((new.written.bitwise_and(bit) != 0, new[name]), else_=tasks.c[name])
+            name: case((new.written.bitwise_and(_constant(bit)) != _constant(0), new[name]), else_=tasks.c[name])
             for name, bit in _WRITTEN_BITS.items()
         }
         # The clocks of several servers differ: updated_at never goes back.
@@ -237,10 +240,13 @@ class Statements:
             update(tasks)
             .values(
                 **values,
-                version=tasks.c.version + 1,
+                version=tasks.c.version + _constant(1),
                 updated_at=changed_at,
                 completed_at=case(
-                    (values["status"] == int(TaskStatus.COMPLETE), func.coalesce(tasks.c.completed_at, changed_at))
+                    (
+                        values["status"] == _constant(TaskStatus.COMPLETE),
+                        func.coalesce(tasks.c.completed_at, changed_at),
+                    )
                 ),
             )
             .where(
@@ -259,7 +265,7 @@ class Statements:
             delete(tasks)
             .where(
                 tuple_(tasks.c.user_id, tasks.c.id).in_(select(gone.c.user_id, gone.c.id)),
-                select(literal(1)).where(_same_task(gone), any_version).correlate(tasks).exists(),
+                select(_constant(1)).where(_same_task(gone), any_version).correlate(tasks).exists(),
             )
             .returning(tasks.c.user_id, _ID)
         )
@@ -273,6 +279,11 @@ def _locked(rows: RowSet, *, skips: bool = False) -> CTE:
     order = (tasks.c.user_id, tasks.c.id)
     found = select(rows.cte).join(tasks, _same_task(rows)).order_by(*order)
     return found.with_for_update(of=tasks, skip_locked=skips).cte("locked")
+
+
+def _constant(number: int, type_: TypeEngine[int] | None = None) -> ColumnElement[int]:
+    """A number in the text of a statement. As a parameter, the driver would convert it for every batch."""
+    return literal_column(str(int(number)), type_ or Integer())
 
 
 def _same_task(rows: RowSet | CTE) -> ColumnElement[bool]:
