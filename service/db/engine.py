@@ -34,9 +34,9 @@ _CONFLICT_PAUSE = 0.005
 """The longest pause before the second attempt after a conflict (s); it doubles with each attempt."""
 
 _ABANDONED = 1.0
-"""How long a statement whose caller has gone may go on (s): most end by themselves, and are cheaper to let end."""
+"""Grace for a statement whose caller has gone, before it is cancelled (s): most end by themselves, which is cheaper."""
 _CANCELLED = 1.0
-"""How long a cancelled statement may take to end before its connection is broken (s)."""
+"""Grace for a cancelled statement, before its connection is broken (s)."""
 
 
 class ForeignKeyBroken(Exception):
@@ -99,7 +99,7 @@ class Database:
         return self._driver.dialect
 
     def connections_in_use(self) -> int:
-        """How many connections run a statement at the moment."""
+        """The number of connections that run a statement at the moment."""
         return self._pool.in_use
 
     async def read(self, statement: CompiledStatement, parameters: Parameters) -> Rows:
@@ -226,7 +226,7 @@ class Database:
         self._driver.hang_up(pooled.connection)
 
     def _judge(self, pooled: Pooled[Any], error: Any) -> Failure:  # noqa: ANN401 - one of DRIVER_ERRORS
-        """What an error means; a connection that is lost or useless is not used again, nor those as old as it."""
+        """Classify an error. A lost or useless connection is not used again, nor are those opened before it failed."""
         failure = failure_of(error, lost=self._driver.is_lost(pooled.connection))
         if failure in {Failure.LOST, Failure.NOT_DONE, Failure.STALE_PLAN}:
             self._driver.prepares &= sqlstate_of(error) not in PREPARED_STATEMENT_SQLSTATES

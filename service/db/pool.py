@@ -39,15 +39,15 @@ class PoolSettings:
     size: int = 10
     max_overflow: int = 5
     timeout: float = 10.0
-    """How long a request waits for a connection before it is UNAVAILABLE."""
+    """The longest that a request waits for a connection before it fails with UNAVAILABLE."""
     recycle: float = 240.0
     """The age at which a connection is replaced: below the five minutes after which Neon suspends an idle compute."""
     ping_after: float = 30.0
-    """How long a connection may lie idle before it is checked with a round trip."""
+    """A connection that was idle for longer is checked with a round trip before it is used."""
     prepare: bool = True
     """Prepare statements on the server."""
     statement_timeout: float = 35.0
-    """How long a statement may run, whether or not its caller still waits."""
+    """The longest that a statement may run, even if its caller still waits."""
 
 
 class Connector(Protocol[C]):

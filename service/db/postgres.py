@@ -18,11 +18,11 @@ from service.db.url import PostgresServer
 Connection = psycopg.AsyncConnection[Any]
 
 _PING_LIMIT = 1.0
-"""How long an idle connection has to answer a ping (s)."""
+"""Time limit of the ping of an idle connection (s)."""
 _CANCEL_LIMIT = 1.0
-"""How long a request to cancel a statement may take (s)."""
+"""Time limit of a request to cancel a statement (s)."""
 _LOOKUP_LIMIT = 5.0
-"""How long looking up host names may take, on top of the connect timeout of each host (s)."""
+"""Time limit of looking up host names, on top of the connect timeout of each host (s)."""
 
 
 class Postgres:
@@ -51,7 +51,7 @@ class Postgres:
         return not poll.poll(0)
 
     async def ping(self, connection: Connection) -> None:
-        """Ask for a sign of life; a server that does not answer within a second is taken for lost."""
+        """Make a round trip; a connection whose server does not respond within a second is broken."""
         timer = asyncio.get_running_loop().call_later(_PING_LIMIT, self.hang_up, connection)
         try:
             await connection.execute("SELECT 1", prepare=False)

@@ -23,7 +23,7 @@ SQLITE_PRAGMAS = (
 )
 
 _CLOSE_LIMIT = 5.0
-"""How long the threads of closed connections are waited for (s)."""
+"""Time limit of waiting for the threads of closed connections (s)."""
 
 
 class FileReplaced(OSError):

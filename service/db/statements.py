@@ -88,7 +88,7 @@ _QUERY_TYPES: Columns = {
 
 
 _LOCK_LIMIT = "100ms"
-"""How long a create waits for locks where it is not to wait for them."""
+"""Lock timeout of a create in a batch, which must not wait long for the locks of others."""
 
 
 class Statements:
@@ -176,7 +176,7 @@ class Statements:
         return CompiledStatement(statement, self._dialect)
 
     def _creates(self, new: CTE, *, with_users: bool) -> tuple[CompiledStatement, ...]:
-        """What makes tasks and their users: one statement, or two for one transaction where that is the way."""
+        """Create tasks and their users: in one statement, or on SQLite in two of one transaction."""
         if not with_users:
             return (self._compiled(self._create(new)),)
         if self._dialect.name == "postgresql":

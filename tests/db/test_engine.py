@@ -1,4 +1,4 @@
-"""What the engine does with statements and connections on PostgreSQL."""
+"""The engine's handling of statements and connections on PostgreSQL."""
 
 import asyncio
 from collections.abc import AsyncIterator, Iterator
