@@ -28,7 +28,10 @@ class Scripted(grpc.GenericRpcHandler):
         self.script = list(script)
         self.attempts.clear()
 
-    def service(self, details: Any) -> "grpc.RpcMethodHandler[bytes, bytes]":
+    def service(self, details: Any) -> "grpc.RpcMethodHandler[bytes, bytes] | None":
+        if details.method.startswith("/grpc.health."):
+            return None  # UNIMPLEMENTED, which a client takes for healthy
+
         def play(request: bytes, context: grpc.ServicerContext) -> bytes:
             self.attempts.append((details.method.rpartition("/")[2], request))
             self.remaining.append(context.time_remaining() or 0)

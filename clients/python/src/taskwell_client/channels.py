@@ -17,8 +17,12 @@ from taskwell_client.targets import is_local
 Option = tuple[str, Any]
 """A channel argument of gRPC (grpc/impl/channel_arg_names.h) and its value."""
 
-_LOAD_BALANCING: dict[str, Any] = {"loadBalancingConfig": [{"round_robin": {}}]}
-"""Spread calls over all addresses that the target resolves to."""
+_LOAD_BALANCING: dict[str, Any] = {
+    "loadBalancingConfig": [{"round_robin": {}}],
+    # Watch each address, and leave out those that are NOT_SERVING: a server that drains refuses calls until it exits.
+    "healthCheckConfig": {"serviceName": "taskwell.v1.TaskService"},
+}
+"""Spread calls over all addresses that the target resolves to and that serve."""
 
 _RETRYING = {
     **_LOAD_BALANCING,
