@@ -156,14 +156,20 @@ class Violation:
     description: str
 
 
+MAX_VIOLATIONS = 10
+"""Most invalid fields that one error names; of the others it gives the number."""
+
+
 class InvalidArgument(RequestError):
     """{summary}"""
 
     reason = "INVALID_FIELD"
 
     def __init__(self, *violations: Violation) -> None:
-        self.violations = violations
-        super().__init__(summary="; ".join(f"{each.field} {each.description}" for each in violations) + ".")
+        self.violations = violations[:MAX_VIOLATIONS]
+        more = [f"and {len(violations) - MAX_VIOLATIONS} more"] if len(violations) > MAX_VIOLATIONS else []
+        summary = "; ".join([*(f"{each.field} {each.description}" for each in self.violations), *more])
+        super().__init__(summary=f"{summary}.")
         self.metadata = {}  # the violations carry the details
 
 

@@ -91,7 +91,8 @@ def takes(field: FieldDescriptor, value: object) -> bool:
     fraction = field.cpp_type in {FieldDescriptor.CPPTYPE_FLOAT, FieldDescriptor.CPPTYPE_DOUBLE}
     if isinstance(value, str):
         if field.enum_type:
-            return value in field.enum_type.values_by_name
+            # Protobuf cannot look up a lone surrogate, which JSON can hold.
+            return value.isascii() and value in field.enum_type.values_by_name
         return _WHOLE.fullmatch(value) is not None or (fraction and "_" not in value)
     if isinstance(value, float):
         return fraction or value.is_integer()

@@ -26,6 +26,9 @@ _log = structlog.get_logger("rest")
 # nothing has to wait for the client.
 _WATCH_AFTER = 0.1
 
+# Larger bodies (bytes) are parsed only for callers who may make the call.
+_LARGE_BODY = 4096
+
 Page = Callable[[Mapping[bytes, bytes]], Awaitable[Response]]
 """Responds to GET by the headers of the request."""
 Metadata = Sequence[tuple[str, str]]
@@ -118,6 +121,8 @@ class Gateway:
             try:
                 timeout = parse_timeout(head.values.get(b"grpc-timeout"))
                 content = await body.read(is_patch=http_method == "PATCH")
+                if len(content) > _LARGE_BODY:
+                    await self._calls.admit(route.call, head.metadata)
                 request = route.parse(match, scope["query_string"], content)
                 _apply_conditions(request, route, head.values)
             except (HttpError, InvalidArgument) as refusal:

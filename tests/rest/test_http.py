@@ -177,6 +177,8 @@ BODIES: dict[str, tuple[bytes, str]] = {
     "a byte order mark": (b'\xef\xbb\xbf{"title": "x"}', "BODY_MALFORMED"),
     "a surrogate in UTF-8": (b'{"title": "\xed\xa0\x80"}', "BODY_MALFORMED"),
     "half a surrogate pair": (b'{"title": "\\ud83d"}', "INVALID_FIELD"),
+    "half a surrogate pair for a status": (b'{"title": "x", "status": "\\ud83d"}', "INVALID_FIELD"),
+    "half a surrogate pair for a field": (b'{"title": "x", "\\ud83d": 1}', "INVALID_FIELD"),
     "a member named twice": (b'{"title": "x", "title": "y"}', "BODY_MALFORMED"),
     "a member in both spellings": (b'{"title": "x", "create_time": null, "createTime": null}', "INVALID_FIELD"),
     "NaN": (b'{"title": NaN}', "BODY_MALFORMED"),
@@ -202,6 +204,14 @@ def test_a_body_that_is_no_task_is_refused(api: RestApi, body: bytes, reason: st
     assert (answer.status, answer.reason) == (400, reason)
     assert len(answer.body) < 1000
     assert list(api.list().tasks) == []
+
+
+def test_of_many_unknown_fields_ten_are_named(api: RestApi) -> None:
+    body = {f"{number:x}": 0 for number in range(6000)}
+    answer = api.send("POST", "/v1/tasks", body)
+    assert (answer.status, answer.reason, len(answer.violations)) == (400, "INVALID_FIELD", 10)
+    assert answer.json["message"].endswith("; and 5990 more.")
+    assert len(answer.body) < 2000
 
 
 def test_the_field_that_is_wrong_is_named_by_its_path_in_the_request(api: RestApi) -> None:
