@@ -11,6 +11,7 @@ from grpc import StatusCode
 from pydantic import SecretStr
 from pydantic.fields import FieldInfo
 
+from service import errors
 from service.auth import jwks, keys, tokens
 from service.auth.modes import RULES
 from service.config.field_types import PREFIX
@@ -18,7 +19,7 @@ from service.config.settings import Settings
 from service.errors import RateLimited, RequestError
 from service.metrics.recorder import ALL_SERIES
 from service.rest import query_parameters
-from service.rpc import rate_limit
+from service.rpc import call_limits, rate_limit
 from service.rpc.status import CODES, RETRY_DELAYS
 from service.tasks import validation
 from service.tls import files
@@ -87,6 +88,7 @@ def limits_table() -> str:
         for name, field in _fields()
         if name in LIMITING
     ]
+    unsent = call_limits.MAX_UNSENT_RESPONSES
     fixed = [
         ("Length of a user id (printable ASCII characters)", 255),
         ("Length of a title (code points)", validation.TITLE_MAX),
@@ -101,6 +103,14 @@ def limits_table() -> str:
         ("Size of a JWKS (bytes)", jwks.MAX_BYTES),
         ("Size of a PEM file (bytes)", files.MAX_BYTES),
         ("Users that the rate limit remembers", rate_limit.MAX_BUCKETS),
+        (
+            "Calls whose message has not arrived; one more ends the oldest as INVALID_ARGUMENT",
+            call_limits.MAX_RECEIVING,
+        ),
+        ("Responses that clients have not taken yet; further calls are RESOURCE_EXHAUSTED", unsent),
+        ("Size of all responses over 64 KiB not taken yet (bytes)", call_limits.MAX_UNSENT_BYTES),
+        ("Of them, on one connection (bytes)", call_limits.MAX_UNSENT_BYTES_PER_CONNECTION),
+        ("Invalid fields that one error names", errors.MAX_VIOLATIONS),
     ]
     rows = [*settings, *(f"| {limited} | `{limit}` | |" for limited, limit in fixed)]
     return "\n".join(["| limited | limit | setting |", "|---|---|---|", *rows])
