@@ -4,6 +4,7 @@ import asyncio
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
+from pathlib import Path
 from typing import Any
 from uuid import uuid4
 
@@ -25,6 +26,7 @@ from tests.db.making import later, new_task
 from tests.postgres import fresh_database
 from tests.proxy import Proxy, proxied
 from tests.running import Api, refused, running_service, settings_for
+from tests.server.starting import serving as process
 from tests.waiting import until
 
 # Of this test alone: other tests have databases of their own on the same server.
@@ -292,6 +294,19 @@ def test_a_statement_that_its_caller_gave_up_is_cancelled_and_no_second_one_begi
         until(lambda: admin.execute(waiting).fetchone() == (0,))
         other.rollback()
         assert api.complete(locked.id).id == locked.id
+
+
+@pytest.mark.parametrize("workers", ["1", "2"])
+def test_a_silent_database_does_not_delay_the_shutdown(tmp_path: Path, proxy: Proxy, workers: str) -> None:
+    arguments = ["--database-url", proxy.conninfo, "--migrate", "--workers", workers, "--shutdown-grace", "0.5"]
+    with process(tmp_path, arguments) as server, server.api() as api:
+        task = api.create()
+        proxy.hold()
+        calls = [api.start("GetTask", tasks_pb2.GetTaskRequest(id=task.id)) for _ in range(20)]
+        calls += [api.start("CompleteTask", tasks_pb2.CompleteTaskRequest(id=task.id)) for _ in range(20)]
+        server.process.terminate()
+        assert server.process.wait(30) == 0
+        assert all(call.code() is not StatusCode.OK for call in calls)
 
 
 def test_a_cancelled_call_harms_no_other(url: str) -> None:

@@ -1,5 +1,6 @@
 """SQLite files that are locked, full, missing or not databases."""
 
+import asyncio
 import shutil
 import sqlite3
 from collections.abc import Iterator
@@ -10,11 +11,18 @@ from urllib.parse import quote
 import grpc
 import pytest
 from grpc import StatusCode
+from sqlalchemy import text
 from structlog.testing import capture_logs
 from taskwell.v1 import tasks_pb2
 
+from service.db.compiled_statement import CompiledStatement
+from service.db.engine import Database
+from service.db.pool import PoolSettings
+from service.db.schema import Schema
+from service.db.url import parse_database_url
 from service.server.startup import StartError, prepare_schema
 from tests.running import Api, refused, running_service, settings_for
+from tests.waiting import eventually
 
 
 @contextmanager
@@ -129,3 +137,16 @@ def test_a_file_that_is_not_an_sqlite_database_stops_the_start(tmp_path: Path, c
 def test_a_folder_in_place_of_the_sqlite_file_stops_the_start(tmp_path: Path) -> None:
     with pytest.raises(StartError, match="cannot reach the database"):
         prepare_schema(settings_for(f"sqlite:///{tmp_path}", database_start_timeout=0.01))
+
+
+async def test_a_statement_without_a_caller_is_interrupted(tmp_path: Path) -> None:
+    url = parse_database_url(f"sqlite:///{tmp_path / 'taskwell.db'}")
+    Schema(url).up()
+    database = Database(url, PoolSettings(size=1, max_overflow=0))
+    endless = "WITH RECURSIVE n(i) AS (SELECT 1 UNION ALL SELECT i + 1 FROM n) SELECT max(i) FROM n"
+    running = asyncio.ensure_future(database.read(CompiledStatement(text(endless), database.dialect), {}))
+    await eventually(lambda: database.connections_in_use() == 1)
+    running.cancel()
+    one = CompiledStatement(text("SELECT 1"), database.dialect)
+    assert list(await database.read(one, {})) == [(1,)]
+    await database.close()
