@@ -7,6 +7,8 @@ from service.config.settings import Settings
 
 # Longest wait for a client to acknowledge this server's HTTP/2 settings (s).
 _SETTINGS_TIMEOUT = 5.0
+# Calls that the core holds until this process takes them, however few may be in flight.
+_MIN_PENDING = 8192
 # Finished streams of a connection that may still be allocated, per stream that it may have open.
 _DEALLOCATING = 10
 
@@ -17,6 +19,7 @@ def server_options(settings: Settings) -> list[tuple[str, int]]:
     def ms(seconds: float) -> int:
         return round(seconds * 1000)
 
+    pending = max(_MIN_PENDING, 16 * settings.max_in_flight)
     return [
         # CallInterceptor refuses a message over the limit, with details; gRPC refuses one of more than four times.
         ("grpc.max_receive_message_length", 4 * settings.max_message_bytes),
@@ -27,8 +30,8 @@ def server_options(settings: Settings) -> list[tuple[str, int]]:
         # stays allocated until this process frees its call, so a busy client needs room for those as well.
         ("grpc.http2.max_deallocating_streams", _DEALLOCATING * settings.max_concurrent_streams),
         # Beyond these, the core cancels calls at random; CallLimits refuses calls earlier, with details.
-        ("grpc.server.max_pending_requests", 16 * settings.max_in_flight),
-        ("grpc.server.max_pending_requests_hard_limit", 32 * settings.max_in_flight),
+        ("grpc.server.max_pending_requests", pending),
+        ("grpc.server.max_pending_requests_hard_limit", 2 * pending),
         ("grpc.max_allowed_incoming_connections", settings.max_connections),
         ("grpc.server_handshake_timeout_ms", ms(settings.handshake_timeout)),
         # gRPC enforces the metadata limit once the client has acknowledged it; until then a client may send 16 MiB per
