@@ -4,6 +4,7 @@ import re
 import shutil
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
 
@@ -23,9 +24,9 @@ def test_the_readme_is_short() -> None:
 
 
 @pytest.mark.parametrize("page", ["README.md", "docs/guide/python.md"])
-def test_the_python_program_runs(page: str, sqlite_url: str) -> None:
+def test_the_python_program_runs(page: str, tmp_path: Path) -> None:
     [program] = blocks(PAGES[page], "python")
-    with running_service(settings_for(sqlite_url)) as address:
+    with running_service(settings_for(f"sqlite:///{tmp_path / 'taskwell.db'}")) as address:
         done = subprocess.run(
             [sys.executable, "-W", "error", "-c", program.replace("127.0.0.1:50051", address)],
             capture_output=True,
