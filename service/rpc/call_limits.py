@@ -10,6 +10,7 @@ from typing import Any
 from grpc.aio import EOF
 
 from service.errors import DeadlineExceeded, MessageMissing, Overloaded, RequestError
+from service.rpc.drain import Drain
 from service.rpc.handlers import Behaviour, Context, Reader
 
 MAX_RECEIVING = 4096
@@ -38,12 +39,13 @@ class CallLimits:
     weighed: what would exceed MAX_UNSENT_BYTES, or MAX_UNSENT_BYTES_PER_CONNECTION, fails with Overloaded instead.
     """
 
-    def __init__(self, *, max_in_flight: int, max_seconds: float) -> None:
+    def __init__(self, *, max_in_flight: int, max_seconds: float, drain: Drain | None = None) -> None:
         self._max_in_flight = max_in_flight
         self.max_seconds = max_seconds
         self._overdue: dict[asyncio.Task[Any], type[RequestError]] = {}
         self._receiving: dict[asyncio.Task[Any], None] = {}  # in the order of arrival
-        self._unsent = 0
+        self._calls = drain or Drain()
+        self._running = 0
         self._unsent_bytes: Counter[str] = Counter()
         self.in_flight = 0
 
@@ -58,41 +60,45 @@ class CallLimits:
             # Does what asyncio.timeout does, at a third of the cost.
             timer = asyncio.get_running_loop().call_later(seconds, self._cancel, task, DeadlineExceeded)
             counted = 0
+            self._running += 1
+            self._calls.start()
             try:
-                message = await self._receive(task, context)
+                self._await_message(task)
+                message = await context.read()
+                self._receiving.pop(task, None)
+                if message is EOF:
+                    raise MessageMissing
                 self._refuse_if_full()
                 self.in_flight += 1
                 counted = 1
                 response = await behaviour(read(message, context), context)
+                if (size := response.ByteSize()) > _LARGE:
+                    self._weigh_until_sent(size, context)
+                self._calls.end_when_sent(context)
+                return response
             except asyncio.CancelledError:
                 if (error := self._overdue.get(task)) and task.uncancel() == 0:
                     raise (MessageMissing if not counted and seconds == self.max_seconds else error) from None
                 raise
             finally:
                 timer.cancel()
+                self._receiving.pop(task, None)
+                self._running -= 1
                 self.in_flight -= counted
                 self._overdue.pop(task, None)
-            self._count_until_sent(response.ByteSize(), context)
-            return response
+                self._calls.end()
 
         return limited
 
     def _refuse_if_full(self) -> None:
-        if self.in_flight >= self._max_in_flight or self._unsent >= MAX_UNSENT_RESPONSES:
+        if self.in_flight >= self._max_in_flight or self._calls.in_flight - self._running >= MAX_UNSENT_RESPONSES:
             raise Overloaded
 
-    async def _receive(self, task: asyncio.Task[Any], context: Context) -> bytes:
-        """Return the message of a call. Raises MessageMissing if the client ends the call without one."""
+    def _await_message(self, task: asyncio.Task[Any]) -> None:
+        """Note that a call waits for its message, and end the one that has waited longest if they are too many."""
         if len(self._receiving) >= MAX_RECEIVING:
             self._cancel(next(iter(self._receiving)), MessageMissing)
         self._receiving[task] = None
-        try:
-            message = await context.read()
-        finally:
-            self._receiving.pop(task, None)
-        if message is EOF:
-            raise MessageMissing
-        return bytes(message)
 
     def apply_streaming(self, behaviour: Behaviour, read: Reader) -> Behaviour:
         """Wrap a method that streams responses: only the wait for its request has a limit, because a watch lasts."""
@@ -121,15 +127,6 @@ class CallLimits:
         self._receiving.pop(task, None)
         self._overdue[task] = error
         task.cancel()
-
-    def _count_until_sent(self, size: int, context: Context) -> None:
-        if size > _LARGE:
-            self._weigh_until_sent(size, context)
-        self._unsent += 1
-        context.add_done_callback(self._sent)  # type: ignore[arg-type]  # its protocol names the argument
-
-    def _sent(self, _context: Context) -> None:
-        self._unsent -= 1
 
     def _weigh_until_sent(self, size: int, context: Context) -> None:
         waiting, peer = self._unsent_bytes, context.peer()

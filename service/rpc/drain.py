@@ -1,39 +1,51 @@
 """Calls in flight, and the refusal of new ones at shutdown."""
 
 import asyncio
-from typing import Any
+from contextlib import suppress
 
 from service.errors import ShuttingDown
+from service.rpc.handlers import Context
 
 
 class Drain:
-    """Tracks the calls in flight, so that a shutdown can wait for their end, and refuses calls once it has begun.
+    """Counts the calls in flight, so that a shutdown can wait for their end, and refuses calls once it has begun.
 
-    A call lasts as long as its task: until its response is handed to the transport, not only until it is made.
+    A call lasts until its response is handed to the transport, not only until it is made.
     """
 
     def __init__(self) -> None:
-        self._tasks: set[asyncio.Task[Any]] = set()
+        self.in_flight = 0
         self._begun = False
+        self._ended = asyncio.Event()
 
     def enter(self) -> None:
-        """Track the call of the current task. Raises ShuttingDown once the drain has begun."""
+        """Raise ShuttingDown once the drain has begun."""
         if self._begun:
             raise ShuttingDown
-        task = asyncio.current_task()
-        assert task is not None
-        self._tasks.add(task)
-        task.add_done_callback(self._tasks.discard)
+
+    def start(self) -> None:
+        """Count one more call, until `end`."""
+        self.in_flight += 1
+
+    def end(self) -> None:
+        self.in_flight -= 1
+        if self._begun and not self.in_flight:
+            self._ended.set()
+
+    def end_when_sent(self, context: Context) -> None:
+        """Count a call until its response is sent."""
+        self.in_flight += 1
+        context.add_done_callback(self._sent)  # type: ignore[arg-type]  # its protocol names the argument
+
+    def _sent(self, _context: Context) -> None:
+        self.end()
 
     def begin(self) -> None:
         """Refuse calls from now on."""
         self._begun = True
 
-    @property
-    def in_flight(self) -> int:
-        return len(self._tasks)
-
     async def wait(self, seconds: float) -> None:
         """Wait until the calls in flight have ended, for at most `seconds`."""
-        if self._tasks:
-            await asyncio.wait(self._tasks, timeout=seconds)
+        if self.in_flight:
+            with suppress(TimeoutError):
+                await asyncio.wait_for(self._ended.wait(), seconds)

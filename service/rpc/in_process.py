@@ -56,10 +56,14 @@ class InProcess:
 
         Raises the grpc.aio.AioRpcError that a client would get.
         """
-        context = cast("Context", InProcessContext(request, metadata, seconds))
+        in_process = InProcessContext(request, metadata, seconds)
+        context = cast("Context", in_process)
         handler = await self._interceptor.intercept_service(self._found, Details(method, metadata))
         # The interceptor decodes the request, or returns a handler that refuses it.
-        response: Message = await behaviour_of(handler)(request, context)
+        try:
+            response: Message = await behaviour_of(handler)(request, context)
+        finally:
+            in_process.done()
         return response
 
     async def admit(self, method: str, metadata: Pairs) -> str | None:
@@ -78,6 +82,7 @@ class InProcessContext:
     def __init__(self, request: bytes, metadata: Pairs, seconds: float | None) -> None:
         self._request = request
         self._metadata = metadata
+        self._callbacks: list[Callable[[object], None]] = []
         self._deadline = None if seconds is None else time.monotonic() + seconds
 
     async def read(self) -> bytes:
@@ -87,7 +92,12 @@ class InProcessContext:
         return "in-process"
 
     def add_done_callback(self, callback: Callable[[object], None]) -> None:
-        callback(self)  # there is no transport in which the response could wait
+        self._callbacks.append(callback)
+
+    def done(self) -> None:
+        """Run the callbacks: there is no transport in which the response could wait."""
+        for callback in self._callbacks:
+            callback(self)
 
     def invocation_metadata(self) -> Pairs:
         return self._metadata

@@ -275,11 +275,14 @@ class CallInterceptor(ServerInterceptor):
             **_log_fields(started),
             **private,
         )
+        self._drain.start()
         try:
             await context.abort_with_status(grpc_status_of(error))
         except Exception as aborted:
             asyncio.get_running_loop().call_soon(break_reference_cycles, aborted, found)
             raise
+        finally:
+            self._drain.end()
 
     def _count_overloads(self, method: str) -> None:
         """Log the first refusal for overload at once, and the number of those that follow once a second."""

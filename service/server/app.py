@@ -99,7 +99,9 @@ class Service:
         self._streams = OpenStreams()
         self._drain = Drain()
         self._authentication = Authentication(settings)
-        limits = CallLimits(max_in_flight=settings.max_in_flight, max_seconds=settings.max_call_seconds)
+        limits = CallLimits(
+            max_in_flight=settings.max_in_flight, max_seconds=settings.max_call_seconds, drain=self._drain
+        )
         if self._metrics:
             self._metrics.watch(
                 in_flight=lambda: limits.in_flight,
