@@ -1,0 +1,143 @@
+"""The system under test: `taskwell serve` as a process, its database, and a proxy between them."""
+
+import os
+import signal
+import socket
+import subprocess
+import sys
+import tempfile
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import ExitStack, contextmanager, suppress
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from tests.postgres import fresh_database, running_postgres
+from tests.proxy import Proxy, proxied
+
+TIMEOUT = 60.0
+"""Limit of every wait for a process (s)."""
+
+
+class ServerProcess:
+    """`taskwell serve` on one address for all its lives, with its log in a file.
+
+    `launcher` replaces `python -m service`: that of the seeded bugs starts a broken server.
+    """
+
+    def __init__(
+        self,
+        folder: Path,
+        database_url: str,
+        *,
+        launcher: Sequence[str] = ("service",),
+        settings: Mapping[str, str] | None = None,
+    ) -> None:
+        self.folder = folder
+        self.database_url = database_url
+        self.address = f"127.0.0.1:{_free_port()}"
+        self.log = folder / "server.log"
+        self._launcher = launcher
+        self._settings = settings or {}
+        self._process: subprocess.Popen[str] | None = None
+
+    @property
+    def pid(self) -> int:
+        """The process id; of the supervisor where there are several workers."""
+        assert self._process is not None, "the server does not run"
+        return self._process.pid
+
+    def start(self) -> None:
+        """Start the server and return when it accepts calls."""
+        settings = {
+            "GRPC_ADDRESS": self.address,
+            "DATABASE_URL": self.database_url,
+            "MIGRATE": "true",
+            "WORKERS": "1",
+            "LOG_LEVEL": "warning",
+            **self._settings,
+        }
+        with self.log.open("a") as log:
+            self._process = subprocess.Popen(
+                [sys.executable, "-m", *self._launcher, "serve"],
+                env={**os.environ, **{f"TASKWELL_{name}": value for name, value in settings.items()}},
+                stdout=subprocess.PIPE,
+                stderr=log,
+                text=True,
+            )
+        assert self._process.stdout is not None
+        line = self._process.stdout.readline()
+        assert line.startswith("gRPC listening on "), (line, self.log.read_text()[-2000:])
+
+    def send(self, number: signal.Signals) -> None:
+        """Send a signal to the process."""
+        os.kill(self.pid, number)
+
+    def wait(self) -> int:
+        """Wait for the end of the process and return its exit status."""
+        assert self._process is not None, "the server does not run"
+        return self._process.wait(TIMEOUT)
+
+    def kill(self) -> None:
+        """End the process at once, if it runs."""
+        if self._process:
+            self._process.kill()
+            self._process.communicate()
+            self._process = None
+
+    def restart(self, number: signal.Signals = signal.SIGTERM) -> int:
+        """End the process with a signal, start it again, and return the exit status of the first."""
+        self.send(number)
+        status = self.wait()
+        self.kill()
+        self.start()
+        return status
+
+
+@dataclass
+class System:
+    """A running server and what faults can be done to."""
+
+    kind: str
+    """SQLite, PostgreSQL or PgBouncer."""
+    server: ServerProcess
+    folder: Path
+    """A folder for this system alone."""
+    proxy: Proxy | None = None
+    """Stands between the server and the database, or the pooler."""
+    admin_url: str = ""
+    """The database itself, past proxy and pooler."""
+    cleanup: ExitStack = field(default_factory=ExitStack)
+    """What a fault leaves behind until the system ends."""
+
+
+@contextmanager
+def running_system(
+    kind: str, *, launcher: Sequence[str] = ("service",), settings: Mapping[str, str] | None = None
+) -> Iterator[System]:
+    """Run a system of this kind on an empty database."""
+    with ExitStack() as running:
+        folder = Path(running.enter_context(tempfile.TemporaryDirectory(prefix="taskwell-faults-")))
+        system = _system(kind, folder, running, launcher, settings)
+        running.enter_context(system.cleanup)
+        running.callback(system.server.kill)
+        system.server.start()
+        yield system
+
+
+def _system(
+    kind: str, folder: Path, running: ExitStack, launcher: Sequence[str], settings: Mapping[str, str] | None
+) -> System:
+    if kind == "SQLite":
+        url = f"sqlite:///{folder / 'taskwell.db'}"
+        return System(kind, ServerProcess(folder, url, launcher=launcher, settings=settings), folder)
+    admin_url = running.enter_context(fresh_database(running.enter_context(running_postgres())))
+    proxy = running.enter_context(proxied(admin_url))
+    server = ServerProcess(folder, proxy.conninfo, launcher=launcher, settings=settings)
+    return System(kind, server, folder, proxy, admin_url)
+
+
+def _free_port() -> int:
+    with socket.socket() as probe, suppress(OSError):
+        probe.bind(("127.0.0.1", 0))
+        return int(probe.getsockname()[1])
+    raise AssertionError("no port is free")
