@@ -69,7 +69,9 @@ def fresh_database(admin_url: str) -> Iterator[str]:
     name = f"taskwell_{uuid4().hex}"
     with psycopg.connect(admin_url, autocommit=True) as admin:
         admin.execute(f"CREATE DATABASE {name} ENCODING 'UTF8' TEMPLATE template0")
-        try:
-            yield make_conninfo(admin_url, dbname=name)
-        finally:
+    try:
+        yield make_conninfo(admin_url, dbname=name)
+    finally:
+        # A new connection: the server may have been restarted since.
+        with psycopg.connect(admin_url, autocommit=True) as admin:
             admin.execute(f"DROP DATABASE {name} WITH (FORCE)")

@@ -1,6 +1,7 @@
 """Checks of statuses, times and samples: what callers see of a fault, and for how long."""
 
 import re
+from bisect import bisect
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -52,7 +53,8 @@ class Statuses:
             yield from self._lateness(call)
         for fault, seconds in recoveries(self._history):
             if seconds > fault.recovers_within:
-                yield Anomaly(Kind.SLOW_RECOVERY, f"{fault.name}: {seconds:.1f} s")
+                failed = [call for call in self._history.calls if fault.end < call.start < fault.end + seconds]
+                yield Anomaly(Kind.SLOW_RECOVERY, f"{fault.name}: {seconds:.1f} s", (*failed[:3],))
         yield from self._samples()
 
     def _status(self, call: Call) -> Iterator[Anomaly]:
@@ -119,15 +121,16 @@ class Statuses:
 
 
 def recoveries(history: History) -> list[tuple[FaultRecord, float]]:
-    """For each fault, the time from its end to the end of the first successful call that began after it."""
-    successes = sorted((call for call in history.calls if call.code == "OK"), key=lambda call: call.end)
-    found, at = [], 0
-    for fault in sorted(history.faults, key=lambda fault: fault.end):
-        while at < len(successes) and successes[at].end < fault.end:
-            at += 1
-        first = next((call for call in successes[at:] if call.start >= fault.end), None)
-        if first:
-            found.append((fault, first.end - fault.end))
+    """For each fault, the time from the first call after its end to the first success of a call that began after it."""
+    calls = sorted(history.calls, key=lambda call: call.start)
+    starts = [call.start for call in calls]
+    found = []
+    for fault in history.faults:
+        after = calls[bisect(starts, fault.end) :]
+        ends = (call.end for call in after if call.code == "OK")
+        # Not from the end of the fault: the workload may be over by then.
+        if after and (first := next(ends, None)):
+            found.append((fault, first - after[0].start))
     return found
 
 

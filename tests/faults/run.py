@@ -1,0 +1,91 @@
+"""Runs the fault harness: workload, faults and checker on every kind of database.
+
+python -m tests.faults.run [--calls N] [--database KIND] [--seed N] [--seconds N] [--fault NAME]
+"""
+
+import argparse
+import shutil
+import statistics
+import sys
+import time
+
+from service.log import configure_log
+from tests.faults.campaign import SETTINGS, Result, run_round
+from tests.faults.catalogue import FAULTS
+from tests.faults.checker import anomalies_by_kind
+from tests.faults.fault import PGBOUNCER, POSTGRESQL, SQLITE, Fault
+from tests.faults.system import running_system
+from tests.faults.workload import Load
+
+ROUND = 40_000
+"""Calls of one round: its history is held in memory until it is checked."""
+SEED = 20261127
+_SHOWN = 3
+"""Most anomalies of each kind that are printed."""
+
+
+def run(kind: str, faults: list[Fault], *, calls: int, seed: int, seconds: float) -> Result:
+    """Run rounds on one kind of database until there were so many calls, or the time is over."""
+    result = Result()
+    ends = time.monotonic() + seconds
+    with running_system(kind, settings=SETTINGS) as system:
+        while result.calls < calls and time.monotonic() < ends:
+            load = Load(min(ROUND, calls - result.calls), seconds=ends - time.monotonic())
+            result.add(*run_round(system, load, faults, seed=seed))
+            seed += 1
+    return result
+
+
+def show(kind: str, result: Result) -> None:
+    """Print what a run showed."""
+    rate = result.calls / max(result.seconds, 0.001)
+    print(f"{kind}: {result.calls:,} calls in {result.seconds:.0f} s ({rate:,.0f} per second)")
+    print(f"  codes: {', '.join(f'{code} {count:,}' for code, count in result.codes.most_common())}")
+    print(f"  {result.faults.total()} faults:")
+    for name, count in sorted(result.faults.items()):
+        print(f"  {count:>6} {name}")
+    if recoveries := sorted(result.recoveries):
+        median, most = statistics.median(recoveries), recoveries[-1]
+        print(f"  first success after the end of a fault: median {median * 1000:.0f} ms, longest {most:.2f} s")
+    print(f"  memory: {result.first_resident >> 20} MiB at first, peak {result.peak_resident >> 20} MiB")
+    print(f"  longest health check: {result.longest_health_check:.2f} s")
+    for anomaly_kind, found in anomalies_by_kind(result.anomalies):
+        print(f"  {len(found)} times {anomaly_kind.name}: {anomaly_kind.value}")
+        for anomaly in found[:_SHOWN]:
+            print(f"    {anomaly}")
+    print(f"  anomalies: {len(result.anomalies)}", flush=True)
+
+
+def kinds(wanted: str | None) -> list[str]:
+    """The kinds of databases to run on. Says if PgBouncer is missing."""
+    if wanted:
+        return [wanted]
+    if shutil.which("pgbouncer"):
+        return [SQLITE, POSTGRESQL, PGBOUNCER]
+    print("PgBouncer: skipped, its program is not installed")
+    return [SQLITE, POSTGRESQL]
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(prog="python -m tests.faults.run", description="Run the fault harness.")
+    parser.add_argument("--calls", type=int, default=60_000, help="calls in all")
+    parser.add_argument("--database", choices=[SQLITE, POSTGRESQL, PGBOUNCER])
+    parser.add_argument("--seed", type=int, default=SEED)
+    parser.add_argument("--seconds", type=float, default=3600, help="longest time in all")
+    parser.add_argument("--fault", help="only the faults whose names contain this")
+    arguments = parser.parse_args()
+    configure_log("warning", "auto")
+    chosen = kinds(arguments.database)
+    anomalies = 0
+    for kind in chosen:
+        faults = [fault for fault in FAULTS if kind in fault.databases and (arguments.fault or "") in fault.name]
+        share = arguments.calls // len(chosen)
+        result = run(kind, faults, calls=share, seed=arguments.seed, seconds=arguments.seconds / len(chosen))
+        show(kind, result)
+        anomalies += len(result.anomalies)
+    if anomalies:
+        sys.exit(f"{anomalies} anomalies")
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,42 @@
+"""Faults of the server's process: killed, stopped, restarted."""
+
+import signal
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+from tests.faults.fault import PGBOUNCER, POSTGRESQL, SQLITE, Fault
+from tests.faults.system import System
+
+_ALL = frozenset({SQLITE, POSTGRESQL, PGBOUNCER})
+
+
+@contextmanager
+def killed(system: System) -> Iterator[None]:
+    """Kill the server at once, and start it again."""
+    system.server.kill()
+    yield
+    system.server.start()
+
+
+@contextmanager
+def restarted(system: System) -> Iterator[None]:
+    """Restart the server as a deployment does."""
+    system.server.restart(signal.SIGTERM)
+    yield
+
+
+@contextmanager
+def stopped(system: System) -> Iterator[None]:
+    """Stop the server, as a machine that swaps or a paused virtual machine does."""
+    system.server.send(signal.SIGSTOP)
+    try:
+        yield
+    finally:
+        system.server.send(signal.SIGCONT)
+
+
+FAULTS = (
+    Fault("server killed (kill -9)", killed, _ALL, seconds=0.1, server_away=True),
+    Fault("server restarted (SIGTERM)", restarted, _ALL, seconds=0, server_away=True),
+    Fault("server stopped for 0.5 s (SIGSTOP)", stopped, _ALL, seconds=0.5, server_away=True),
+)
