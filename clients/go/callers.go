@@ -7,7 +7,9 @@ import (
 	"net/netip"
 	"strings"
 
+	"google.golang.org/grpc/codes"
 	"google.golang.org/grpc/metadata"
+	"google.golang.org/grpc/status"
 )
 
 const userKey = "x-user-id"
@@ -45,6 +47,9 @@ func (b bearer) GetRequestMetadata(ctx context.Context, _ ...string) (map[string
 	token, err := b.source(ctx)
 	if err == nil {
 		err = checkToken(token)
+	}
+	if _, isStatus := status.FromError(err); !isStatus {
+		return nil, status.Errorf(codes.Unauthenticated, "there is no token for the call: %v", err)
 	}
 	if err != nil {
 		return nil, err

@@ -18,7 +18,10 @@ import (
 	"google.golang.org/protobuf/types/known/emptypb"
 )
 
-var unavailable = status.Error(codes.Unavailable, "not now")
+var (
+	unavailable = status.Error(codes.Unavailable, "not now")
+	cancelled   = status.Error(codes.Canceled, "the server shuts down")
+)
 
 func TestACreateIsSentAgainWithTheSameRequestID(t *testing.T) {
 	t.Parallel()
@@ -111,25 +114,27 @@ func TestOnlyWhatCannotMisleadIsSentAgain(t *testing.T) {
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
-			client, server := serve(t, always(unavailable), bob)
-			if err := call(client, test.request); !errors.Is(err, ErrUnavailable) {
-				t.Errorf("failed with %v", err)
-			}
-			if len(server.attempts) != test.attempts {
-				t.Errorf("%d attempts, not %d", len(server.attempts), test.attempts)
+			for want, failure := range map[error]error{ErrUnavailable: unavailable, context.Canceled: cancelled} {
+				client, server := serve(t, always(failure), bob)
+				if err := call(client, test.request); !errors.Is(err, want) {
+					t.Errorf("failed with %v", err)
+				}
+				if len(server.attempts) != test.attempts {
+					t.Errorf("%v: %d attempts, not %d", want, len(server.attempts), test.attempts)
+				}
 			}
 		})
 	}
 }
 
-func TestOnlyUnavailableIsSentAgain(t *testing.T) {
+func TestOnlyUnavailableAndCancelledAreSentAgain(t *testing.T) {
 	t.Parallel()
 	for code := codes.Canceled; code <= codes.Unauthenticated; code++ {
 		client, server := serve(t, always(status.Error(code, "")), bob)
 		if _, err := client.GetTask(t.Context(), &taskwellv1.GetTaskRequest{}); status.Code(err) != code {
 			t.Errorf("%v: failed with %v", code, err)
 		}
-		if again := len(server.attempts) > 1; again != (code == codes.Unavailable) {
+		if again := len(server.attempts) > 1; again != (code == codes.Unavailable || code == codes.Canceled) {
 			t.Errorf("%v: %d attempts", code, len(server.attempts))
 		}
 	}

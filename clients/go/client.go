@@ -5,11 +5,12 @@
 //
 //   - The user is sent with every call: [WithUser], [WithToken] or [WithTokenSource], or [AsUser] for a single call.
 //   - A call whose context has no deadline gets one ([DefaultTimeout], [WithTimeout]).
-//   - A call that failed as UNAVAILABLE is retried with backoff, up to four attempts in all. An update, completion or
-//     deletion with an etag, and a deletion without allow_missing, are retried only while they have not left this machine,
-//     because their repetition would fail. While many calls fail, retries stop.
+//   - A call that failed as UNAVAILABLE, or that the server cancelled, is retried with backoff, up to four attempts in all.
+//     An update, completion or deletion with an etag, and a deletion without allow_missing, are retried only while they
+//     have not left this machine, because their repetition would fail. While many calls fail, retries stop.
+//   - A call that the service refused as RESOURCE_EXHAUSTED is sent again when the service says, until its deadline.
 //   - CreateTask gets a request_id if it has none, so that a create whose response was lost makes one task, not two.
-//   - Calls are spread over all addresses of the service, and a dead connection is noticed while it is idle.
+//   - Calls are spread over all addresses of the service that are SERVING, and a dead connection is noticed while it is idle.
 //   - Errors match [ErrNotFound] and the like; [Reason], [Violations] and [RetryDelay] read their details.
 //
 // [Client.All] iterates over the pages of ListTasks.

@@ -64,7 +64,8 @@ func (s *settings) dialOptions(target string) ([]grpc.DialOption, error) {
 			return nil, fmt.Errorf("a token on its way to %s could be read, and used, by others: use WithTLS or WithCA, "+
 				"or WithPlaintextToken if the way is safe by other means", target)
 		}
-		options = append(options, grpc.WithPerRPCCredentials(bearer{s.token, s.tls != nil}))
+		// For calls, and not for the connection, which would ask for a token to watch the server's health as well.
+		options = append(options, grpc.WithDefaultCallOptions(grpc.PerRPCCredentials(bearer{s.token, s.tls != nil})))
 	}
 	return append(options, s.dial...), nil
 }

@@ -6,8 +6,11 @@ import (
 	"net"
 	"os"
 	"slices"
+	"strconv"
 	"strings"
+	"sync"
 	"testing"
+	"time"
 
 	taskwellv1 "example.com/taskwell/taskwell/v1"
 	"github.com/google/uuid"
@@ -178,6 +181,37 @@ func TestTheServiceAndLostAnswers(t *testing.T) {
 			t.Errorf("%d names, not %d", len(titles), creates)
 		}
 	})
+}
+
+// TestTheServiceAndManyCallsAtOnce makes as many calls as TASKWELL_TEST_CALLS says, or 1,000. On one connection they wait
+// in the client; on ten the service refuses what is above its limit, and the client retries.
+func TestTheServiceAndManyCallsAtOnce(t *testing.T) {
+	t.Parallel()
+	calls := 1000
+	if given, err := strconv.Atoi(os.Getenv("TASKWELL_TEST_CALLS")); err == nil {
+		calls = given
+	}
+	for _, connections := range []int{1, 10} {
+		t.Run(fmt.Sprint(connections), func(t *testing.T) {
+			onEachService(t, func(t *testing.T, address string, user Option) {
+				client := dial(t, address, user, WithConnections(connections), WithTimeout(time.Minute))
+				id := create(t, client, "Buy milk").GetId()
+				started := time.Now()
+				var group sync.WaitGroup
+				for range calls {
+					group.Add(1)
+					go func() {
+						defer group.Done()
+						if _, err := client.GetTask(t.Context(), &taskwellv1.GetTaskRequest{Id: id}); err != nil {
+							t.Error(err)
+						}
+					}()
+				}
+				group.Wait()
+				t.Logf("%d calls on %d connections in %v", calls, connections, time.Since(started))
+			})
+		})
+	}
 }
 
 func TestTheServiceThatIsNotThere(t *testing.T) {

@@ -26,7 +26,7 @@ var (
 	ErrAlreadyExists error = codeError(codes.AlreadyExists)
 	// ErrAborted: the task has changed since its etag was read. Read it again, then decide.
 	ErrAborted error = codeError(codes.Aborted)
-	// ErrResourceExhausted: too many calls, or a message that is too large.
+	// ErrResourceExhausted: too many calls, until the deadline of this one, or a message that is too large.
 	ErrResourceExhausted error = codeError(codes.ResourceExhausted)
 	// ErrUnavailable: the service or its database could not be reached, and retries did not help.
 	ErrUnavailable error = codeError(codes.Unavailable)

@@ -10,6 +10,8 @@ import (
 	taskwellv1 "example.com/taskwell/taskwell/v1"
 	"google.golang.org/grpc"
 	"google.golang.org/grpc/codes"
+	"google.golang.org/grpc/health"
+	"google.golang.org/grpc/health/grpc_health_v1"
 	"google.golang.org/grpc/metadata"
 	"google.golang.org/grpc/status"
 	"google.golang.org/grpc/test/bufconn"
@@ -37,6 +39,8 @@ type scripted struct {
 	dialled  int
 	refusals int // connections to refuse before one is accepted
 	answer   answerer
+	health   *health.Server
+	listener *bufconn.Listener
 }
 
 // answerer returns the response to an attempt; attempts are numbered from 1.
@@ -51,10 +55,12 @@ func serve(t *testing.T, answer answerer, opts ...Option) (*Client, *scripted) {
 // serveAs is serve with options of the server.
 func serveAs(t *testing.T, as grpc.ServerOption, answer answerer, opts ...Option) (*Client, *scripted) {
 	t.Helper()
-	script := &scripted{answer: answer}
 	listener := bufconn.Listen(1 << 20)
+	script := &scripted{answer: answer, health: health.NewServer(), listener: listener}
 	server := grpc.NewServer(as, grpc.UnaryInterceptor(script.intercept))
 	taskwellv1.RegisterTaskServiceServer(server, taskwellv1.UnimplementedTaskServiceServer{})
+	script.health.SetServingStatus(taskwellv1.TaskService_ServiceDesc.ServiceName, grpc_health_v1.HealthCheckResponse_SERVING)
+	grpc_health_v1.RegisterHealthServer(server, script.health)
 	go server.Serve(listener)
 	t.Cleanup(server.Stop)
 
