@@ -78,7 +78,8 @@ import asyncio
 from collections.abc import AsyncIterator, Iterator
 from typing import assert_type
 
-from taskwell_client import COMPLETE, TLS, Aborted, Client, ListTasksResponse, Task, Violation, connect, connect_async
+from taskwell_client import COMPLETE, TLS, Aborted, Client, ListTasksResponse, NewTask, Task, TaskwellError, Violation
+from taskwell_client import connect, connect_async
 
 with connect("127.0.0.1:50051", user="alice", tls=TLS("ca.pem")) as client:
     assert_type(client, Client)
@@ -88,6 +89,8 @@ with connect("127.0.0.1:50051", user="alice", tls=TLS("ca.pem")) as client:
     assert_type(client.list(), Iterator[Task])
     assert_type(client.page(), ListTasksResponse)
     assert_type([task.title for task in client.list(status=COMPLETE)], list[str])
+    assert_type(client.create_many(["Buy milk", NewTask("Call Bob")]), list[Task | TaskwellError])
+    assert_type(client.delete_many(["1"]), list[TaskwellError | None])
     client.delete("1")
 
 async def main() -> None:
@@ -96,6 +99,7 @@ async def main() -> None:
         assert_type([task.id async for task in client.list()], list[str])
         both = await asyncio.gather(client.get("1"), client.get("2"))
         assert_type(both, tuple[Task, Task])
+        assert_type(await client.get_many(["1"]), list[Task | TaskwellError])
         asyncio.create_task(client.complete("1"))
         try:
             await client.delete("1", etag="1")
@@ -109,6 +113,7 @@ client = connect("127.0.0.1:50051", usr="alice")
 client.create(4711)
 client.list(status="complete")
 client.list()[0]
+client.get_many([1])
 """
 
 
@@ -129,4 +134,5 @@ def test_programs_that_use_it_are_checked_by_mypy(installed: Path, tmp_path: Pat
         ("wrong.py", "5"),
         ("wrong.py", "6"),
         ("wrong.py", "7"),
+        ("wrong.py", "8"),
     ], done.stdout + done.stderr

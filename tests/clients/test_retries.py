@@ -15,6 +15,15 @@ from tests.clients.clients import Connect
 from tests.clients.scripted import Scripted, scripted_server
 from tests.waiting import until
 
+
+def raised(outcomes: list[Any]) -> Any:
+    """The outcome of the only call of several, raised if it is an error."""
+    [outcome] = outcomes
+    if isinstance(outcome, TaskwellError):
+        raise outcome
+    return outcome
+
+
 SAFE: dict[str, Callable[[Any], Any]] = {
     "create": lambda client: client.create("Buy milk"),
     "get": lambda client: client.get("1"),
@@ -22,15 +31,21 @@ SAFE: dict[str, Callable[[Any], Any]] = {
     "page": lambda client: client.page(),
     "update": lambda client: client.update("1", status=COMPLETE),
     "complete": lambda client: client.complete("1"),
+    "create_many": lambda client: client.create_many(["Buy milk"]),
+    "get_many": lambda client: client.get_many(["1"]),
+    "complete_many": lambda client: client.complete_many(["1"]),
+    "delete_many what may be missing": lambda client: client.delete_many(["1"], allow_missing=True),
     "delete what may be missing": lambda client: client.delete("1", allow_missing=True),
 }
 UNSAFE: dict[str, Callable[[Any], Any]] = {
     "update with an etag": lambda client: client.update("1", title="Buy milk", etag="1"),
     "complete with an etag": lambda client: client.complete("1", etag="1"),
     "delete": lambda client: client.delete("1"),
+    "delete_many": lambda client: raised(client.delete_many(["1"])),
     "delete with an etag what may be missing": lambda client: client.delete("1", etag="1", allow_missing=True),
 }
-FINAL = sorted(set(StatusCode) - {StatusCode.OK, StatusCode.UNAVAILABLE}, key=lambda code: code.value[0])
+RETRIED = {StatusCode.UNAVAILABLE, StatusCode.CANCELLED}
+FINAL = sorted(set(StatusCode) - {StatusCode.OK, *RETRIED}, key=lambda code: code.value[0])
 
 
 @pytest.fixture
@@ -41,7 +56,7 @@ def server() -> Iterator[Scripted]:
 
 @pytest.mark.parametrize("name", SAFE)
 def test_what_is_safe_to_send_again_is_sent_again(connect: Connect, server: Scripted, name: str) -> None:
-    server.answers(StatusCode.UNAVAILABLE, StatusCode.UNAVAILABLE, b"")
+    server.answers(StatusCode.UNAVAILABLE, StatusCode.CANCELLED, b"")
     SAFE[name](connect(server.address, user="alice"))
     assert len(server.attempts) == 3
     assert len(set(server.attempts)) == 1  # word for word
@@ -58,10 +73,14 @@ def test_a_create_is_sent_again_under_the_same_request_id(connect: Connect, serv
 
 
 @pytest.mark.parametrize("name", UNSAFE)
-def test_what_might_be_done_twice_is_not_sent_again(connect: Connect, server: Scripted, name: str) -> None:
-    server.answers(StatusCode.UNAVAILABLE, b"")
-    with pytest.raises(Unavailable):
+@pytest.mark.parametrize("code", RETRIED, ids=lambda code: code.name)
+def test_what_might_be_done_twice_is_not_sent_again(
+    connect: Connect, server: Scripted, name: str, code: StatusCode
+) -> None:
+    server.answers(code, b"")
+    with pytest.raises(TaskwellError) as caught:
         UNSAFE[name](connect(server.address, user="alice"))
+    assert caught.value.code is code
     assert len(server.attempts) == 1
 
 

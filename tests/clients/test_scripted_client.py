@@ -34,6 +34,7 @@ from taskwell_client import (
 )
 from taskwell_client.caller import named
 from taskwell_client.channels import Channels, InTurn
+from taskwell_client.connection import Connection
 from taskwell_client.errors import error_of
 
 SERVICE = tasks_pb2.DESCRIPTOR.services_by_name["TaskService"]
@@ -66,7 +67,9 @@ class Script:
         self.channel = grpc_testing.channel([SERVICE], self.clock)
         self.recording = Recording(self.channel)
         in_turn = InTurn([self.recording])
-        self.client = Client(Channels(in_turn, in_turn, is_private=True), named("alice"), timeout=10)
+        channels = Channels(in_turn, in_turn)
+        connection = Connection("scripted", lambda: channels, lambda: None, is_private=True)
+        self.client = Client(connection, named("alice"), timeout=10, insecure=False)
 
     def take(self, method: str) -> tuple[Any, Any, Any]:
         """Take the next call: its metadata, its request, and an object that answers it."""

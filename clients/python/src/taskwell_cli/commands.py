@@ -19,7 +19,7 @@ Exit status: 0 success, 1 failure, 2 invalid option or value, 3 no such task, 4 
 try again later."""
 
 _as_json = click.option("--json", "as_json", is_flag=True, help="Print each task as one line of JSON.")
-_etag = click.option("--etag", default="", help="Fail if the task has changed since this etag was read.")
+_etag = click.option("--etag", help="Fail if the task has changed since this etag was read.")
 _id = click.argument("id", shell_complete=task_ids)
 
 
@@ -96,7 +96,7 @@ def edit(
     id: str,  # noqa: A002 - the option's name
     title: str | None,
     description: str | None,
-    etag: str,
+    etag: str | None,
     as_json: bool,
 ) -> None:
     """Change the title or the description of a task."""
@@ -110,7 +110,7 @@ def edit(
 @_etag
 @_as_json
 @connected
-def done(client: Client, id: str, etag: str, as_json: bool) -> None:  # noqa: A002 - the option's name
+def done(client: Client, id: str, etag: str | None, as_json: bool) -> None:  # noqa: A002 - the option's name
     """Complete a task."""
     _show_one(client.complete(id, etag=etag), as_json)
 
@@ -120,7 +120,7 @@ def done(client: Client, id: str, etag: str, as_json: bool) -> None:  # noqa: A0
 @_etag
 @_as_json
 @connected
-def reopen(client: Client, id: str, etag: str, as_json: bool) -> None:  # noqa: A002 - the option's name
+def reopen(client: Client, id: str, etag: str | None, as_json: bool) -> None:  # noqa: A002 - the option's name
     """Reopen a task."""
     from taskwell_client import INCOMPLETE
 
@@ -131,7 +131,7 @@ def reopen(client: Client, id: str, etag: str, as_json: bool) -> None:  # noqa: 
 @_id
 @_etag
 @connected
-def rm(client: Client, id: str, etag: str) -> None:  # noqa: A002 - the option's name
+def rm(client: Client, id: str, etag: str | None) -> None:  # noqa: A002 - the option's name
     """Delete a task permanently."""
     client.delete(id, etag=etag)
 

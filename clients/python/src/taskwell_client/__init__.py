@@ -11,6 +11,8 @@
 are subclasses of TaskwellError.
 """
 
+from importlib.metadata import version
+
 from taskwell.v1.tasks_pb2 import ListTasksResponse, Task
 
 from taskwell_client.channels import TLS
@@ -18,6 +20,7 @@ from taskwell_client.client import AsyncClient, Client, connect, connect_async
 from taskwell_client.errors import (
     Aborted,
     AlreadyExists,
+    ClientUnusable,
     DeadlineExceeded,
     Internal,
     InvalidArgument,
@@ -30,7 +33,9 @@ from taskwell_client.errors import (
     Unimplemented,
     Violation,
 )
-from taskwell_client.tasks import ANY_STATUS, COMPLETE, INCOMPLETE
+from taskwell_client.tasks import ANY_STATUS, COMPLETE, INCOMPLETE, NewTask
+
+__version__ = version("taskwell-client")
 
 __all__ = [
     "ANY_STATUS",
@@ -41,10 +46,12 @@ __all__ = [
     "AlreadyExists",
     "AsyncClient",
     "Client",
+    "ClientUnusable",
     "DeadlineExceeded",
     "Internal",
     "InvalidArgument",
     "ListTasksResponse",
+    "NewTask",
     "NotFound",
     "PermissionDenied",
     "ResourceExhausted",
@@ -54,6 +61,7 @@ __all__ = [
     "Unavailable",
     "Unimplemented",
     "Violation",
+    "__version__",
     "connect",
     "connect_async",
 ]

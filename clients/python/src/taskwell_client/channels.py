@@ -6,12 +6,14 @@ import json
 import os
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from itertools import cycle
 from pathlib import Path
 from typing import Any
 
 import grpc
 
+from taskwell_client import arguments
 from taskwell_client.targets import is_local
 
 Option = tuple[str, Any]
@@ -35,7 +37,9 @@ _RETRYING = {
                 "initialBackoff": "0.1s",
                 "maxBackoff": "2s",
                 "backoffMultiplier": 3,
-                "retryableStatusCodes": ["UNAVAILABLE"],
+                # CANCELLED by the server: some servers and proxies end calls so when they shut down. A call that this
+                # program cancels is not retried.
+                "retryableStatusCodes": ["UNAVAILABLE", "CANCELLED"],
             },
         }
     ],
@@ -72,12 +76,16 @@ class TLS:
     key: str | os.PathLike[str] | None = None
     """The private key of that certificate."""
 
-    def credentials(self) -> grpc.ChannelCredentials:
-        """Read the files into gRPC credentials. Raises OSError for a file that cannot be read."""
+    def __post_init__(self) -> None:
+        for name in ("ca", "cert", "key"):
+            arguments.path(name, getattr(self, name))
         if (self.cert is None) != (self.key is None):
-            raise ValueError("a certificate needs its key, and a key its certificate: give both, or neither")
-        ca, cert, key = (path and Path(path).read_bytes() for path in (self.ca, self.cert, self.key))
-        return grpc.ssl_channel_credentials(ca or None, key or None, cert or None)
+            raise arguments.invalid("key" if self.key is None else "cert", "is missing: a certificate needs its key")
+
+    def read(self) -> Callable[[], grpc.ChannelCredentials]:
+        """Read the files. Returns a function that makes gRPC credentials. Raises OSError for an unreadable file."""
+        ca, cert, key = (None if path is None else Path(path).read_bytes() for path in (self.ca, self.cert, self.key))
+        return partial(grpc.ssl_channel_credentials, ca, key, cert)
 
 
 Secure = bool | TLS | grpc.ChannelCredentials
@@ -91,16 +99,26 @@ class InTurn:
         self.channels = tuple(channels)
 
     def unary_unary(self, *method: Any, **options: Any) -> Callable[..., Any]:  # noqa: ANN401 - grpc's own
-        if len(self.channels) == 1:
-            alone: Callable[..., Any] = self.channels[0].unary_unary(*method, **options)
-            return alone
-        turns = cycle([channel.unary_unary(*method, **options) for channel in self.channels])
-        return lambda request, **call: next(turns)(request, **call)
+        multicallables = [channel.unary_unary(*method, **options) for channel in self.channels]
+        return multicallables[0] if len(multicallables) == 1 else _Turns(multicallables)
+
+
+class _Turns:
+    """Several multicallables behind the interface of one."""
+
+    def __init__(self, multicallables: Iterable[Any]) -> None:
+        self._turns = cycle(multicallables)
+
+    def __call__(self, request: Any, **call: Any) -> Any:  # noqa: ANN401 - grpc's own
+        return next(self._turns)(request, **call)
+
+    def future(self, request: Any, **call: Any) -> Any:  # noqa: ANN401 - grpc's own
+        return next(self._turns).future(request, **call)
 
 
 @dataclass(frozen=True)
 class Channels:
-    """Two kinds of channels to one service: one retries calls that failed as UNAVAILABLE, the other never does.
+    """Two kinds of channels to one service: one retries calls that are safe to repeat, the other never does.
 
     gRPC configures retries by method, and cannot know that a write with an etag, or a delete, must not be repeated.
     Channels whose arguments differ in the service config alone share their connections, so over plain text the second
@@ -109,8 +127,6 @@ class Channels:
 
     retrying: InTurn
     once: InTurn
-    is_private: bool
-    """True for TLS, and for a service on this machine: nobody can read a token on the way."""
 
     def __iter__(self) -> Iterator[Any]:
         return iter((*self.retrying.channels, *self.once.channels))
@@ -119,20 +135,15 @@ class Channels:
 def open_channels(
     grpc_module: Any,  # noqa: ANN401 - a module has no type
     target: str,
-    tls: Secure,
+    credentials: Callable[[], grpc.ChannelCredentials] | None,
     count: int,
     options: Sequence[Option],
 ) -> Channels:
-    """Make channels to a target with `grpc` or `grpc.aio`. They connect with the first call.
-
-    Raises ValueError, OSError for files of `tls` that cannot be read.
-    """
-    if count < 1:
-        raise ValueError(f"channels must be 1 or more, and not {count}")
-    credentials = _credentials(tls)
+    """Make channels to a target with `grpc` or `grpc.aio`. They connect with the first call."""
+    with_tls = credentials and credentials()
 
     def opened(service_config: Mapping[str, Any], number: int) -> Any:  # noqa: ANN401 - of either kind
-        arguments = {
+        channel_arguments = {
             **dict(_OPTIONS),
             "grpc.service_config": json.dumps(service_config),
             # A proxy cannot reach this machine's own addresses, and gRPC would use one unless no_proxy says otherwise.
@@ -141,18 +152,25 @@ def open_channels(
             "taskwell.channel": number,
             **dict(options),
         }
-        if credentials is None:
-            return grpc_module.insecure_channel(target, options=list(arguments.items()))
-        return grpc_module.secure_channel(target, credentials, options=list(arguments.items()))
+        if with_tls is None:
+            return grpc_module.insecure_channel(target, options=list(channel_arguments.items()))
+        return grpc_module.secure_channel(target, with_tls, options=list(channel_arguments.items()))
 
     return Channels(
         retrying=InTurn(opened(_RETRYING, number) for number in range(count)),
         once=InTurn(opened(_LOAD_BALANCING, number) for number in range(count)),
-        is_private=credentials is not None or is_local(target),
     )
 
 
-def _credentials(tls: Secure) -> grpc.ChannelCredentials | None:
+def credentials_of(tls: Secure) -> Callable[[], grpc.ChannelCredentials] | None:
+    """The credentials for `tls`, made when they are called for; None for plain text.
+
+    Files are read at once. Raises OSError for a file that cannot be read.
+    """
     if isinstance(tls, bool):
-        return grpc.ssl_channel_credentials() if tls else None
-    return tls.credentials() if isinstance(tls, TLS) else tls
+        return grpc.ssl_channel_credentials if tls else None
+    if isinstance(tls, TLS):
+        return tls.read()
+    if not isinstance(tls, grpc.ChannelCredentials):
+        raise TypeError(f"tls must be True, TLS(ca=...) or grpc's credentials, and not {type(tls).__name__}")
+    return lambda: tls

@@ -57,8 +57,12 @@ class TaskwellError(Exception):
         return self.message
 
 
-class InvalidArgument(TaskwellError):
-    """The request is invalid: `violations` names the fields. Also raised for an invalid page token."""
+class InvalidArgument(TaskwellError, ValueError):
+    """The request is invalid: `violations` names the fields. Also raised for an invalid page token.
+
+    The client itself raises it, before a call, for an argument that is invalid in every call: `violations` then names
+    the argument.
+    """
 
 
 class NotFound(TaskwellError):
@@ -98,6 +102,13 @@ class DeadlineExceeded(TaskwellError):
 
 class Unimplemented(TaskwellError):
     """The server has no such method: is the target a Taskwell?"""
+
+
+class ClientUnusable(TaskwellError):
+    """The client is closed, or belongs to another process or event loop: make a new one. Nothing was sent.
+
+    Also raised for calls in flight when the client was closed, which may or may not have happened.
+    """
 
 
 class Internal(TaskwellError):

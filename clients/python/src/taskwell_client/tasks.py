@@ -4,17 +4,18 @@ from __future__ import annotations
 
 import copy
 from abc import ABC, abstractmethod
-from collections.abc import Callable
-from typing import TYPE_CHECKING, Any, Generic, TypeVar
+from collections.abc import Iterable, Sequence
+from types import FunctionType
+from typing import TYPE_CHECKING, Any, Generic, NamedTuple, TypeVar, get_args
 from uuid import UUID, uuid4
 
 from google.protobuf.field_mask_pb2 import FieldMask
 from taskwell.v1 import tasks_pb2
 from taskwell.v1.tasks_pb2 import Task
-from taskwell.v1.tasks_pb2_grpc import TaskServiceStub
 
-from taskwell_client.caller import AsyncToken, Caller, bearing, named, nobody
-from taskwell_client.channels import Channels
+from taskwell_client import arguments
+from taskwell_client.caller import NOBODY, AsyncToken, Caller, bearing, named
+from taskwell_client.connection import Call, Connection
 
 if TYPE_CHECKING:
     from typing import TypeAlias
@@ -27,28 +28,51 @@ INCOMPLETE = tasks_pb2.TASK_STATUS_INCOMPLETE
 COMPLETE = tasks_pb2.TASK_STATUS_COMPLETE
 ANY_STATUS = tasks_pb2.TASK_STATUS_UNSPECIFIED
 
+MAX_IN_FLIGHT = 100
+"""Default number of calls in flight of the methods that make many calls."""
+
 # The results of the methods: plain values for the sync client, coroutines for the asyncio client.
-OneT = TypeVar("OneT")
+TaskT = TypeVar("TaskT")
 NoneT = TypeVar("NoneT")
 PageT = TypeVar("PageT")
-AllT = TypeVar("AllT")
+IteratorT = TypeVar("IteratorT")
+OutcomesT = TypeVar("OutcomesT")
+DeletionsT = TypeVar("DeletionsT")
 
 
-class Tasks(ABC, Generic[OneT, NoneT, PageT, AllT]):
+class NewTask(NamedTuple):
+    """A task for `create_many`. The arguments are those of `create`."""
+
+    title: str
+    description: str = ""
+    request_id: str | UUID | None = None
+
+
+class Tasks(ABC, Generic[TaskT, NoneT, PageT, IteratorT, OutcomesT, DeletionsT]):
     """The tasks of one user.
 
     Every method takes a `timeout` (s) for the whole call with its retries; the default is the client's. Every method
-    raises a subclass of TaskwellError when the call fails.
+    raises a subclass of TaskwellError when the call fails, and TypeError for an argument of the wrong type.
     """
 
-    def __init__(self, channels: Channels, caller: Caller = nobody, *, timeout: float, insecure: bool = False) -> None:
-        self._channels = channels
+    def __init__(self, connection: Connection, caller: Caller = NOBODY, *, timeout: float, insecure: bool) -> None:
+        self._connection = connection
         self._caller = caller
-        self._timeout = timeout
-        self._insecure = insecure
-        # Typed as stubs of sync channels; for the asyncio client they are not, which only `_call` needs to know.
-        self._retrying = TaskServiceStub(channels.retrying)  # type: ignore[call-overload]
-        self._once = TaskServiceStub(channels.once)  # type: ignore[call-overload]
+        self._timeout = arguments.timeout("timeout", timeout)
+        self._insecure = arguments.flag("insecure", insecure)
+
+    def __init_subclass__(cls) -> None:
+        """Annotate the methods with the results of this client, for `help`: it would show type variables."""
+        super().__init_subclass__()
+        [base] = cls.__orig_bases__  # type: ignore[attr-defined]
+        results = dict(zip((each.__name__ for each in Tasks.__parameters__), get_args(base), strict=True))  # type: ignore[attr-defined]
+        for name, method in vars(Tasks).items():
+            if isinstance(method, FunctionType) and method.__annotations__.get("return") in results:
+                setattr(cls, name, _with_result(method, results[method.__annotations__["return"]]))
+
+    def __repr__(self) -> str:
+        shown = [repr(self._connection.target), self._caller.shown, "closed" if self._connection.is_closed else ""]
+        return f"{type(self).__name__}({', '.join(filter(None, shown))})"
 
     def as_user(self, user: str) -> Self:
         """A cheap copy of this client for another user, over the same connections.
@@ -59,7 +83,7 @@ class Tasks(ABC, Generic[OneT, NoneT, PageT, AllT]):
 
     def create(
         self, title: str, description: str = "", *, request_id: str | UUID | None = None, timeout: float | None = None
-    ) -> OneT:
+    ) -> TaskT:
         """Create a task. Retries are safe, because every call has a `request_id`: a new UUID unless you give one.
 
         Give your own to create a task only once for some event, however often your program sees it: the same request_id
@@ -67,13 +91,31 @@ class Tasks(ABC, Generic[OneT, NoneT, PageT, AllT]):
 
             client.create("Ship order 4711", request_id=uuid5(ORDERS, "4711"))
         """
-        task = Task(title=title, description=description)
-        request = tasks_pb2.CreateTaskRequest(task=task, request_id=str(request_id or uuid4()))
-        return self._call(self._retrying.CreateTask, request, timeout)
+        return self._call(_creation(NewTask(title, description, request_id)), timeout)
 
-    def get(self, id: str, *, timeout: float | None = None) -> OneT:  # noqa: A002 - the field's name
+    def create_many(
+        self, tasks: Iterable[str | NewTask], *, max_in_flight: int = MAX_IN_FLIGHT, timeout: float | None = None
+    ) -> OutcomesT:
+        """Create several tasks, given by their titles or as NewTask: up to `max_in_flight` calls at once.
+
+        Returns the outcomes in the order of the tasks: each is the created task, or the TaskwellError of that task's
+        call. The timeout is that of each call. An invalid argument raises before anything is sent.
+
+            for outcome in client.create_many(["Buy milk", NewTask("Call Bob", "About the milk")]):
+                print(outcome if isinstance(outcome, TaskwellError) else outcome.id)
+        """
+        given = arguments.items("tasks", tasks, "titles or NewTasks")
+        return self._calls([_creation(each, f"tasks[{n}]") for n, each in enumerate(given)], max_in_flight, timeout)
+
+    def get(self, id: str | UUID, *, timeout: float | None = None) -> TaskT:  # noqa: A002 - the field's name
         """Get a task. Raises NotFound."""
-        return self._call(self._retrying.GetTask, tasks_pb2.GetTaskRequest(id=id), timeout)
+        return self._call(_get(id), timeout)
+
+    def get_many(
+        self, ids: Iterable[str | UUID], *, max_in_flight: int = MAX_IN_FLIGHT, timeout: float | None = None
+    ) -> OutcomesT:
+        """Get several tasks. Returns tasks and errors as `create_many` does."""
+        return self._calls([_get(each, name) for name, each in _named_ids(ids)], max_in_flight, timeout)
 
     def list(
         self,
@@ -82,7 +124,7 @@ class Tasks(ABC, Generic[OneT, NoneT, PageT, AllT]):
         oldest_first: bool = False,
         page_size: int = 0,
         timeout: float | None = None,
-    ) -> AllT:
+    ) -> IteratorT:
         """Iterate over all tasks, or those of one status, newest first. Fetches a page whenever it needs one.
 
         Every task that exists during the whole iteration is seen exactly once, whatever is written meanwhile. If a page
@@ -107,38 +149,55 @@ class Tasks(ABC, Generic[OneT, NoneT, PageT, AllT]):
         For programs that pass pages on; others use `list`. Up to `page_size` tasks: 50 if 0, never more than 1000.
         A token is valid only for the user, status and order of its page. Raises InvalidArgument for others.
         """
-        return self._call(self._retrying.ListTasks, _page_request(status, oldest_first, page_size, token), timeout)
+        return self._call(Call("ListTasks", _page_request(status, oldest_first, page_size, token)), timeout)
 
     def update(
         self,
-        id: str,  # noqa: A002 - the field's name
+        id: str | UUID,  # noqa: A002 - the field's name
         *,
         title: str | None = None,
         description: str | None = None,
         status: Status | None = None,
-        etag: str = "",
+        etag: str | None = None,
         timeout: float | None = None,
-    ) -> OneT:
+    ) -> TaskT:
         """Change the given fields. `description=""` clears the description, `status=INCOMPLETE` reopens the task.
 
         With the `etag` that you read, the task is changed only if nobody else has changed it since, and Aborted is
         raised otherwise. An update with an etag is never retried. Raises NotFound.
         """
-        values = {"title": title, "description": description, "status": status}
-        given: dict[str, Any] = {name: value for name, value in values.items() if value is not None}
-        request = tasks_pb2.UpdateTaskRequest(task=Task(id=id, etag=etag, **given), update_mask=FieldMask(paths=given))
-        return self._call((self._once if etag else self._retrying).UpdateTask, request, timeout)
+        texts = {"title": title, "description": description}
+        given: dict[str, Any] = {
+            name: arguments.text(name, value) for name, value in texts.items() if value is not None
+        }
+        if status is not None:
+            given["status"] = arguments.status(status, any_status=False)
+        tag = arguments.optional("etag", etag)
+        task = Task(id=arguments.identifier("id", id), etag=tag, **given)
+        request = tasks_pb2.UpdateTaskRequest(task=task, update_mask=FieldMask(paths=given))
+        return self._call(Call("UpdateTask", request, safe=not tag), timeout)
 
-    def complete(self, id: str, *, etag: str = "", timeout: float | None = None) -> OneT:  # noqa: A002 - as above
+    def complete(
+        self,
+        id: str | UUID,  # noqa: A002 - the field's name
+        *,
+        etag: str | None = None,
+        timeout: float | None = None,
+    ) -> TaskT:
         """Complete a task; does nothing if it is complete. `etag` as in `update`. Raises NotFound."""
-        request = tasks_pb2.CompleteTaskRequest(id=id, etag=etag)
-        return self._call((self._once if etag else self._retrying).CompleteTask, request, timeout)
+        return self._call(_completion(id, etag), timeout)
+
+    def complete_many(
+        self, ids: Iterable[str | UUID], *, max_in_flight: int = MAX_IN_FLIGHT, timeout: float | None = None
+    ) -> OutcomesT:
+        """Complete several tasks. Returns tasks and errors as `create_many` does."""
+        return self._calls([_completion(each, None, name) for name, each in _named_ids(ids)], max_in_flight, timeout)
 
     def delete(
         self,
-        id: str,  # noqa: A002 - as above
+        id: str | UUID,  # noqa: A002 - the field's name
         *,
-        etag: str = "",
+        etag: str | None = None,
         allow_missing: bool = False,
         timeout: float | None = None,
     ) -> NoneT:
@@ -146,36 +205,101 @@ class Tasks(ABC, Generic[OneT, NoneT, PageT, AllT]):
 
         Retried only with `allow_missing` and without an etag.
         """
-        stub = self._retrying if allow_missing and not etag else self._once
-        request = tasks_pb2.DeleteTaskRequest(id=id, etag=etag, allow_missing=allow_missing)
-        return self._tell(stub.DeleteTask, request, timeout)
+        return self._call(_deletion(id, etag, allow_missing), timeout)
+
+    def delete_many(
+        self,
+        ids: Iterable[str | UUID],
+        *,
+        allow_missing: bool = False,
+        max_in_flight: int = MAX_IN_FLIGHT,
+        timeout: float | None = None,
+    ) -> DeletionsT:
+        """Delete several tasks. Returns the outcomes as `create_many` does, with None for each deleted task."""
+        calls = [_deletion(each, None, allow_missing, name) for name, each in _named_ids(ids)]
+        return self._calls(calls, max_in_flight, timeout)
 
     def _as(self, caller: Caller) -> Self:
         other = copy.copy(self)
         other._caller = caller  # noqa: SLF001 - the same class
         return other
 
-    def _bearing(self, token: AsyncToken) -> Caller:
-        if not (self._channels.is_private or self._insecure):
+    def _bearing(self, token: AsyncToken, *, may_await: bool) -> Caller:
+        if not (self._connection.is_private or self._insecure):
             raise ValueError(
                 "a token over plain text can be read, and used, by everybody on the way: use TLS, "
                 "or say that it is insecure if the way is safe by other means"
             )
-        return bearing(token)
+        return bearing(token, may_await=may_await)
+
+    def _seconds(self, timeout: float | None) -> float:
+        return self._timeout if timeout is None else arguments.timeout("timeout", timeout)
 
     @abstractmethod
-    def _call(self, method: Callable[..., Any], request: Any, timeout: float | None) -> Any:  # noqa: ANN401
-        """Make a call."""
+    def _call(self, call: Call, timeout: float | None) -> Any:  # noqa: ANN401 - a value or an awaitable
+        """Make a call. Returns its response, or None for an empty one."""
 
     @abstractmethod
-    def _tell(self, method: Callable[..., Any], request: Any, timeout: float | None) -> Any:  # noqa: ANN401
-        """Make a call that returns nothing."""
+    def _calls(self, calls: Sequence[Call], max_in_flight: int, timeout: float | None) -> Any:  # noqa: ANN401 - as above
+        """Make several calls. Returns their responses and errors in order."""
 
     @abstractmethod
-    def _walk(self, request: tasks_pb2.ListTasksRequest, timeout: float | None) -> Any:  # noqa: ANN401
+    def _walk(self, request: tasks_pb2.ListTasksRequest, timeout: float | None) -> Any:  # noqa: ANN401 - as above
         """Iterate over the tasks of this page and of all that follow."""
 
 
+def _with_result(method: FunctionType, result: object) -> FunctionType:
+    """A copy of a method with the type of its result."""
+    annotated = FunctionType(
+        method.__code__, method.__globals__, method.__name__, method.__defaults__, method.__closure__
+    )
+    annotated.__kwdefaults__ = method.__kwdefaults__
+    annotated.__doc__ = method.__doc__
+    annotated.__qualname__ = method.__qualname__
+    annotated.__annotations__ = {**method.__annotations__, "return": result}
+    return annotated
+
+
+def _named_ids(ids: Iterable[str | UUID]) -> list[tuple[str, str | UUID]]:
+    return [(f"ids[{number}]", each) for number, each in enumerate(arguments.items("ids", ids, "ids"))]
+
+
+def _creation(new: str | NewTask, name: str = "") -> Call:
+    """A CreateTask call. `name` is the argument with the task, empty if its fields are arguments themselves."""
+    if name and isinstance(new, str):
+        new = NewTask(arguments.text(name, new))
+    if not isinstance(new, NewTask):
+        raise TypeError(f"{name} must be a title or a NewTask, and not {type(new).__name__}")
+    prefix = name and f"{name}."
+    task = Task(
+        title=arguments.text(f"{prefix}title", new.title),
+        description=arguments.text(f"{prefix}description", new.description),
+    )
+    request_id = arguments.optional(f"{prefix}request_id", new.request_id) or str(uuid4())
+    return Call("CreateTask", tasks_pb2.CreateTaskRequest(task=task, request_id=request_id))
+
+
+def _get(id: str | UUID, name: str = "id") -> Call:  # noqa: A002 - the field's name
+    return Call("GetTask", tasks_pb2.GetTaskRequest(id=arguments.identifier(name, id)))
+
+
+def _completion(id: str | UUID, etag: str | None, name: str = "id") -> Call:  # noqa: A002 - the field's name
+    tag = arguments.optional("etag", etag)
+    request = tasks_pb2.CompleteTaskRequest(id=arguments.identifier(name, id), etag=tag)
+    return Call("CompleteTask", request, safe=not tag)
+
+
+def _deletion(id: str | UUID, etag: str | None, allow_missing: bool, name: str = "id") -> Call:  # noqa: A002 - the same
+    tag = arguments.optional("etag", etag)
+    may_be_missing = arguments.flag("allow_missing", allow_missing)
+    request = tasks_pb2.DeleteTaskRequest(id=arguments.identifier(name, id), etag=tag, allow_missing=may_be_missing)
+    return Call("DeleteTask", request, safe=may_be_missing and not tag)
+
+
 def _page_request(status: Status, oldest_first: bool, page_size: int, token: str) -> tasks_pb2.ListTasksRequest:
-    order = "create_time" if oldest_first else ""
-    return tasks_pb2.ListTasksRequest(status=status, order_by=order, page_size=page_size, page_token=token)
+    return tasks_pb2.ListTasksRequest(
+        status=arguments.status(status, any_status=True),
+        order_by="create_time" if arguments.flag("oldest_first", oldest_first) else "",
+        page_size=arguments.page_size(page_size),
+        page_token=arguments.text("token", token),
+    )
