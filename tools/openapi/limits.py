@@ -50,18 +50,19 @@ LIMITS: Mapping[str, Schema] = {
     **{f"{message.full_name}.id": UUID for message in _MESSAGES if "id" in message.fields_by_name},
     "taskwell.v1.Task.title": _TITLE,
     "taskwell.v1.Task.description": {"maxLength": DESCRIPTION_MAX, "pattern": "^[^\\u0000]*$"},
-    # In a query, an empty string is the same as no string.
-    "taskwell.v1.CreateTaskRequest.request_id": {
-        "anyOf": [{"format": "uuid", "not": {"const": validation.NIL_UUID}}, {"const": ""}]
-    },
+    # The nil UUID has no such digit.
+    "taskwell.v1.CreateTaskRequest.request_id": UUID | {"pattern": "[1-9a-fA-F]"},
     "taskwell.v1.ListTasksRequest.page_size": {"minimum": 0, "maximum": MOST_INT32, "default": PAGE_SIZE_DEFAULT},
     "taskwell.v1.ListTasksRequest.order_by": {
-        "enum": ["", "create_time desc", "create_time"],
+        "enum": ["create_time desc", "create_time"],
         "default": "create_time desc",
     },
     "taskwell.v1.UpdateTaskRequest.update_mask": {"pattern": rf"^(({_PATH})(,({_PATH}))*)?$"},
 }
 """By the full name of the field, in every message."""
+
+ALWAYS_SET = frozenset({"taskwell.v1.Task.create_time", "taskwell.v1.Task.update_time"})
+"""The fields with messages as values that are set in every response."""
 
 STATUSES: Mapping[str, list[str]] = {
     "CreateTask": [each.name for each in _STATUSES if not [*validation.new_status("", each.number)]],

@@ -11,7 +11,7 @@ from service.rpc.policy import POLICY, Access
 from tools.openapi.contract import Binding, Schema, behaves, bindings, field_at
 from tools.openapi.examples import BODIES
 from tools.openapi.responses import has_etag, health_responses, responses
-from tools.openapi.schemas import COMMENTS, parameter, query_fields, taken
+from tools.openapi.schemas import COMMENTS, body_name, parameter, query_fields, reference
 
 # Parameters of every operation beside the fields of its request.
 _COMMON_HEADERS = ("Grpc-Timeout", "X-Request-Id", "Traceparent")
@@ -96,9 +96,7 @@ def _parameter(name: str, place: str, description: str, schema: Schema, *, requi
 
 
 def _body(binding: Binding) -> Schema:
-    message = binding.body_message
-    assert message is not None
-    content: Schema = {"schema": taken(binding, message)}
+    content: Schema = {"schema": reference(body_name(binding))}
     if binding.operation_id in BODIES:
         content["examples"] = {
             name: {"summary": name, "value": value} for name, value in BODIES[binding.operation_id].items()

@@ -30,7 +30,7 @@ _MEANINGS: Mapping[int, tuple[str, str]] = {
     421: ("MisdirectedRequest", "The request is meant for another server."),
     429: ("TooManyRequests", "Too many calls: by this user, or by all."),
     431: ("HeadersTooLarge", "The headers are too large."),
-    500: ("InternalServerError", "A fault of the service."),
+    500: ("InternalServer", "A fault of the service."),
     503: ("ServiceUnavailable", "The service cannot do this now, and soon can."),
     504: ("GatewayTimeout", "The deadline passed before the call was done."),
 }
@@ -92,7 +92,7 @@ def shared(paths: Schema) -> Schema:
         for status, answer in answers.items():
             alike = [other for other in every if other.get(status) == answer]
             if "$ref" not in answer and int(status) >= HTTPStatus.MULTIPLE_CHOICES and len(alike) > 1:
-                name = _free_name(_MEANINGS[int(status)][0], known)
+                name = _free_name(f"{_MEANINGS[int(status)][0]}Error", known)
                 known[name] = answer
                 for other in alike:
                     other[status] = {"$ref": f"#/components/responses/{name}"}

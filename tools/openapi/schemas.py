@@ -1,15 +1,18 @@
 """Messages as JSON Schema: as responses, as bodies of requests, and as parameters.
 
-A response has every field except absent messages, 64-bit numbers as strings, and enums by name. A request may also have
-null for an absent field, and the number of an enum value; members that the message does not have are an error.
+A response has every field except absent messages, 64-bit numbers as strings, and enums by name. Members that the
+message does not have are an error in a request.
+
+The service also takes null for an absent field, and the number of an enum value. The document does not offer them: a
+value of two types becomes code that does not compile in several generators, and a client needs only one way.
 """
 
-from collections.abc import Iterator, Mapping, Sequence, Set
+from collections.abc import Iterator, Mapping, Set
 
-from google.protobuf.descriptor import Descriptor, EnumDescriptor, EnumValueDescriptor, FieldDescriptor
+from google.protobuf.descriptor import Descriptor, EnumDescriptor, FieldDescriptor
 
 from tools.openapi.contract import Binding, Schema, behaves, comments
-from tools.openapi.limits import LIMITS, MOST_INT32, STATUSES
+from tools.openapi.limits import ALWAYS_SET, LIMITS, MOST_INT32, STATUSES
 
 COMMENTS = comments()
 
@@ -41,10 +44,20 @@ def reference(name: str) -> Schema:
     return {"$ref": f"#/components/schemas/{name}"}
 
 
+def schema_name(message: Descriptor) -> str:
+    """The name of a message's schema. Generators make `ListTasksResponse` themselves, for the HTTP response."""
+    return message.name.removesuffix("Response") + ("Result" if message.name.endswith("Response") else "")
+
+
+def body_name(binding: Binding) -> str:
+    """The name of the schema of a request body."""
+    return f"{binding.operation_id}Body"
+
+
 def answered_value(message: Descriptor) -> Schema:
     """A message as the whole response of a method."""
     known = _WELL_KNOWN.get(message.full_name)
-    return reference(message.name) if known is None else dict(known)
+    return reference(schema_name(message)) if known is None else dict(known)
 
 
 def answered(message: Descriptor) -> Schema:
@@ -53,7 +66,9 @@ def answered(message: Descriptor) -> Schema:
         "type": "object",
         "description": COMMENTS.get(message.full_name, ""),
         "properties": {field.json_name: _described(field, _answered_value(field)) for field in message.fields},
-        "required": [field.json_name for field in message.fields if not field.has_presence],
+        "required": [
+            field.json_name for field in message.fields if not field.has_presence or field.full_name in ALWAYS_SET
+        ],
     }
 
 
@@ -80,7 +95,9 @@ def taken(binding: Binding, message: Descriptor) -> Schema:
         "type": "object",
         "description": COMMENTS.get(message.full_name, ""),
         "properties": {
-            field.json_name: _described(field, _taken_value(binding, field, nullable=field not in required))
+            field.json_name: _described(field, _taken_value(binding, field))
+            # Only here: in a response it would make the field optional, for generators.
+            | ({"readOnly": True} if behaves(field, "OUTPUT_ONLY") else {})
             for field in message.fields
         },
         "additionalProperties": False,
@@ -95,7 +112,7 @@ def taken(binding: Binding, message: Descriptor) -> Schema:
 def parameter(field: FieldDescriptor) -> Schema:
     """A field in the path or the query."""
     if field.enum_type:
-        return _any_of(field.enum_type.values)
+        return reference(field.enum_type.name)
     return _one(field) | LIMITS.get(field.full_name, {})
 
 
@@ -118,9 +135,9 @@ def components(messages: set[Descriptor]) -> Mapping[str, Schema]:
     left = sorted(messages, key=lambda message: message.name)
     while left:
         message = left.pop(0)
-        if message.full_name in _WELL_KNOWN or message.name in found:
+        if message.full_name in _WELL_KNOWN or schema_name(message) in found:
             continue
-        found[message.name] = answered(message)
+        found[schema_name(message)] = answered(message)
         for field in message.fields:
             if field.message_type:
                 left.append(field.message_type)
@@ -135,7 +152,6 @@ def _described(field: FieldDescriptor, schema: Schema) -> Schema:
     return {
         "description": COMMENTS.get(field.full_name, ""),
         **schema,
-        **({"readOnly": True} if behaves(field, "OUTPUT_ONLY") else {}),
     }
 
 
@@ -143,39 +159,23 @@ def _answered_value(field: FieldDescriptor) -> Schema:
     if field.enum_type:
         schema = reference(field.enum_type.name)
     elif field.message_type and field.message_type.full_name not in _WELL_KNOWN:
-        schema = reference(field.message_type.name)
+        schema = reference(schema_name(field.message_type))
     else:
         schema = _one(field) | LIMITS.get(field.full_name, {})
     return {"type": "array", "items": schema} if field.is_repeated else schema
 
 
-def _taken_value(binding: Binding, field: FieldDescriptor, *, nullable: bool) -> Schema:
+def _taken_value(binding: Binding, field: FieldDescriptor) -> Schema:
     if field.enum_type:
-        return _taken_enum(binding, field.enum_type, nullable=nullable)
-    if field.message_type and field.message_type.full_name not in _WELL_KNOWN:
+        names = STATUSES.get(binding.operation_id)
+        schema: Schema = {"type": "string", "enum": names} if names else reference(field.enum_type.name)
+    elif field.message_type and field.message_type.full_name not in _WELL_KNOWN:
         schema = taken(binding, field.message_type)
     else:
         # Ignored values need not be within limits.
         limits = {} if behaves(field, "OUTPUT_ONLY") else LIMITS.get(field.full_name, {})
         schema = _one(field) | limits
-    if field.is_repeated:
-        schema = {"type": "array", "items": schema}
-    return schema | ({"type": [schema["type"], "null"]} if nullable else {})
-
-
-def _taken_enum(binding: Binding, enum: EnumDescriptor, *, nullable: bool) -> Schema:
-    names = STATUSES.get(binding.operation_id) or [each.name for each in enum.values]
-    schema = _any_of([each for each in enum.values if each.name in names])
-    if nullable and enum.values_by_number[0].name in names:
-        return {"type": [*schema["type"], "null"], "enum": [*schema["enum"], None]}
-    return schema
-
-
-def _any_of(values: Sequence[EnumValueDescriptor]) -> Schema:
-    return {
-        "type": ["string", "integer"],
-        "enum": [*(each.name for each in values), *(each.number for each in values)],
-    }
+    return {"type": "array", "items": schema} if field.is_repeated else schema
 
 
 def _one(field: FieldDescriptor) -> Schema:
