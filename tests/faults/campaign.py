@@ -28,7 +28,7 @@ SETTINGS = {"MAX_CALL_SECONDS": str(MAX_CALL_SECONDS)}
 """Settings of the servers under test: a call that hangs is seen soon."""
 
 CALLS_BETWEEN = 1500
-"""Calls that are to succeed between two faults."""
+"""Calls that are to succeed between two faults, on average."""
 _QUIET = 1.0
 """Time after the last fault before everything is read (s)."""
 _SAMPLES_PER_SECOND = 5
@@ -64,12 +64,16 @@ class Result:
         self.anomalies += check(history)
 
 
-def run_round(system: System, load: Load, faults: Sequence[Fault], *, seed: int) -> tuple[History, float]:
+def run_round(
+    system: System, load: Load, faults: Sequence[Fault], *, seed: int, calls_between: int = CALLS_BETWEEN
+) -> tuple[History, float]:
     """Run the workload once, with these faults one after the other and again, until it is over."""
-    return uvloop.run(_round(system, load, faults, seed))
+    return uvloop.run(_round(system, load, faults, seed, calls_between))
 
 
-async def _round(system: System, load: Load, faults: Sequence[Fault], seed: int) -> tuple[History, float]:
+async def _round(
+    system: System, load: Load, faults: Sequence[Fault], seed: int, calls_between: int
+) -> tuple[History, float]:
     history = History(seed, max_call_seconds=MAX_CALL_SECONDS)
     workload = Workload(system.server.address, load, seed=seed, history=history)
     begun = time.monotonic()
@@ -77,7 +81,7 @@ async def _round(system: System, load: Load, faults: Sequence[Fault], seed: int)
         with sampled(system, history):
             running = asyncio.create_task(workload.run())
             if faults:
-                await _inject(system, faults, history, running, random.Random(seed))
+                await _inject(system, plan(faults, random.Random(seed), calls_between), history, running)
             await running
             await asyncio.sleep(_QUIET if faults else 0)
             await workload.read_everything()
@@ -86,17 +90,21 @@ async def _round(system: System, load: Load, faults: Sequence[Fault], seed: int)
     return history, time.monotonic() - begun
 
 
+def plan(faults: Sequence[Fault], chance: random.Random, calls_between: int) -> Iterator[tuple[int, Fault]]:
+    """The faults in random order, each as often as the others, and the number of successful calls before each."""
+    while True:
+        for fault in chance.sample(faults, len(faults)):
+            yield chance.randint(0, 2 * calls_between), fault
+
+
 async def _inject(
-    system: System, faults: Sequence[Fault], history: History, workload: asyncio.Task[None], chance: random.Random
+    system: System, planned: Iterator[tuple[int, Fault]], history: History, workload: asyncio.Task[None]
 ) -> None:
-    """Inject the faults in random order, each as often as the others, until the workload is over."""
-    left: list[Fault] = []
-    while not workload.done():
-        left = left or chance.sample(faults, len(faults))
-        await _successes(history, chance.randint(0, 2 * CALLS_BETWEEN), workload)
+    """Inject one fault after the other until the workload is over."""
+    for calls_before, fault in planned:
+        await _successes(history, calls_before, workload)
         if workload.done():
             return
-        fault = left.pop()
         record = FaultRecord(fault.name, time.monotonic(), float("inf"), fault.server_away, fault.recovers_within)
         history.faults.append(record)
         injected = fault.inject(system)
