@@ -155,11 +155,13 @@ def _by_client(client: AsyncClient, request: Any, timeout: float) -> Any:
             return client.get(request.id, timeout=timeout)
         case tasks_pb2.UpdateTaskRequest():
             values: dict[str, Any] = {name: getattr(request.task, name) for name in request.update_mask.paths}
-            return client.update(request.task.id, etag=request.task.etag, timeout=timeout, **values)
+            return client.update(request.task.id, etag=request.task.etag or None, timeout=timeout, **values)
         case tasks_pb2.CompleteTaskRequest():
-            return client.complete(request.id, etag=request.etag, timeout=timeout)
+            return client.complete(request.id, etag=request.etag or None, timeout=timeout)
         case tasks_pb2.DeleteTaskRequest():
-            return client.delete(request.id, etag=request.etag, allow_missing=request.allow_missing, timeout=timeout)
+            return client.delete(
+                request.id, etag=request.etag or None, allow_missing=request.allow_missing, timeout=timeout
+            )
         case tasks_pb2.ListTasksRequest():
             return client.page(
                 request.page_token,
