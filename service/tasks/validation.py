@@ -25,6 +25,7 @@ _STATUSES = frozenset(TaskStatus)
 NIL_UUID = "00000000-0000-0000-0000-000000000000"
 # An output-only timestamp may also be named by its parts (AIP-161).
 _OUTPUT_ONLY_PATH = re.compile(r"(?:id|etag|(?:create|update|complete)_time(?:\.(?:seconds|nanos))?)")
+_CAPITAL = re.compile("[A-Z]")
 # Size of a task without its texts: id, three times, etag and the tags of the fields, rounded up.
 _TASK_BYTES = 150
 _NUL = "must not contain the NUL character (U+0000)"
@@ -128,12 +129,21 @@ def order_by(field: str, value: str) -> Iterator[Violation]:
 
 
 def update_mask(field: str, paths: Iterable[str]) -> Iterator[Violation]:
-    unknown = [path for path in paths if path not in {"*", *WRITABLE_FIELDS} and not _OUTPUT_ONLY_PATH.fullmatch(path)]
+    unknown = [path for path in paths if not _is_path(path)]
     if unknown:
         # Only the first is quoted: a mask may have thousands, and the error must fit into the metadata.
+        quoted = excerpt(unknown[0])
         more = f" and {len(unknown) - 1} more" if len(unknown) > 1 else ""
+        snake_case = _CAPITAL.sub(lambda found: f"_{found[0].lower()}", quoted)
+        if _is_path(snake_case):
+            yield Violation(field, f"names an unknown path '{quoted}'{more}: write it in snake_case, '{snake_case}'")
+            return
         known = ", ".join(WRITABLE_FIELDS)
         yield Violation(
-            field,
-            f"names an unknown path '{excerpt(unknown[0])}'{more}: give any of {known}, or * for a full replacement",
+            field, f"names an unknown path '{quoted}'{more}: give any of {known}, or * for a full replacement"
         )
+
+
+def _is_path(path: str) -> bool:
+    """True if an update_mask may have this path."""
+    return path == "*" or path in WRITABLE_FIELDS or _OUTPUT_ONLY_PATH.fullmatch(path) is not None

@@ -38,6 +38,7 @@ SUITES = (
 ELSEWHERE = {
     "test_update_task__without_a_mask_something_must_be_populated": "the keys of the body are the mask there",
     "test_update_task__an_unknown_path_is_refused": "createTime and Title are spellings of paths there",
+    "test_update_task__a_camel_case_mask_path_is_refused_with_its_snake_case_name": "both spellings are taken there",
 }
 
 token = test_list_tasks.token

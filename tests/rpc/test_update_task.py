@@ -144,6 +144,23 @@ def test_a_status_in_the_mask_needs_a_value(api: Api, mask: list[str]) -> None:
     assert task == api.get(task.id)
 
 
+@pytest.mark.parametrize(
+    ("path", "snake_case"),
+    [
+        ("createTime", "create_time"),
+        ("updateTime", "update_time"),
+        ("completeTime.nanos", "complete_time.nanos"),
+    ],
+)
+def test_a_camel_case_mask_path_is_refused_with_its_snake_case_name(api: Api, path: str, snake_case: str) -> None:
+    task = api.create()
+    with refused(StatusCode.INVALID_ARGUMENT, "INVALID_FIELD") as refusal:
+        api.update(task.id, ["title", path], title="Buy oat milk")
+    assert refusal.fields == ["update_mask"]
+    assert refusal.message == f"update_mask names an unknown path '{path}': write it in snake_case, '{snake_case}'."
+    assert task == api.get(task.id)
+
+
 def test_a_mask_of_thousands_of_unknown_paths_is_refused_in_a_few_words(api: Api) -> None:
     task = api.create()
     with refused(StatusCode.INVALID_ARGUMENT, "INVALID_FIELD") as refusal:

@@ -610,7 +610,7 @@ var File_taskwell_v1_tasks_proto protoreflect.FileDescriptor
 
 const file_taskwell_v1_tasks_proto_rawDesc = "" +
 	"\n" +
-	"\x17taskwell/v1/tasks.proto\x12\vtaskwell.v1\x1a\x1cgoogle/api/annotations.proto\x1a\x1fgoogle/api/field_behavior.proto\x1a\x1bgoogle/protobuf/empty.proto\x1a google/protobuf/field_mask.proto\x1a\x1fgoogle/protobuf/timestamp.proto\"\xfe\x02\n" +
+	"\x17taskwell/v1/tasks.proto\x12\vtaskwell.v1\x1a\x1cgoogle/api/annotations.proto\x1a\x1fgoogle/api/field_behavior.proto\x1a\x1bgoogle/api/field_info.proto\x1a\x1bgoogle/protobuf/empty.proto\x1a google/protobuf/field_mask.proto\x1a\x1fgoogle/protobuf/timestamp.proto\"\xfe\x02\n" +
 	"\x04Task\x12\x14\n" +
 	"\x02id\x18\x01 \x01(\tB\x04\xe2A\x01\x03R\x02id\x12\x1a\n" +
 	"\x05title\x18\x02 \x01(\tB\x04\xe2A\x01\x02R\x05title\x12&\n" +
@@ -621,11 +621,11 @@ const file_taskwell_v1_tasks_proto_rawDesc = "" +
 	"\vupdate_time\x18\x06 \x01(\v2\x1a.google.protobuf.TimestampB\x04\xe2A\x01\x03R\n" +
 	"updateTime\x12E\n" +
 	"\rcomplete_time\x18\a \x01(\v2\x1a.google.protobuf.TimestampB\x04\xe2A\x01\x03R\fcompleteTime\x12\x18\n" +
-	"\x04etag\x18\b \x01(\tB\x04\xe2A\x01\x01R\x04etag\"e\n" +
+	"\x04etag\x18\b \x01(\tB\x04\xe2A\x01\x01R\x04etag\"m\n" +
 	"\x11CreateTaskRequest\x12+\n" +
-	"\x04task\x18\x01 \x01(\v2\x11.taskwell.v1.TaskB\x04\xe2A\x01\x02R\x04task\x12#\n" +
+	"\x04task\x18\x01 \x01(\v2\x11.taskwell.v1.TaskB\x04\xe2A\x01\x02R\x04task\x12+\n" +
 	"\n" +
-	"request_id\x18\x02 \x01(\tB\x04\xe2A\x01\x01R\trequestId\"\xb2\x01\n" +
+	"request_id\x18\x02 \x01(\tB\f\xe2A\x01\x01\xe2\x8c\xcf\xd7\b\x02\b\x01R\trequestId\"\xb2\x01\n" +
 	"\x10ListTasksRequest\x12!\n" +
 	"\tpage_size\x18\x01 \x01(\x05B\x04\xe2A\x01\x01R\bpageSize\x12#\n" +
 	"\n" +
@@ -662,7 +662,9 @@ const file_taskwell_v1_tasks_proto_rawDesc = "" +
 	"UpdateTask\x12\x1e.taskwell.v1.UpdateTaskRequest\x1a\x11.taskwell.v1.Task\"A\x82\xd3\xe4\x93\x028:\x04taskZ\x1b:\x04task\x1a\x13/v1/tasks/{task.id}2\x13/v1/tasks/{task.id}\x90\x02\x02\x12_\n" +
 	"\n" +
 	"DeleteTask\x12\x1e.taskwell.v1.DeleteTaskRequest\x1a\x16.google.protobuf.Empty\"\x19\x82\xd3\xe4\x93\x02\x10*\x0e/v1/tasks/{id}\x90\x02\x02\x12\x82\x01\n" +
-	"\fCompleteTask\x12 .taskwell.v1.CompleteTaskRequest\x1a\x11.taskwell.v1.Task\"=\x82\xd3\xe4\x93\x024Z\x192\x17/v1/tasks/{id}/complete\"\x17/v1/tasks/{id}:complete\x90\x02\x02B-Z+example.com/taskwell/taskwell/v1;taskwellv1b\x06proto3"
+	"\fCompleteTask\x12 .taskwell.v1.CompleteTaskRequest\x1a\x11.taskwell.v1.Task\"=\x82\xd3\xe4\x93\x024Z\x192\x17/v1/tasks/{id}/complete\"\x17/v1/tasks/{id}:complete\x90\x02\x02BT\n" +
+	"\x17com.example.taskwell.v1B\n" +
+	"TasksProtoP\x01Z+example.com/taskwell/taskwell/v1;taskwellv1b\x06proto3"
 
 var (
 	file_taskwell_v1_tasks_proto_rawDescOnce sync.Once

@@ -24,19 +24,20 @@ _sym_db = _symbol_database.Default()
 
 from google.api import annotations_pb2 as google_dot_api_dot_annotations__pb2
 from google.api import field_behavior_pb2 as google_dot_api_dot_field__behavior__pb2
+from google.api import field_info_pb2 as google_dot_api_dot_field__info__pb2
 from google.protobuf import empty_pb2 as google_dot_protobuf_dot_empty__pb2
 from google.protobuf import field_mask_pb2 as google_dot_protobuf_dot_field__mask__pb2
 from google.protobuf import timestamp_pb2 as google_dot_protobuf_dot_timestamp__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x17taskwell/v1/tasks.proto\x12\x0btaskwell.v1\x1a\x1cgoogle/api/annotations.proto\x1a\x1fgoogle/api/field_behavior.proto\x1a\x1bgoogle/protobuf/empty.proto\x1a google/protobuf/field_mask.proto\x1a\x1fgoogle/protobuf/timestamp.proto\"\xb2\x02\n\x04Task\x12\x10\n\x02id\x18\x01 \x01(\tB\x04\xe2\x41\x01\x03\x12\x13\n\x05title\x18\x02 \x01(\tB\x04\xe2\x41\x01\x02\x12\x19\n\x0b\x64\x65scription\x18\x03 \x01(\tB\x04\xe2\x41\x01\x01\x12-\n\x06status\x18\x04 \x01(\x0e\x32\x17.taskwell.v1.TaskStatusB\x04\xe2\x41\x01\x01\x12\x35\n\x0b\x63reate_time\x18\x05 \x01(\x0b\x32\x1a.google.protobuf.TimestampB\x04\xe2\x41\x01\x03\x12\x35\n\x0bupdate_time\x18\x06 \x01(\x0b\x32\x1a.google.protobuf.TimestampB\x04\xe2\x41\x01\x03\x12\x37\n\rcomplete_time\x18\x07 \x01(\x0b\x32\x1a.google.protobuf.TimestampB\x04\xe2\x41\x01\x03\x12\x12\n\x04\x65tag\x18\x08 \x01(\tB\x04\xe2\x41\x01\x01\"T\n\x11\x43reateTaskRequest\x12%\n\x04task\x18\x01 \x01(\x0b\x32\x11.taskwell.v1.TaskB\x04\xe2\x41\x01\x02\x12\x18\n\nrequest_id\x18\x02 \x01(\tB\x04\xe2\x41\x01\x01\"\x8c\x01\n\x10ListTasksRequest\x12\x17\n\tpage_size\x18\x01 \x01(\x05\x42\x04\xe2\x41\x01\x01\x12\x18\n\npage_token\x18\x02 \x01(\tB\x04\xe2\x41\x01\x01\x12-\n\x06status\x18\x03 \x01(\x0e\x32\x17.taskwell.v1.TaskStatusB\x04\xe2\x41\x01\x01\x12\x16\n\x08order_by\x18\x04 \x01(\tB\x04\xe2\x41\x01\x01\"N\n\x11ListTasksResponse\x12 \n\x05tasks\x18\x01 \x03(\x0b\x32\x11.taskwell.v1.Task\x12\x17\n\x0fnext_page_token\x18\x02 \x01(\t\"\"\n\x0eGetTaskRequest\x12\x10\n\x02id\x18\x01 \x01(\tB\x04\xe2\x41\x01\x02\"q\n\x11UpdateTaskRequest\x12%\n\x04task\x18\x01 \x01(\x0b\x32\x11.taskwell.v1.TaskB\x04\xe2\x41\x01\x02\x12\x35\n\x0bupdate_mask\x18\x02 \x01(\x0b\x32\x1a.google.protobuf.FieldMaskB\x04\xe2\x41\x01\x01\"V\n\x11\x44\x65leteTaskRequest\x12\x10\n\x02id\x18\x01 \x01(\tB\x04\xe2\x41\x01\x02\x12\x12\n\x04\x65tag\x18\x02 \x01(\tB\x04\xe2\x41\x01\x01\x12\x1b\n\rallow_missing\x18\x03 \x01(\x08\x42\x04\xe2\x41\x01\x01\";\n\x13\x43ompleteTaskRequest\x12\x10\n\x02id\x18\x01 \x01(\tB\x04\xe2\x41\x01\x02\x12\x12\n\x04\x65tag\x18\x02 \x01(\tB\x04\xe2\x41\x01\x01*_\n\nTaskStatus\x12\x1b\n\x17TASK_STATUS_UNSPECIFIED\x10\x00\x12\x1a\n\x16TASK_STATUS_INCOMPLETE\x10\x01\x12\x18\n\x14TASK_STATUS_COMPLETE\x10\x02\x32\x8d\x05\n\x0bTaskService\x12[\n\nCreateTask\x12\x1e.taskwell.v1.CreateTaskRequest\x1a\x11.taskwell.v1.Task\"\x1a\x90\x02\x00\x82\xd3\xe4\x93\x02\x11\"\t/v1/tasks:\x04task\x12`\n\tListTasks\x12\x1d.taskwell.v1.ListTasksRequest\x1a\x1e.taskwell.v1.ListTasksResponse\"\x14\x90\x02\x01\x82\xd3\xe4\x93\x02\x0b\x12\t/v1/tasks\x12T\n\x07GetTask\x12\x1b.taskwell.v1.GetTaskRequest\x1a\x11.taskwell.v1.Task\"\x19\x90\x02\x01\x82\xd3\xe4\x93\x02\x10\x12\x0e/v1/tasks/{id}\x12\x82\x01\n\nUpdateTask\x12\x1e.taskwell.v1.UpdateTaskRequest\x1a\x11.taskwell.v1.Task\"A\x90\x02\x02\x82\xd3\xe4\x93\x02\x38\x32\x13/v1/tasks/{task.id}:\x04taskZ\x1b\x1a\x13/v1/tasks/{task.id}:\x04task\x12_\n\nDeleteTask\x12\x1e.taskwell.v1.DeleteTaskRequest\x1a\x16.google.protobuf.Empty\"\x19\x90\x02\x02\x82\xd3\xe4\x93\x02\x10*\x0e/v1/tasks/{id}\x12\x82\x01\n\x0c\x43ompleteTask\x12 .taskwell.v1.CompleteTaskRequest\x1a\x11.taskwell.v1.Task\"=\x90\x02\x02\x82\xd3\xe4\x93\x02\x34\"\x17/v1/tasks/{id}:completeZ\x19\x32\x17/v1/tasks/{id}/completeB-Z+example.com/taskwell/taskwell/v1;taskwellv1b\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x17taskwell/v1/tasks.proto\x12\x0btaskwell.v1\x1a\x1cgoogle/api/annotations.proto\x1a\x1fgoogle/api/field_behavior.proto\x1a\x1bgoogle/api/field_info.proto\x1a\x1bgoogle/protobuf/empty.proto\x1a google/protobuf/field_mask.proto\x1a\x1fgoogle/protobuf/timestamp.proto\"\xb2\x02\n\x04Task\x12\x10\n\x02id\x18\x01 \x01(\tB\x04\xe2\x41\x01\x03\x12\x13\n\x05title\x18\x02 \x01(\tB\x04\xe2\x41\x01\x02\x12\x19\n\x0b\x64\x65scription\x18\x03 \x01(\tB\x04\xe2\x41\x01\x01\x12-\n\x06status\x18\x04 \x01(\x0e\x32\x17.taskwell.v1.TaskStatusB\x04\xe2\x41\x01\x01\x12\x35\n\x0b\x63reate_time\x18\x05 \x01(\x0b\x32\x1a.google.protobuf.TimestampB\x04\xe2\x41\x01\x03\x12\x35\n\x0bupdate_time\x18\x06 \x01(\x0b\x32\x1a.google.protobuf.TimestampB\x04\xe2\x41\x01\x03\x12\x37\n\rcomplete_time\x18\x07 \x01(\x0b\x32\x1a.google.protobuf.TimestampB\x04\xe2\x41\x01\x03\x12\x12\n\x04\x65tag\x18\x08 \x01(\tB\x04\xe2\x41\x01\x01\"\\\n\x11\x43reateTaskRequest\x12%\n\x04task\x18\x01 \x01(\x0b\x32\x11.taskwell.v1.TaskB\x04\xe2\x41\x01\x02\x12 \n\nrequest_id\x18\x02 \x01(\tB\x0c\xe2\x41\x01\x01\xe2\x8c\xcf\xd7\x08\x02\x08\x01\"\x8c\x01\n\x10ListTasksRequest\x12\x17\n\tpage_size\x18\x01 \x01(\x05\x42\x04\xe2\x41\x01\x01\x12\x18\n\npage_token\x18\x02 \x01(\tB\x04\xe2\x41\x01\x01\x12-\n\x06status\x18\x03 \x01(\x0e\x32\x17.taskwell.v1.TaskStatusB\x04\xe2\x41\x01\x01\x12\x16\n\x08order_by\x18\x04 \x01(\tB\x04\xe2\x41\x01\x01\"N\n\x11ListTasksResponse\x12 \n\x05tasks\x18\x01 \x03(\x0b\x32\x11.taskwell.v1.Task\x12\x17\n\x0fnext_page_token\x18\x02 \x01(\t\"\"\n\x0eGetTaskRequest\x12\x10\n\x02id\x18\x01 \x01(\tB\x04\xe2\x41\x01\x02\"q\n\x11UpdateTaskRequest\x12%\n\x04task\x18\x01 \x01(\x0b\x32\x11.taskwell.v1.TaskB\x04\xe2\x41\x01\x02\x12\x35\n\x0bupdate_mask\x18\x02 \x01(\x0b\x32\x1a.google.protobuf.FieldMaskB\x04\xe2\x41\x01\x01\"V\n\x11\x44\x65leteTaskRequest\x12\x10\n\x02id\x18\x01 \x01(\tB\x04\xe2\x41\x01\x02\x12\x12\n\x04\x65tag\x18\x02 \x01(\tB\x04\xe2\x41\x01\x01\x12\x1b\n\rallow_missing\x18\x03 \x01(\x08\x42\x04\xe2\x41\x01\x01\";\n\x13\x43ompleteTaskRequest\x12\x10\n\x02id\x18\x01 \x01(\tB\x04\xe2\x41\x01\x02\x12\x12\n\x04\x65tag\x18\x02 \x01(\tB\x04\xe2\x41\x01\x01*_\n\nTaskStatus\x12\x1b\n\x17TASK_STATUS_UNSPECIFIED\x10\x00\x12\x1a\n\x16TASK_STATUS_INCOMPLETE\x10\x01\x12\x18\n\x14TASK_STATUS_COMPLETE\x10\x02\x32\x8d\x05\n\x0bTaskService\x12[\n\nCreateTask\x12\x1e.taskwell.v1.CreateTaskRequest\x1a\x11.taskwell.v1.Task\"\x1a\x90\x02\x00\x82\xd3\xe4\x93\x02\x11\"\t/v1/tasks:\x04task\x12`\n\tListTasks\x12\x1d.taskwell.v1.ListTasksRequest\x1a\x1e.taskwell.v1.ListTasksResponse\"\x14\x90\x02\x01\x82\xd3\xe4\x93\x02\x0b\x12\t/v1/tasks\x12T\n\x07GetTask\x12\x1b.taskwell.v1.GetTaskRequest\x1a\x11.taskwell.v1.Task\"\x19\x90\x02\x01\x82\xd3\xe4\x93\x02\x10\x12\x0e/v1/tasks/{id}\x12\x82\x01\n\nUpdateTask\x12\x1e.taskwell.v1.UpdateTaskRequest\x1a\x11.taskwell.v1.Task\"A\x90\x02\x02\x82\xd3\xe4\x93\x02\x38\x32\x13/v1/tasks/{task.id}:\x04taskZ\x1b\x1a\x13/v1/tasks/{task.id}:\x04task\x12_\n\nDeleteTask\x12\x1e.taskwell.v1.DeleteTaskRequest\x1a\x16.google.protobuf.Empty\"\x19\x90\x02\x02\x82\xd3\xe4\x93\x02\x10*\x0e/v1/tasks/{id}\x12\x82\x01\n\x0c\x43ompleteTask\x12 .taskwell.v1.CompleteTaskRequest\x1a\x11.taskwell.v1.Task\"=\x90\x02\x02\x82\xd3\xe4\x93\x02\x34\"\x17/v1/tasks/{id}:completeZ\x19\x32\x17/v1/tasks/{id}/completeBT\n\x17\x63om.example.taskwell.v1B\nTasksProtoP\x01Z+example.com/taskwell/taskwell/v1;taskwellv1b\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
 _builder.BuildTopDescriptorsAndMessages(DESCRIPTOR, 'taskwell.v1.tasks_pb2', _globals)
 if not _descriptor._USE_C_DESCRIPTORS:
   _globals['DESCRIPTOR']._loaded_options = None
-  _globals['DESCRIPTOR']._serialized_options = b'Z+example.com/taskwell/taskwell/v1;taskwellv1'
+  _globals['DESCRIPTOR']._serialized_options = b'\n\027com.example.taskwell.v1B\nTasksProtoP\001Z+example.com/taskwell/taskwell/v1;taskwellv1'
   _globals['_TASK'].fields_by_name['id']._loaded_options = None
   _globals['_TASK'].fields_by_name['id']._serialized_options = b'\342A\001\003'
   _globals['_TASK'].fields_by_name['title']._loaded_options = None
@@ -56,7 +57,7 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['_CREATETASKREQUEST'].fields_by_name['task']._loaded_options = None
   _globals['_CREATETASKREQUEST'].fields_by_name['task']._serialized_options = b'\342A\001\002'
   _globals['_CREATETASKREQUEST'].fields_by_name['request_id']._loaded_options = None
-  _globals['_CREATETASKREQUEST'].fields_by_name['request_id']._serialized_options = b'\342A\001\001'
+  _globals['_CREATETASKREQUEST'].fields_by_name['request_id']._serialized_options = b'\342A\001\001\342\214\317\327\010\002\010\001'
   _globals['_LISTTASKSREQUEST'].fields_by_name['page_size']._loaded_options = None
   _globals['_LISTTASKSREQUEST'].fields_by_name['page_size']._serialized_options = b'\342A\001\001'
   _globals['_LISTTASKSREQUEST'].fields_by_name['page_token']._loaded_options = None
@@ -93,24 +94,24 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['_TASKSERVICE'].methods_by_name['DeleteTask']._serialized_options = b'\220\002\002\202\323\344\223\002\020*\016/v1/tasks/{id}'
   _globals['_TASKSERVICE'].methods_by_name['CompleteTask']._loaded_options = None
   _globals['_TASKSERVICE'].methods_by_name['CompleteTask']._serialized_options = b'\220\002\002\202\323\344\223\0024\"\027/v1/tasks/{id}:completeZ\0312\027/v1/tasks/{id}/complete'
-  _globals['_TASKSTATUS']._serialized_start=1117
-  _globals['_TASKSTATUS']._serialized_end=1212
-  _globals['_TASK']._serialized_start=200
-  _globals['_TASK']._serialized_end=506
-  _globals['_CREATETASKREQUEST']._serialized_start=508
-  _globals['_CREATETASKREQUEST']._serialized_end=592
-  _globals['_LISTTASKSREQUEST']._serialized_start=595
-  _globals['_LISTTASKSREQUEST']._serialized_end=735
-  _globals['_LISTTASKSRESPONSE']._serialized_start=737
-  _globals['_LISTTASKSRESPONSE']._serialized_end=815
-  _globals['_GETTASKREQUEST']._serialized_start=817
-  _globals['_GETTASKREQUEST']._serialized_end=851
-  _globals['_UPDATETASKREQUEST']._serialized_start=853
-  _globals['_UPDATETASKREQUEST']._serialized_end=966
-  _globals['_DELETETASKREQUEST']._serialized_start=968
-  _globals['_DELETETASKREQUEST']._serialized_end=1054
-  _globals['_COMPLETETASKREQUEST']._serialized_start=1056
-  _globals['_COMPLETETASKREQUEST']._serialized_end=1115
-  _globals['_TASKSERVICE']._serialized_start=1215
-  _globals['_TASKSERVICE']._serialized_end=1868
+  _globals['_TASKSTATUS']._serialized_start=1154
+  _globals['_TASKSTATUS']._serialized_end=1249
+  _globals['_TASK']._serialized_start=229
+  _globals['_TASK']._serialized_end=535
+  _globals['_CREATETASKREQUEST']._serialized_start=537
+  _globals['_CREATETASKREQUEST']._serialized_end=629
+  _globals['_LISTTASKSREQUEST']._serialized_start=632
+  _globals['_LISTTASKSREQUEST']._serialized_end=772
+  _globals['_LISTTASKSRESPONSE']._serialized_start=774
+  _globals['_LISTTASKSRESPONSE']._serialized_end=852
+  _globals['_GETTASKREQUEST']._serialized_start=854
+  _globals['_GETTASKREQUEST']._serialized_end=888
+  _globals['_UPDATETASKREQUEST']._serialized_start=890
+  _globals['_UPDATETASKREQUEST']._serialized_end=1003
+  _globals['_DELETETASKREQUEST']._serialized_start=1005
+  _globals['_DELETETASKREQUEST']._serialized_end=1091
+  _globals['_COMPLETETASKREQUEST']._serialized_start=1093
+  _globals['_COMPLETETASKREQUEST']._serialized_end=1152
+  _globals['_TASKSERVICE']._serialized_start=1252
+  _globals['_TASKSERVICE']._serialized_end=1905
 # @@protoc_insertion_point(module_scope)
