@@ -19,7 +19,7 @@ from service.config.settings import Settings
 from service.errors import RateLimited, RequestError
 from service.metrics.recorder import ALL_SERIES
 from service.rest import query_parameters
-from service.rpc import call_limits, rate_limit
+from service.rpc import admission, call_limits, rate_limit
 from service.rpc.status import CODES, RETRY_DELAYS
 from service.tasks import validation
 from service.tls import files
@@ -89,6 +89,7 @@ def limits_table() -> str:
         if name in LIMITING
     ]
     unsent = call_limits.MAX_UNSENT_RESPONSES
+    wait = f"{admission.MAX_WAIT:g}"
     fixed = [
         ("Length of a user id (printable ASCII characters)", 255),
         ("Length of a title (code points)", validation.TITLE_MAX),
@@ -103,6 +104,9 @@ def limits_table() -> str:
         ("Size of a JWKS (bytes)", jwks.MAX_BYTES),
         ("Size of a PEM file (bytes)", files.MAX_BYTES),
         ("Users that the rate limit remembers", rate_limit.MAX_BUCKETS),
+        ("Time that a call waits when too many are in flight (s); then it is RESOURCE_EXHAUSTED", wait),
+        ("Calls that wait so; further calls are RESOURCE_EXHAUSTED at once", admission.MAX_WAITING),
+        ("Size of the messages of calls that wait so (bytes)", admission.MAX_WAITING_BYTES),
         (
             "Calls whose message has not arrived; one more ends the oldest as INVALID_ARGUMENT",
             call_limits.MAX_RECEIVING,

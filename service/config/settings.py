@@ -161,7 +161,9 @@ class Settings(BaseSettings):
         True, description="Send concurrent calls to the database in batches; false sends a statement for each call"
     )
     max_in_flight: Count = Field(
-        512, description="Maximum task calls in flight in each worker; further calls are RESOURCE_EXHAUSTED"
+        256,
+        description="Maximum task calls in flight in each worker; further calls wait for up to a second, and are then "
+        "RESOURCE_EXHAUSTED",
     )
     rate_limit: Annotated[float, Field(ge=0.001, le=1_000_000)] | None = Field(
         None,

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import asyncio
 from collections import Counter
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable, Hashable
 from typing import Any
 
 from grpc.aio import EOF
 
 from service.errors import DeadlineExceeded, MessageMissing, Overloaded, RequestError
+from service.rpc.admission import Admission
 from service.rpc.drain import Drain
 from service.rpc.handlers import Behaviour, Context, Reader
 
@@ -28,11 +29,11 @@ _LARGE = 64 * 2**10
 class CallLimits:
     """Bounds the number of calls in flight, the duration of each, and the responses that wait to be taken.
 
-    At most `max_in_flight` calls run or wait; the next one fails at once with Overloaded, because an unbounded queue
-    only hides the overload. A call without a deadline, or with a later one, ends after `max_seconds` from the arrival
-    of its headers; one whose message has not arrived by then fails with MessageMissing. Calls without a message do not
-    count as in flight: they would keep others out. There may be MAX_RECEIVING of them, and the newest may stay, because
-    a message follows its headers at once unless somebody withholds it.
+    At most `max_in_flight` calls run; Admission lets others wait, and refuses those that wait for too long. A call
+    without a deadline, or with a later one, ends after `max_seconds` from the arrival of its headers; one whose message
+    has not arrived by then fails with MessageMissing. Calls without a message do not count as in flight: they would
+    keep others out. There may be MAX_RECEIVING of them, and the newest may stay, because a message follows its headers
+    at once unless somebody withholds it.
 
     A client that opens no flow-control window leaves its responses in this server's memory until its connection
     reaches the maximum age. So finished calls count until gRPC has sent their response, and large responses are
@@ -40,26 +41,29 @@ class CallLimits:
     """
 
     def __init__(self, *, max_in_flight: int, max_seconds: float, drain: Drain | None = None) -> None:
-        self._max_in_flight = max_in_flight
+        self.admission = Admission(max_in_flight)
         self.max_seconds = max_seconds
         self._overdue: dict[asyncio.Task[Any], type[RequestError]] = {}
         self._receiving: dict[asyncio.Task[Any], None] = {}  # in the order of arrival
         self._calls = drain or Drain()
         self._running = 0
         self._unsent_bytes: Counter[str] = Counter()
-        self.in_flight = 0
 
-    def apply(self, behaviour: Behaviour, read: Reader) -> Behaviour:
-        """Wrap a method so that it runs within the limits; `read` makes the request from the message's bytes."""
+    def apply(self, behaviour: Behaviour, read: Reader, owner: Callable[[], Hashable] = lambda: None) -> Behaviour:
+        """Wrap a method so that it runs within the limits; `read` makes the request from the message's bytes.
+
+        `owner` returns the user of the current call: calls that wait are admitted in turns.
+        """
 
         async def limited(_requests: object, context: Context) -> Any:  # noqa: ANN401 - any message
-            self._refuse_if_full()
+            if self._calls.in_flight - self._running >= MAX_UNSENT_RESPONSES:
+                raise Overloaded
             seconds = self._seconds(context)
             task = asyncio.current_task()
             assert task is not None
             # Does what asyncio.timeout does, at a third of the cost.
             timer = asyncio.get_running_loop().call_later(seconds, self._cancel, task, DeadlineExceeded)
-            counted = 0
+            received = entered = False
             self._running += 1
             self._calls.start()
             try:
@@ -68,9 +72,9 @@ class CallLimits:
                 self._receiving.pop(task, None)
                 if message is EOF:
                     raise MessageMissing
-                self._refuse_if_full()
-                self.in_flight += 1
-                counted = 1
+                received = True
+                await self.admission.enter(owner(), len(message))
+                entered = True
                 response = await behaviour(read(message, context), context)
                 if (size := response.ByteSize()) > _LARGE:
                     self._weigh_until_sent(size, context)
@@ -78,21 +82,18 @@ class CallLimits:
                 return response
             except asyncio.CancelledError:
                 if (error := self._overdue.get(task)) and task.uncancel() == 0:
-                    raise (MessageMissing if not counted and seconds == self.max_seconds else error) from None
+                    raise (MessageMissing if not received and seconds == self.max_seconds else error) from None
                 raise
             finally:
                 timer.cancel()
                 self._receiving.pop(task, None)
                 self._running -= 1
-                self.in_flight -= counted
                 self._overdue.pop(task, None)
                 self._calls.end()
+                if entered:
+                    self.admission.leave()
 
         return limited
-
-    def _refuse_if_full(self) -> None:
-        if self.in_flight >= self._max_in_flight or self._calls.in_flight - self._running >= MAX_UNSENT_RESPONSES:
-            raise Overloaded
 
     def _await_message(self, task: asyncio.Task[Any]) -> None:
         """Note that a call waits for its message, and end the one that has waited longest if they are too many."""

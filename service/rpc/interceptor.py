@@ -198,7 +198,7 @@ class CallInterceptor(ServerInterceptor):
             behaviour = self._streams.track(self._other_limits.apply_streaming(behaviour, read))
             return reading_handler(handler, self._wrap_streaming(method, behaviour, _guarded((), _undecoded)))
         limits = self._limits if method.startswith(f"/{TASK_SERVICE}/") else self._other_limits
-        return reading_handler(handler, self._wrap_unary(method, limits.apply(behaviour, read)))
+        return reading_handler(handler, self._wrap_unary(method, limits.apply(behaviour, read, _caller.get)))
 
     def _wrap_unary(self, method: str, behaviour: Behaviour) -> Behaviour:
         on_call = self._observer.on_call

@@ -186,7 +186,7 @@ def start_until_all_but_one_ended(api: Api, count: int) -> tuple[list[Any], Any]
     return over, left
 
 
-def test_a_call_too_many_is_refused_at_once(database_url: str) -> None:
+def test_a_call_too_many_waits_and_is_then_refused(database_url: str) -> None:
     rows = Rows(database_url)
     with serving(database_url, max_in_flight=1) as channel:
         api = Api(channel)
