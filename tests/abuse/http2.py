@@ -3,7 +3,7 @@
 import re
 import socket
 import struct
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 
 import grpc
@@ -40,6 +40,24 @@ def message(serialized: bytes) -> bytes:
     return b"\0" + struct.pack(">I", len(serialized)) + serialized
 
 
+def request_fields(method: str, user: str) -> dict[str, str]:
+    """The headers of a gRPC request."""
+    return {
+        ":method": "POST",
+        ":scheme": "http",
+        ":path": method,
+        ":authority": "localhost",
+        "te": "trailers",
+        "content-type": "application/grpc",
+        "x-user-id": user,
+    }
+
+
+def field_block(fields: Mapping[str, str]) -> bytes:
+    """Headers as HPACK literals that are not indexed (RFC 7541, 6.2.2)."""
+    return b"".join(b"\0" + _string(name) + _string(value) for name, value in fields.items())
+
+
 class Client:
     """A connection that sends what it is told and reads only when it is told. Streams are 1, 3, 5, …"""
 
@@ -53,16 +71,7 @@ class Client:
     def headers(self, method: str, user: str = "mallory", *, end_stream: bool = False) -> tuple[int, bytes]:
         """The number of a new stream, and the frame that opens it with a gRPC request's headers."""
         stream, self._next_stream = self._next_stream, self._next_stream + 2
-        fields = {
-            ":method": "POST",
-            ":scheme": "http",
-            ":path": method,
-            ":authority": "localhost",
-            "te": "trailers",
-            "content-type": "application/grpc",
-            "x-user-id": user,
-        }
-        block = b"".join(b"\0" + _string(name) + _string(value) for name, value in fields.items())
+        block = field_block(request_fields(method, user))
         return stream, frame(HEADERS, END_HEADERS | (END_STREAM if end_stream else 0), stream, block)
 
     def call(self, method: str, request: bytes = b"", user: str = "mallory") -> int:
