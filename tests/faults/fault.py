@@ -8,9 +8,9 @@ from collections.abc import Callable
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
 
-from tests.faults.system import System
+from tests.faults.system import PGBOUNCER, POSTGRESQL, SQLITE, System
 
-SQLITE, POSTGRESQL, PGBOUNCER = "SQLite", "PostgreSQL", "PgBouncer"
+__all__ = ["PGBOUNCER", "POSTGRESQL", "SQLITE", "Fault"]
 
 
 @dataclass(frozen=True, slots=True)

@@ -11,8 +11,11 @@ from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from tests.faults.pooler import Pooler, running_pooler
 from tests.postgres import fresh_database, running_postgres
 from tests.proxy import Proxy, proxied
+
+SQLITE, POSTGRESQL, PGBOUNCER = "SQLite", "PostgreSQL", "PgBouncer"
 
 TIMEOUT = 60.0
 """Limit of every wait for a process (s)."""
@@ -104,6 +107,9 @@ class System:
     """A folder for this system alone."""
     proxy: Proxy | None = None
     """Stands between the server and the database, or the pooler."""
+    pooler: Pooler | None = None
+    behind_pooler: Proxy | None = None
+    """Stands between the pooler and the database."""
     admin_url: str = ""
     """The database itself, past proxy and pooler."""
     cleanup: ExitStack = field(default_factory=ExitStack)
@@ -127,13 +133,17 @@ def running_system(
 def _system(
     kind: str, folder: Path, running: ExitStack, launcher: Sequence[str], settings: Mapping[str, str] | None
 ) -> System:
-    if kind == "SQLite":
+    if kind == SQLITE:
         url = f"sqlite:///{folder / 'taskwell.db'}"
         return System(kind, ServerProcess(folder, url, launcher=launcher, settings=settings), folder)
     admin_url = running.enter_context(fresh_database(running.enter_context(running_postgres())))
-    proxy = running.enter_context(proxied(admin_url))
+    pooler = behind = None
+    if kind == PGBOUNCER:
+        behind = running.enter_context(proxied(admin_url))
+        pooler = running.enter_context(running_pooler(folder, behind.conninfo))
+    proxy = running.enter_context(proxied(pooler.conninfo if pooler else admin_url))
     server = ServerProcess(folder, proxy.conninfo, launcher=launcher, settings=settings)
-    return System(kind, server, folder, proxy, admin_url)
+    return System(kind, server, folder, proxy, pooler, behind, admin_url)
 
 
 def _free_port() -> int:

@@ -10,7 +10,6 @@ import asyncio
 import re
 import socket
 import sys
-import threading
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -21,6 +20,7 @@ from psycopg.conninfo import make_conninfo
 from taskwell_client import connect, connect_async
 
 from service.log import configure_log
+from tests.messages import Link
 from tests.proxy import Proxy
 from tests.running import new_user, running_service, settings_for
 from tests.soak.isolation import urls
@@ -45,17 +45,16 @@ class Losing(Proxy):
 
     def __init__(self, address: str, every: int = EVERY) -> None:
         self._every = every
-        self._lock = threading.Lock()
         self._known: set[bytes] = set()
         self._doomed: set[socket.socket] = set()
         self.requests = 0
         self.lost = 0
         host, _, port = address.rpartition(":")
-        super().__init__(make_conninfo(host=host, port=port))
+        super().__init__(make_conninfo(host=host, port=port), is_postgres=False)
 
-    def _forward(self, source: socket.socket, sink: socket.socket, answers: bool) -> None:
-        connection = sink if answers else source
-        with suppress(OSError), source.makefile("rb") as stream:
+    def _forward(self, link: Link) -> None:
+        sink, connection, answers = link.sink, link.client, link.from_server
+        with suppress(OSError), link.source.makefile("rb") as stream:
             if not answers:
                 sink.sendall(stream.read(len(_PREFACE)))
             for kind, frame in _frames(stream):
@@ -65,7 +64,7 @@ class Losing(Proxy):
                 if not answers and kind == _DATA and len(frame) > _HEAD + _PREFIX and _WATCHED not in frame:
                     self._read_along(connection, frame)
                 sink.sendall(frame)
-        for end in (source, sink):
+        for end in (link.source, sink):
             with suppress(OSError):
                 end.shutdown(socket.SHUT_RDWR)
             end.close()
