@@ -2,18 +2,17 @@
 
 What a stock pool does not do (docs/decisions/0009-own-connection-pool.md):
 
-- A failed connect fails the waiting callers at once if no connection works, so that a database that is away is
-  noticed in milliseconds; while others work, callers wait for one of those, and connecting is tried again.
+- A failed connect fails the callers that waited when it began if no connection works, so that a database that is away
+  is noticed in milliseconds; while others work, callers wait for one of those, and connecting is tried again.
 - A silent peer is never waited for: connects and pings have a time limit, and closing takes no round trip.
 - After one connection was found lost, all that were made before that moment are replaced.
 """
 
 import asyncio
 from collections import deque
-from contextlib import suppress
 from dataclasses import dataclass
 from time import monotonic
-from typing import Generic, Protocol, TypeVar
+from typing import Generic, Literal, Protocol, TypeVar
 
 from service.db.driver_errors import DRIVER_ERRORS
 
@@ -44,8 +43,8 @@ class PoolSettings:
     """The age at which a connection is replaced: below the five minutes after which Neon suspends an idle compute."""
     ping_after: float = 30.0
     """A connection that was idle for longer is checked with a round trip before it is used."""
-    prepare: bool = True
-    """Prepare statements on the server."""
+    prepare: Literal["auto", "always", "never"] = "auto"
+    """Prepare statements on the server; `auto`: unless a pooler stands before it."""
     statement_timeout: float = 35.0
     """The longest that a statement may run, even if its caller still waits."""
 
@@ -85,7 +84,7 @@ class Pool(Generic[C]):
         self._settings = settings
         self._idle: deque[Pooled[C]] = deque()  # the most recently used at the right
         self._lent: set[Pooled[C]] = set()
-        self._waiting: deque[asyncio.Future[Pooled[C]]] = deque()
+        self._waiting: dict[asyncio.Future[Pooled[C]], float] = {}  # in order of arrival, and when that was
         self._connecting: dict[asyncio.Task[C], float] = {}  # and since when
         self._pause: asyncio.TimerHandle | None = None  # after a failed connect
         self._distrusted = float("-inf")  # connections made before are not used again
@@ -128,7 +127,7 @@ class Pool(Generic[C]):
             self._pause.cancel()
         for task in self._connecting:
             task.cancel()
-        self._fail_waiting(PoolTimeout("the pool is closed"))
+        self._fail_waiting(PoolTimeout("the pool is closed"), monotonic())
         return list(self._lent)
 
     def _take_idle(self) -> Pooled[C] | None:
@@ -168,7 +167,7 @@ class Pool(Generic[C]):
         if self._is_closed:
             raise PoolTimeout("the pool is closed")
         waiter: asyncio.Future[Pooled[C]] = asyncio.get_running_loop().create_future()
-        self._waiting.append(waiter)
+        self._waiting[waiter] = monotonic()
         self._connect_for_waiting()
         try:
             async with asyncio.timeout_at(deadline):
@@ -180,14 +179,13 @@ class Pool(Generic[C]):
                 raise PoolTimeout(f"no connection became free within {self._settings.timeout} s") from error
             raise
         finally:
-            with suppress(ValueError):
-                self._waiting.remove(waiter)
+            self._waiting.pop(waiter, None)
 
     def _offer(self, pooled: Pooled[C]) -> None:
         """Lend a connection to the caller that waited longest, or keep it."""
         pooled.since = monotonic()
-        while self._waiting:
-            waiter = self._waiting.popleft()
+        while waiter := next(iter(self._waiting), None):
+            del self._waiting[waiter]
             if not waiter.done():
                 self._lent.add(pooled)
                 waiter.set_result(pooled)
@@ -213,32 +211,33 @@ class Pool(Generic[C]):
             asyncio.get_running_loop().call_later(_SLOW_CONNECT, self._connect_for_waiting)
 
     def _connected(self, task: "asyncio.Task[C]") -> None:
-        del self._connecting[task]
+        since = self._connecting.pop(task)
         if task.cancelled():
             return
         if error := task.exception():
-            self._connect_failed(error)
+            self._connect_failed(error, since)
         elif self._is_closed:
             self._connector.close(task.result())
         else:
             self._offer(Pooled(task.result()))
             self._connect_for_waiting()
 
-    def _connect_failed(self, error: BaseException) -> None:
+    def _connect_failed(self, error: BaseException, since: float) -> None:
         if not (self._idle or self._lent or self._connecting):
-            self._fail_waiting(error)
-        elif not self._pause and not self._is_closed:
-            self._pause = asyncio.get_running_loop().call_later(_CONNECT_AGAIN, self._end_pause, error)
-
-    def _end_pause(self, error: BaseException) -> None:
-        self._pause = None
-        if self._idle or self._lent:
+            self._fail_waiting(error, since)
             self._connect_for_waiting()
-        else:
-            self._fail_waiting(error)
+        elif not self._pause and not self._is_closed:
+            self._pause = asyncio.get_running_loop().call_later(_CONNECT_AGAIN, self._end_pause, error, since)
 
-    def _fail_waiting(self, error: BaseException) -> None:
-        while self._waiting:
-            waiter = self._waiting.popleft()
+    def _end_pause(self, error: BaseException, since: float) -> None:
+        self._pause = None
+        if not (self._idle or self._lent):
+            self._fail_waiting(error, since)
+        self._connect_for_waiting()
+
+    def _fail_waiting(self, error: BaseException, since: float) -> None:
+        """Fail the callers that waited then already. For those who came later the attempt may have begun too early."""
+        for waiter in [waiter for waiter, arrived in self._waiting.items() if arrived <= since]:
+            del self._waiting[waiter]
             if not waiter.done():
                 waiter.set_exception(error)

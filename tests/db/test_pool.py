@@ -19,6 +19,7 @@ class Maker:
         self.closed: list[int] = []
         self.failure: Exception | None = None
         self.slow = False
+        self.fails_later: asyncio.Future[None] | None = None
         self.silent: set[int] = set()
         self.unusable: set[int] = set()
         self.pinged: list[int] = []
@@ -26,6 +27,10 @@ class Maker:
     async def connect(self) -> int:
         if self.slow:
             await asyncio.get_running_loop().create_future()
+        if self.fails_later:
+            fails, self.fails_later = self.fails_later, None
+            await fails
+            raise psycopg.OperationalError("refused")
         if self.failure:
             raise self.failure
         self.made += 1
@@ -296,3 +301,18 @@ async def test_a_connect_that_is_under_way_when_the_pool_is_closed_leaves_nothin
         await waiting
     await settle()
     assert len(maker.closed) == maker.made
+
+
+async def test_a_failed_connect_does_not_fail_callers_who_came_after_it_had_begun(maker: Maker, clock: Clock) -> None:
+    pool = pool_of(maker, size=1, max_overflow=0)
+    maker.fails_later = fails = asyncio.get_running_loop().create_future()
+    [first] = start(pool)
+    await settle()
+    clock.now += 0.01
+    others = start(pool, 3)
+    await settle()
+    fails.set_result(None)
+    with pytest.raises(psycopg.OperationalError):
+        await first
+    for each in others:
+        pool.release(await each)
