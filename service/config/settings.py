@@ -237,9 +237,10 @@ class Settings(BaseSettings):
     database_ping_after: Seconds = Field(
         30, description="Idle time after which a database connection is checked by a round trip before use (s)"
     )
-    database_prepare: bool = Field(
-        True,
-        description="Use prepared statements on PostgreSQL; turned off automatically behind a pooler without them",
+    database_prepare: Literal["auto", "always", "never"] = Field(
+        "auto",
+        description="Prepared statements on PostgreSQL: 'auto' uses them unless a pooler stands before the database, "
+        "'always' behind one that supports them as well (PgBouncer from 1.21 with max_prepared_statements)",
     )
     database_start_timeout: Seconds = Field(
         30, description="Time to wait for the database at startup (s); then the start fails"

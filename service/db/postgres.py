@@ -6,7 +6,7 @@ import select
 import socket
 from collections.abc import Iterable, Sequence
 from contextlib import suppress
-from typing import Any
+from typing import Any, Literal
 
 import psycopg
 from psycopg.conninfo import conninfo_to_dict
@@ -28,10 +28,11 @@ _LOOKUP_LIMIT = 5.0
 class Postgres:
     """The driver of one PostgreSQL database."""
 
-    def __init__(self, url: PostgresServer, *, prepare: bool) -> None:
+    def __init__(self, url: PostgresServer, *, prepare: Literal["auto", "always", "never"]) -> None:
         self.dialect: Dialect = make_url("postgresql+psycopg://").get_dialect()()
-        self.prepares = prepare
+        self.prepares = prepare != "never"
         """Prepare statements on new connections."""
+        self._verifies_session = prepare == "auto"
         self._conninfo = url.conninfo
         known = conninfo_to_dict(url.conninfo)
         hosts = str(known.get("host") or known.get("hostaddr") or "").count(",") + 1
@@ -40,9 +41,16 @@ class Postgres:
     async def connect(self) -> Connection:
         """Open a connection."""
         async with asyncio.timeout(self._connect_limit):
-            return await psycopg.AsyncConnection.connect(
+            connection = await psycopg.AsyncConnection.connect(
                 self._conninfo, autocommit=True, prepare_threshold=5 if self.prepares else None
             )
+            try:
+                if self.prepares and self._verifies_session and not await _is_own_session(connection):
+                    connection.prepare_threshold = None
+            except BaseException:
+                self.close(connection)
+                raise
+            return connection
 
     def is_usable(self, connection: Connection) -> bool:
         """True unless the server has sent something: on an idle connection that means that it closed it."""
@@ -91,3 +99,13 @@ class Postgres:
 
     async def wait_closed(self) -> None:
         """Return at once: closing takes no time."""
+
+
+async def _is_own_session(connection: Connection) -> bool:
+    """True if no pooler stands between: one that shares sessions tells its clients process ids of its own.
+
+    Every client names its prepared statements alike. In a session that several of them share, a name could stand for
+    the statement of another one, and that would be run with our parameters.
+    """
+    cursor = await connection.execute("SELECT pg_backend_pid()", prepare=False)
+    return await cursor.fetchone() == (connection.info.backend_pid,)

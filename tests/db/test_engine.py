@@ -4,6 +4,7 @@ import asyncio
 from collections.abc import AsyncIterator, Iterator
 from contextlib import AsyncExitStack
 from types import SimpleNamespace
+from typing import Literal
 from uuid import uuid4
 
 import psycopg
@@ -21,6 +22,7 @@ from service.db.store import SqlTaskStore
 from service.db.url import parse_database_url
 from service.errors import DatabaseUnavailable
 from tests.db.making import new_task
+from tests.messages import Rule
 from tests.proxy import Proxy, proxied
 from tests.waiting import eventually
 
@@ -82,6 +84,21 @@ async def test_a_pooler_that_forgets_prepared_statements_is_coped_with(single: D
     for _ in range(10):
         assert made == await store.get([task.key])
     assert await prepared(single) == 0
+
+
+@pytest.mark.parametrize(("prepare", "statements"), [("auto", 0), ("always", 1)])
+async def test_statements_are_not_prepared_behind_a_pooler_unless_it_is_told_to(
+    proxy: Proxy, prepare: Literal["auto", "always"], statements: int
+) -> None:
+    # A pooler that shares sessions gives its clients keys for cancelling of its own, and process ids with them.
+    proxy.apply(Rule((b"K",), lambda _link, data: data[:5] + b"\0\0\0\1" + data[9:], from_server=True, times=9))
+    pool = PoolSettings(size=1, max_overflow=0, prepare=prepare)
+    database = Database(parse_database_url(proxy.conninfo), pool)
+    store = SqlTaskStore(database)
+    for _ in range(10):
+        await store.get([new_task().key])
+    assert await prepared(database) == statements
+    await database.close()
 
 
 async def test_a_type_changed_under_a_prepared_statement_is_coped_with(single: Database) -> None:

@@ -1,6 +1,5 @@
 """PgBouncer in transaction mode, as a process. Debian's package has it: apt-get install pgbouncer."""
 
-import os
 import shutil
 import signal
 import socket
@@ -50,7 +49,7 @@ class Pooler:
         self.configure()
 
     def configure(self, **changes: str) -> None:
-        """Write the file of settings, with these instead of the usual ones. Takes effect at the next start or reload."""
+        """Write the file of settings, with these instead of the usual ones. Takes effect at a start or reload."""
         known = {key: value for key, value in conninfo_to_dict(self._database).items() if value}
         target = {key: known[key] for key in ("host", "port", "dbname") if key in known}
         line = " ".join(f"{key}={value}" for key, value in target.items())
