@@ -14,7 +14,7 @@ SERVICE := --python-version 3.11
 CLIENT := clients/python/pyproject.toml --extra cli --python-version 3.10
 
 .PHONY: help setup run demo test test-stress check format generate lock tables bench bench-quick bench-pages soak-tls soak-isolation soak-requests \
-  soak-lost-answers matrix fuzz-rest openapi-clients compare-envoy docs docs-page assets build clean
+  soak-lost-answers faults faults-seeded matrix fuzz-rest openapi-clients compare-envoy docs docs-page assets build clean
 
 help: ## List the targets
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /|/' | awk -F'|' '{printf "  make %-18s %s\n", $$1, $$2}'
@@ -124,9 +124,8 @@ bench-quick: .venv/installed .venv-bench/installed ## Run every part of the benc
 soak-tls: .venv/installed ## Swap certificates 1,000 times under load: no call may fail (a minute)
 	@$(BIN)/python -m tests.soak.renewal
 
-OPERATIONS ?= 1000000
 soak-isolation: .venv/installed ## Run a million operations of two users on each other's ids, which must not interfere (an hour or two)
-	@$(BIN)/python -m tests.soak.isolation $(OPERATIONS)
+	@$(BIN)/python -m tests.soak.isolation $(or $(OPERATIONS),1000000)
 
 soak-requests: .venv/installed ## Send 20,000 random requests and 200 random page walks to each database (5 minutes)
 	@$(BIN)/pytest --numprocesses auto --hypothesis-profile=long tests/rpc/test_bad_input.py tests/rpc/test_paging_walk.py
@@ -156,6 +155,12 @@ soak-lost-answers: .venv/installed ## Lose the responses of 5 % of 40,000 create
 
 bench-pages: .venv/installed ## Measure the first and the thousandth page of a user with 100,000 tasks
 	@$(BIN)/python bench/pages.py
+
+faults: .venv/installed ## Run a workload under faults on each database; its history must have no anomaly (OPERATIONS=60000, 3 minutes)
+	@$(BIN)/python -m tests.faults.run --calls $(or $(OPERATIONS),60000)
+
+faults-seeded: .venv/installed ## Show that the checker of `make faults` sees: 40 seeded bugs, each reported by its name (4 minutes)
+	@$(BIN)/python -m tests.faults.seeded_run
 
 matrix: .venv/installed ## Test the client on every Python of this machine, with the oldest and the newest dependencies
 	@$(BIN)/python tools/matrix.py

@@ -33,6 +33,8 @@ def run(kind: str, faults: list[Fault], *, calls: int, seed: int, seconds: float
             load = Load(min(ROUND, calls - result.calls), seconds=ends - time.monotonic())
             result.add(*run_round(system, load, faults, seed=seed))
             seed += 1
+            done = f"{result.calls:,} calls, {result.faults.total()} faults, {len(result.anomalies)} anomalies"
+            print(f"{kind}: {done} after {result.seconds:.0f} s", flush=True)
     return result
 
 

@@ -1,4 +1,4 @@
-"""Starts the service with a seeded bug: `python -m tests.faults.seeded BUG serve ...`."""
+"""Starts the service with seeded bugs: `python -m tests.faults.seeded BUG[,BUG ...] serve ...`."""
 
 import sys
 
@@ -7,5 +7,6 @@ from tests.faults import seeded_bugs  # noqa: F401 - it fills BUGS
 from tests.faults.seeding import BUGS
 
 if __name__ == "__main__":
-    BUGS[sys.argv.pop(1)].seed()
+    for name in sys.argv.pop(1).split(","):
+        BUGS[name].seed()
     sys.exit(main())

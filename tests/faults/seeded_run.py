@@ -24,10 +24,12 @@ CALLS_BETWEEN = 200
 SEED = 1
 
 
-def found_with(bug: Bug, *, calls: int = CALLS) -> list[Anomaly]:
-    """The anomalies of a workload against the service with this bug."""
-    faults = [fault for fault in FAULTS if bug.fault and bug.fault in fault.name]
-    with running_system(bug.database, launcher=("tests.faults.seeded", bug.name), settings=SETTINGS) as system:
+def found_with(*bugs: Bug, calls: int = CALLS) -> list[Anomaly]:
+    """The anomalies of a workload against the service with these bugs, which need the same database and fault."""
+    [(database, wanted)] = {(bug.database, bug.fault) for bug in bugs}
+    faults = [fault for fault in FAULTS if wanted and wanted in fault.name]
+    launcher = ("tests.faults.seeded", ",".join(bug.name for bug in bugs))
+    with running_system(database, launcher=launcher, settings=SETTINGS) as system:
         history, _ = run_round(system, Load(calls, seconds=60), faults, seed=SEED, calls_between=CALLS_BETWEEN)
     return check(history)
 
