@@ -26,6 +26,7 @@ usage: taskwell COMMAND [--SETTING VALUE ...]
   migrate down       revert the last migration; its data is lost   [REVISION]
   migrate current    print the schema revision of the database
   check              verify the settings, the database and its schema, without serving
+                     [--wait SECONDS: until the database is up and migrated, default 0]
   config             print the effective settings, with secrets masked
   health             check the server with these settings: exit status 0 if it is SERVING, else 1
   token --user NAME  print a development token signed with TASKWELL_JWT_SECRET
@@ -132,7 +133,10 @@ def migrate(arguments: list[str]) -> int:
 
 
 def check(arguments: list[str]) -> int:
-    settings = _settings("check", arguments)
+    parser = argparse.ArgumentParser("taskwell check", add_help=False, allow_abbrev=False)
+    parser.add_argument("--wait", type=float, default=0.0)
+    wanted, rest = parser.parse_known_args(arguments)
+    settings = _settings("check", rest)
     from service.tls.files import CertificateError
 
     if settings.tls:
@@ -143,9 +147,21 @@ def check(arguments: list[str]) -> int:
         except CertificateError as error:
             return _fail(str(error))
 
+    deadline = time.monotonic() + wanted.wait
+
     def verify(schema: "Schema") -> str:
-        schema.verify(makes_users=settings.users == "any")
-        return f"ok: the settings, the database ({settings.database}) and its schema ({schema.newest})"
+        from service.db.schema import SchemaUnknown
+        from service.errors import DatabaseUnavailable
+
+        while True:
+            try:
+                schema.verify(makes_users=settings.users == "any")
+            except (SchemaUnknown, DatabaseUnavailable):
+                if time.monotonic() > deadline:
+                    raise
+                time.sleep(0.5)
+            else:
+                return f"ok: the settings, the database ({settings.database}) and its schema ({schema.current()})"
 
     return _with_schema(settings, verify)
 

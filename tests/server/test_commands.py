@@ -1,9 +1,10 @@
 """The commands config, check, migrate and health."""
 
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 from tests.postgres import fresh_database
-from tests.server.starting import run, serving
+from tests.server.starting import TIMEOUT, run, serving
 
 REVISIONS = sorted(file.name[:8] for file in (Path(__file__).parents[2] / "migrations" / "versions").glob("2*.py"))
 
@@ -58,6 +59,15 @@ def test_check_reports_a_missing_schema_and_then_ok(tmp_path: Path) -> None:
     assert "run 'taskwell migrate up'" in answer.stderr
     assert run("migrate", "up", folder=tmp_path).returncode == 0
     answer = run("check", folder=tmp_path)
+    assert (answer.returncode, answer.stdout[:3], answer.stderr) == (0, "ok:", "")
+
+
+def test_check_waits_until_the_database_is_migrated(tmp_path: Path) -> None:
+    assert run("check", "--wait", "0.1", folder=tmp_path).returncode == 1
+    with ThreadPoolExecutor() as others:
+        waiting = others.submit(run, "check", "--wait", str(TIMEOUT), folder=tmp_path)
+        assert run("migrate", "up", folder=tmp_path).returncode == 0
+        answer = waiting.result()
     assert (answer.returncode, answer.stdout[:3], answer.stderr) == (0, "ok:", "")
 
 
