@@ -13,6 +13,8 @@ revision = ${repr(up_revision)}
 down_revision = ${repr(down_revision)}
 branch_labels = None
 depends_on = None
+# The oldest revision whose version of the service can serve from this schema.
+compatible_from = ${repr(down_revision)}
 
 
 def upgrade() -> None:

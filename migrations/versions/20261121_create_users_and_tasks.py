@@ -11,6 +11,7 @@ revision = "20261121"
 down_revision = None
 branch_labels = None
 depends_on = None
+compatible_from = "20261121"
 
 
 def upgrade() -> None:

@@ -12,6 +12,7 @@ revision = "20261127"
 down_revision = "20261121"
 branch_labels = None
 depends_on = None
+compatible_from = "20261121"
 
 
 def upgrade() -> None:

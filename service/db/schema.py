@@ -5,18 +5,20 @@ Alembic is loaded only to migrate: a server whose database is up to date starts 
 
 import pkgutil
 import sqlite3
+import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from io import StringIO
 from typing import TYPE_CHECKING, Any
 
 import psycopg
-from sqlalchemy import URL, Connection, Engine, NullPool, create_engine, event, inspect, text
+from sqlalchemy import URL, Connection, Engine, NullPool, create_engine, event, inspect, select, text
 from sqlalchemy.exc import DBAPIError
 
 import migrations.versions
 from service.db.driver_errors import DRIVER_ERRORS, Failure, failure_of
 from service.db.sqlite import set_sqlite_pragmas
+from service.db.tables import taskwell_schema
 from service.db.url import DatabaseUrl, PostgresServer, SqliteFile
 from service.errors import DatabaseUnavailable
 
@@ -24,6 +26,11 @@ if TYPE_CHECKING:
     from alembic.config import Config
 
 _SQLITE_NEEDED = (3, 35)
+
+# A migration that waits for a lock gives up after a second (migrations/env.py) and lets the calls through that wait
+# behind it. It is tried again this often, after pauses (s).
+_LOCK_ATTEMPTS = 20
+_LOCK_PAUSE = 2.0
 
 
 class SchemaUnknown(Exception):
@@ -62,25 +69,29 @@ class Schema:
     def verify(self, *, makes_users: bool = True) -> None:
         """Raise SchemaUnknown, with a sentence for whoever runs the service, unless this version can serve from it.
 
-        `makes_users` says whether the service inserts users, or only looks them up.
+        A newer schema is served if its migration says that this version can. `makes_users` says whether the service
+        inserts users, or only looks them up.
         """
         self._verify_database()
         current = self.current()
-        if current == self.newest:
-            self._verify_rights(makes_users=makes_users)
-            return
-        if current is not None and current not in known_revisions():
+        if self._is_behind(current):
             raise SchemaUnknown(
-                f"the database is at schema revision {current}, which this version does not know: a newer version "
-                f"migrated it. Run that version, or go back with its 'taskwell migrate down {self.newest}'"
+                f"the database is at schema revision {current or 'none'}, this version needs {self.newest}: "
+                "run 'taskwell migrate up', or start with --migrate (on SQLite 'taskwell serve' does it by itself)"
             )
-        raise SchemaUnknown(
-            f"the database is at schema revision {current or 'none'}, this version needs {self.newest}: "
-            "run 'taskwell migrate up', or start with --migrate (on SQLite 'taskwell serve' does it by itself)"
-        )
+        if current and current != self.newest:
+            self._verify_compatible(current)
+        self._verify_rights(makes_users=makes_users)
 
     def up(self, revision: str = "head") -> None:
-        """Migrate to a later revision. Where several processes do so at once, one does it and the others wait."""
+        """Migrate to a later revision. Where several processes do so at once, one does it and the others wait.
+
+        A newer schema that this version can serve from stays as it is, so that a deployment can be rolled back.
+        """
+        current = self.current()
+        if revision == "head" and current and not self._is_behind(current):
+            self._verify_compatible(current)
+            return
         from alembic import command
 
         self._run(lambda config: command.upgrade(config, revision))
@@ -96,6 +107,30 @@ class Schema:
         from alembic import command
 
         self._run(command.check)
+
+    def _is_behind(self, current: str | None) -> bool:
+        return current is None or (current != self.newest and current in known_revisions())
+
+    def _verify_compatible(self, current: str) -> None:
+        """Raise SchemaUnknown unless this version can serve from `current`, its own revision or a later one."""
+        if current == self.newest:
+            return
+        with self._connection(begins=False) as connection:
+            oldest = None
+            if inspect(connection).has_table(taskwell_schema.name):
+                row = select(taskwell_schema.c.compatible_from).where(taskwell_schema.c.revision == current)
+                oldest = connection.execute(row).scalar_one_or_none()
+        if oldest is None:
+            raise SchemaUnknown(
+                f"the table alembic_version says {current}, which is no revision of Taskwell: another program keeps "
+                "its tables in the same schema. Give Taskwell a schema of its own: CREATE SCHEMA taskwell, then "
+                "ALTER ROLE its role SET search_path = taskwell"
+            )
+        if oldest > self.newest:
+            raise SchemaUnknown(
+                f"the database is at schema revision {current}, which needs a version of Taskwell with revision "
+                f"{oldest} or later; this version has {self.newest}: run the newer version"
+            )
 
     def _verify_database(self) -> None:
         with self._connection(begins=False) as connection:
@@ -121,13 +156,31 @@ class Schema:
                     raise SchemaUnknown(f"the database's role lacks a right: run GRANT {right} ON {table} TO its name")
 
     def _run(self, action: "Callable[[Config], None]") -> None:
-        from alembic.util import CommandError
+        """Run an Alembic command in one transaction, again where it waited too long for a lock."""
+        for _ in range(_LOCK_ATTEMPTS):
+            try:
+                self._run_once(action)
+            except DatabaseUnavailable as error:
+                if _failure(error.__cause__) is not Failure.LOCKED:
+                    raise
+                time.sleep(_LOCK_PAUSE)
+            else:
+                return
+        raise SchemaUnknown(
+            f"nothing was migrated: other sessions held a table locked in each of {_LOCK_ATTEMPTS} attempts. Look in "
+            "pg_stat_activity for long transactions, end them, and migrate again"
+        )
+
+    def _run_once(self, action: "Callable[[Config], None]") -> None:
+        from alembic.util import AutogenerateDiffsDetected, CommandError
 
         config = alembic_config()
         with self._connection(begins=True) as connection:
             config.attributes["connection"] = connection
             try:
                 action(config)
+            except AutogenerateDiffsDetected:
+                raise
             except CommandError as error:
                 raise SchemaUnknown(
                     f"this version cannot migrate the database: {error}. A newer version may have migrated it, or "
@@ -148,11 +201,17 @@ class Schema:
                     f"the file of {self._url} is not an SQLite database; it was left as it is. Name another with "
                     "TASKWELL_DATABASE_URL or --database-url"
                 ) from error
-            if isinstance(error.orig, DRIVER_ERRORS) and failure_of(error.orig) is Failure.FAULT:
+            if _failure(error) is Failure.FAULT:
                 # Rights, names, tables of somebody else: what the database says is what its operator needs.
                 words = getattr(getattr(error.orig, "diag", None), "message_primary", None) or error.orig
                 raise SchemaUnknown(f"the database ({self._url}) refused: {words}") from error
             raise DatabaseUnavailable from error
+
+
+def _failure(error: BaseException | None) -> Failure | None:
+    """The class of the driver's error that SQLAlchemy raised as `error`."""
+    original = getattr(error, "orig", None)
+    return failure_of(original) if isinstance(original, DRIVER_ERRORS) else None
 
 
 def known_revisions() -> list[str]:

@@ -58,6 +58,15 @@ class UtcDateTime(TypeDecorator[datetime]):
 UserId: TypeEngine[str] = String(255, collation="C").with_variant(String(255), "sqlite")
 TaskId: TypeEngine[str] = Uuid(as_uuid=False).with_variant(String(36), "sqlite")
 
+# One row: the revision of the schema, and the oldest revision whose version of the service can serve from it.
+# migrations/env.py writes it with each step.
+taskwell_schema = Table(
+    "taskwell_schema",
+    metadata,
+    Column("revision", String(32), primary_key=True),
+    Column("compatible_from", String(32), nullable=False),
+)
+
 users = Table(
     "users",
     metadata,

@@ -64,15 +64,15 @@ def make_metrics_folder(settings: Settings) -> str:
 def prepare_schema(settings: Settings) -> None:
     """Migrate or verify the schema, and wait for a database that is unavailable.
 
-    SQLite is always migrated: no other program uses the file. Raises StartError if the schema is not the one of this
-    version; the message names the command that migrates it.
+    SQLite is always migrated: no other program uses the file. Raises StartError if this version cannot serve from the
+    schema; the message says what to do.
     """
     may_migrate = settings.migrate or isinstance(settings.database, SqliteFile)
     deadline = time.monotonic() + settings.database_start_timeout
     while True:
         try:
             schema = Schema(settings.database)
-            if may_migrate and schema.current() != schema.newest:
+            if may_migrate:
                 schema.up()
             schema.verify(makes_users=settings.users == "any")
             return

@@ -7,19 +7,21 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
+import grpc
 import psycopg
 import pytest
 from alembic.script import ScriptDirectory
-from sqlalchemy import Engine, create_engine, inspect
+from psycopg.conninfo import make_conninfo
+from sqlalchemy import Engine, create_engine, inspect, text
 
-from service.db.schema import Schema, alembic_config, known_revisions
-from service.db.tables import metadata
+from service.db.schema import Schema, SchemaUnknown, alembic_config, known_revisions
+from service.db.tables import metadata, taskwell_schema
 from service.db.url import PostgresServer, parse_database_url
 from service.server.startup import StartError, prepare_schema
-from tests.running import settings_for
+from tests.running import Api, running_service, settings_for
 
 ROOT = Path(__file__).parents[2]
-TABLES = {"users", "tasks"}
+TABLES = {"users", "tasks", "taskwell_schema"}
 
 
 @contextmanager
@@ -53,7 +55,7 @@ def test_every_migration_runs_up_and_down(empty_database_url: str) -> None:
     assert tables_of(empty_database_url) == {*TABLES, "alembic_version"}
     schema.down("base")
     assert schema.current() is None
-    assert tables_of(empty_database_url) == {"alembic_version"}
+    assert tables_of(empty_database_url) == {"alembic_version", "taskwell_schema"}
 
 
 def test_the_migrations_make_the_tables_that_the_service_declares(empty_database_url: str) -> None:
@@ -119,17 +121,113 @@ def test_an_old_schema_on_postgresql_stops_the_start_without_migrate(
     assert tables_of(empty_database_url) >= TABLES
 
 
-def test_a_newer_schema_stops_the_start_and_is_not_changed(empty_database_url: str) -> None:
-    url = parse_database_url(empty_database_url)
-    schema = Schema(url)
+NEWER = "29990101"
+
+
+def pretend_migrated_to(database_url: str, revision: str, compatible_from: str | None = None) -> None:
+    """Write what a migration that this version does not have would write."""
+    with engine_of(database_url) as engine, engine.begin() as connection:
+        connection.execute(text("UPDATE alembic_version SET version_num = :revision"), {"revision": revision})
+        if compatible_from:
+            row = {"revision": revision, "compatible_from": compatible_from}
+            connection.execute(taskwell_schema.update().values(row))
+
+
+def test_each_migration_names_the_oldest_compatible_revision(empty_database_url: str) -> None:
+    schema = Schema(parse_database_url(empty_database_url))
+    oldest = ""
+    for revision in known_revisions():
+        schema.up(revision)
+        with engine_of(empty_database_url) as engine, engine.connect() as connection:
+            stored = connection.execute(taskwell_schema.select()).one()
+        assert stored.revision == revision
+        assert stored.compatible_from in known_revisions()
+        assert oldest <= stored.compatible_from <= revision
+        oldest = stored.compatible_from
+
+
+def test_a_newer_compatible_schema_is_served_and_not_changed(empty_database_url: str) -> None:
+    schema = Schema(parse_database_url(empty_database_url))
     schema.up()
-    with schema._connection(begins=True) as connection:
-        connection.exec_driver_sql("UPDATE alembic_version SET version_num = '29990101'")
-        connection.commit()
+    pretend_migrated_to(empty_database_url, NEWER, compatible_from=schema.newest)
     for migrate in (False, True):
-        with pytest.raises(StartError, match="29990101"):
+        prepare_schema(settings_for(empty_database_url, migrate=migrate))
+    assert schema.migrate("up") == f"the schema is at {NEWER}"
+    assert schema.current() == NEWER
+
+
+def test_a_newer_incompatible_schema_stops_the_start_and_is_not_changed(empty_database_url: str) -> None:
+    schema = Schema(parse_database_url(empty_database_url))
+    schema.up()
+    pretend_migrated_to(empty_database_url, NEWER, compatible_from="29980101")
+    for migrate in (False, True):
+        with pytest.raises(StartError, match="needs a version of Taskwell with revision 29980101 or later") as refused:
             prepare_schema(settings_for(empty_database_url, migrate=migrate))
-    assert schema.current() == "29990101"
+        assert "migrate down" not in str(refused.value)
+    with pytest.raises(SchemaUnknown, match="run the newer version"):
+        schema.up()
+    assert schema.current() == NEWER
+
+
+def test_a_schema_of_another_program_stops_the_start_and_is_not_changed(empty_database_url: str) -> None:
+    with engine_of(empty_database_url) as engine, engine.begin() as connection:
+        connection.execute(text("CREATE TABLE alembic_version (version_num VARCHAR(32) NOT NULL PRIMARY KEY)"))
+        connection.execute(text("INSERT INTO alembic_version VALUES ('1975ea83b712')"))
+    for migrate in (False, True):
+        with pytest.raises(StartError, match=r"1975ea83b712, which is no revision of Taskwell.*search_path"):
+            prepare_schema(settings_for(empty_database_url, migrate=migrate))
+    assert tables_of(empty_database_url) == {"alembic_version"}
+
+
+@pytest.mark.parametrize("database_kind", ["postgresql"], indirect=True)
+def test_two_programs_share_a_database_by_search_path(empty_database_url: str) -> None:
+    with engine_of(empty_database_url) as engine, engine.begin() as connection:
+        connection.execute(text("CREATE TABLE alembic_version (version_num VARCHAR(32) NOT NULL PRIMARY KEY)"))
+        connection.execute(text("INSERT INTO alembic_version VALUES ('1975ea83b712')"))
+        connection.execute(text("CREATE SCHEMA taskwell"))
+    own_schema = make_conninfo(empty_database_url, options="-csearch_path=taskwell")
+    prepare_schema(settings_for(own_schema, migrate=True))
+    assert tables_of(own_schema) == {*TABLES, "alembic_version"}
+    assert tables_of(empty_database_url) == {"alembic_version"}
+    with running_service(settings_for(own_schema)) as address, grpc.insecure_channel(address) as channel:
+        assert Api(channel).create("Buy milk").title == "Buy milk"
+
+
+@pytest.mark.parametrize("database_kind", ["postgresql"], indirect=True)
+def test_a_migration_gives_up_its_place_in_the_queue_for_a_lock(
+    empty_database_url: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Others wait behind a migration that waits for a lock, for a second at most; then it is tried again."""
+    schema = Schema(parse_database_url(empty_database_url))
+    schema.up("20261121")
+    pauses: list[float] = []
+    with engine_of(empty_database_url) as engine, engine.connect() as holder:
+        holder.execute(text("LOCK TABLE tasks IN SHARE UPDATE EXCLUSIVE MODE"))
+
+        def pause(seconds: float) -> None:
+            pauses.append(seconds)
+            if len(pauses) == 2:
+                holder.rollback()
+
+        monkeypatch.setattr("service.db.schema.time.sleep", pause)
+        schema.up()
+    assert len(pauses) == 2
+    assert schema.current() == schema.newest
+
+
+@pytest.mark.parametrize("database_kind", ["postgresql"], indirect=True)
+def test_a_migration_that_never_gets_its_lock_names_the_reason(
+    empty_database_url: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    schema = Schema(parse_database_url(empty_database_url))
+    schema.up("20261121")
+    monkeypatch.setattr("service.db.schema._LOCK_ATTEMPTS", 2)
+    monkeypatch.setattr("service.db.schema._LOCK_PAUSE", 0.0)
+    with engine_of(empty_database_url) as engine, engine.connect() as holder:
+        holder.execute(text("LOCK TABLE tasks IN SHARE UPDATE EXCLUSIVE MODE"))
+        with pytest.raises(SchemaUnknown, match="other sessions held a table locked in each of 2 attempts"):
+            schema.up()
+    assert schema.current() == "20261121"
 
 
 def test_a_database_with_an_encoding_other_than_utf8_stops_the_start(postgres: str) -> None:

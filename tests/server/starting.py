@@ -7,6 +7,7 @@ import subprocess
 import sys
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
+from functools import cached_property
 from pathlib import Path
 from typing import IO
 
@@ -41,6 +42,12 @@ class Server:
         assert line.startswith("gRPC listening on "), (line, process.communicate())
         self.address = line.split()[-1]
         self.hint = process.stdout.readline()
+
+    @cached_property
+    def metrics_address(self) -> str:
+        """The address of the metrics, for a server that has one and no REST."""
+        assert self.process.stdout is not None
+        return self.process.stdout.readline().removeprefix("metrics listening on ").strip()
 
     @contextmanager
     def api(self, user: str | None = None) -> Iterator[Api]:
