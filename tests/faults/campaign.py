@@ -27,7 +27,7 @@ MAX_CALL_SECONDS = 5
 SETTINGS = {"MAX_CALL_SECONDS": str(MAX_CALL_SECONDS)}
 """Settings of the servers under test: a call that hangs is seen soon."""
 
-CALLS_BETWEEN = 1500
+CALLS_BETWEEN = 1000
 """Calls that are to succeed between two faults, on average."""
 _QUIET = 1.0
 """Time after the last fault before everything is read (s)."""
