@@ -4,6 +4,7 @@ import asyncio
 import random
 import threading
 import time
+from bisect import bisect
 from collections import Counter
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
@@ -35,14 +36,23 @@ _SAMPLES_PER_SECOND = 5
 
 
 @dataclass
+class Seen:
+    """What callers saw of one kind of fault."""
+
+    times: int = 0
+    codes: Counter[str] = field(default_factory=Counter)
+    """Status codes of the calls that were in flight during the fault."""
+    recoveries: list[float] = field(default_factory=list)
+
+
+@dataclass
 class Result:
     """Figures of one or several rounds."""
 
     calls: int = 0
     seconds: float = 0.0
     codes: Counter[str] = field(default_factory=Counter)
-    faults: Counter[str] = field(default_factory=Counter)
-    recoveries: list[float] = field(default_factory=list)
+    faults: dict[str, Seen] = field(default_factory=dict)
     first_resident: int = 0
     peak_resident: int = 0
     longest_health_check: float = 0.0
@@ -53,8 +63,7 @@ class Result:
         self.calls += len(history.calls)
         self.seconds += seconds
         self.codes.update(call.code for call in history.calls)
-        self.faults.update(fault.name for fault in history.faults)
-        self.recoveries += [recovery for _, recovery in recoveries(history)]
+        self._add_faults(history)
         if history.samples:
             residents = [sample.resident for sample in history.samples]
             self.first_resident = self.first_resident or residents[0]
@@ -62,6 +71,23 @@ class Result:
             longest = max(sample.health_seconds for sample in history.samples)
             self.longest_health_check = max(self.longest_health_check, longest)
         self.anomalies += check(history)
+
+    @property
+    def injected(self) -> int:
+        """The number of faults."""
+        return sum(seen.times for seen in self.faults.values())
+
+    def _add_faults(self, history: History) -> None:
+        ended = sorted(history.calls, key=lambda call: call.end)
+        ends = [call.end for call in ended]
+        for fault in history.faults:
+            seen = self.faults.setdefault(fault.name, Seen())
+            seen.times += 1
+            # A call that began during the fault may end long after it, at its deadline.
+            last = bisect(ends, fault.end + history.max_call_seconds)
+            seen.codes.update(call.code for call in ended[bisect(ends, fault.start) : last] if call.start <= fault.end)
+        for fault, seconds in recoveries(history):
+            self.faults[fault.name].recoveries.append(seconds)
 
 
 def run_round(

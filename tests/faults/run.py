@@ -20,6 +20,7 @@ from tests.faults.workload import Load
 ROUND = 40_000
 """Calls of one round: its history is held in memory until it is checked."""
 SEED = 20261127
+_FAILURES = ("UNAVAILABLE", "DEADLINE_EXCEEDED", "RESOURCE_EXHAUSTED", "CANCELLED", "INTERNAL", "UNKNOWN")
 _SHOWN = 3
 """Most anomalies of each kind that are printed."""
 
@@ -33,7 +34,7 @@ def run(kind: str, faults: list[Fault], *, calls: int, seed: int, seconds: float
             load = Load(min(ROUND, calls - result.calls), seconds=ends - time.monotonic())
             result.add(*run_round(system, load, faults, seed=seed))
             seed += 1
-            done = f"{result.calls:,} calls, {result.faults.total()} faults, {len(result.anomalies)} anomalies"
+            done = f"{result.calls:,} calls, {result.injected} faults, {len(result.anomalies)} anomalies"
             print(f"{kind}: {done} after {result.seconds:.0f} s", flush=True)
     return result
 
@@ -43,12 +44,12 @@ def show(kind: str, result: Result) -> None:
     rate = result.calls / max(result.seconds, 0.001)
     print(f"{kind}: {result.calls:,} calls in {result.seconds:.0f} s ({rate:,.0f} per second)")
     print(f"  codes: {', '.join(f'{code} {count:,}' for code, count in result.codes.most_common())}")
-    print(f"  {result.faults.total()} faults:")
-    for name, count in sorted(result.faults.items()):
-        print(f"  {count:>6} {name}")
-    if recoveries := sorted(result.recoveries):
-        median, most = statistics.median(recoveries), recoveries[-1]
-        print(f"  first success after the end of a fault: median {median * 1000:.0f} ms, longest {most:.2f} s")
+    print(f"  {result.injected} faults, the calls in flight during each, and the first success after its end:")
+    for name, seen in sorted(result.faults.items()):
+        failed = ", ".join(f"{code} {seen.codes[code]:,}" for code in _FAILURES if seen.codes[code])
+        median = statistics.median(seen.recoveries) if seen.recoveries else 0.0
+        recovery = f"{median:.2f} s, at most {max(seen.recoveries, default=0.0):.2f} s"
+        print(f"  {seen.times:>5} {name:<40} {seen.codes.total():>7,} calls, {failed or 'none failed'}; {recovery}")
     print(f"  memory: {result.first_resident >> 20} MiB at first, peak {result.peak_resident >> 20} MiB")
     print(f"  longest health check: {result.longest_health_check:.2f} s")
     for anomaly_kind, found in anomalies_by_kind(result.anomalies):
