@@ -31,6 +31,7 @@ usage: taskwell COMMAND [--SETTING VALUE ...]
   health             check the server with these settings: exit status 0 if it is SERVING, else 1
   token --user NAME  print a development token signed with TASKWELL_JWT_SECRET
                      [--expires-in SECONDS, default 3600] [--scope SCOPES, default both]
+  --version          print the versions of the service and its client
   task               add, list, show, edit, done, reopen, rm: the tasks of a user, on a running server
 
 Each setting is a flag and an environment variable, also read from the file .env: --grpc-address is
@@ -45,6 +46,8 @@ def main() -> int:
     if command in {"help", "--help", "-h"}:
         print(USAGE, end="")
         return 0
+    if command == "--version":
+        command, arguments = "task", ["--version"]
     if command not in COMMANDS:
         return _fail(f"there is no command {command!r}\n\n{USAGE}", status=2)
     # Imported modules stay: scanning them for garbage again and again would take a tenth of the startup time.

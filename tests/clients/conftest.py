@@ -7,8 +7,9 @@ from pathlib import Path
 import pytest
 
 from tests.clients.clients import Connect, connecting
+from tests.clients.command_line import Person
 from tests.clients.distributions import build_once
-from tests.running import running_service, settings_for
+from tests.running import new_user, running_service, settings_for
 from tests.tls.issuing import Authority
 
 
@@ -23,6 +24,11 @@ def connect(request: pytest.FixtureRequest) -> Iterator[Connect]:
     """`connect`, or a function like it for the asyncio client."""
     with connecting(request.param) as connect:
         yield connect
+
+
+@pytest.fixture
+def person(address: str) -> Person:
+    return Person(target=address, user=new_user())
 
 
 @pytest.fixture(scope="session")

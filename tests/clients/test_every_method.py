@@ -9,6 +9,7 @@ import pytest
 from click.testing import CliRunner
 from taskwell.v1 import tasks_pb2
 from taskwell_cli.commands import task as command_group
+from taskwell_cli.commands import taskwell
 from taskwell_client.tasks import Tasks
 
 from tests.clients.clients import Connect
@@ -17,6 +18,7 @@ from tests.clients.test_retries import SAFE, UNSAFE
 from tests.methods import SERVICE
 
 GO_CALLS = Path(__file__).parents[2] / "clients" / "go" / "calls.go"
+ID = "019f0000-0000-7000-8000-000000000000"
 
 # The RPCs that have no method, no command, and why.
 NOT_IN_THE_CLIENTS: dict[str, str] = {}
@@ -48,10 +50,14 @@ def test_the_go_client_knows_of_every_request_whether_it_may_be_sent_again() -> 
 
 
 def test_the_command_line_has_a_command_for_every_rpc(server: Scripted) -> None:
-    server.answers(tasks_pb2.Task(id="1").SerializeToString())
-    environment = {"TASKWELL_CLIENT_TARGET": server.address, "TASKWELL_CLIENT_USER": "alice"}
+    server.answers(tasks_pb2.Task(id=ID).SerializeToString())
+    environment = {
+        "TASKWELL_CLIENT_TARGET": server.address,
+        "TASKWELL_CLIENT_USER": "alice",
+        "XDG_CONFIG_HOME": "/nowhere",
+    }
     for name, command in command_group.commands.items():
-        arguments = ["1" for each in command.params if isinstance(each, click.Argument)]
+        arguments = [ID for each in command.params if isinstance(each, click.Argument)]
         options = ["--title", "Buy milk"] if name == "edit" else []  # which refuses to change nothing
-        CliRunner(env=environment).invoke(command_group, [name, *arguments, *options], prog_name="taskwell")
+        CliRunner(env=environment).invoke(taskwell, ["task", name, *arguments, *options], prog_name="taskwell")
     assert {method for method, _ in server.attempts} == set(SERVICE.methods_by_name) - set(NOT_ON_THE_COMMAND_LINE)

@@ -1,13 +1,11 @@
 """`taskwell task ...` as a process, on a real service."""
 
+import importlib.metadata
 import json
-import os
 import re
-import subprocess
 import sys
 import time
 from pathlib import Path
-from typing import Any
 
 import pytest
 from click.testing import CliRunner, Result
@@ -17,55 +15,10 @@ from taskwell_client import connect
 
 from service.auth.dev_tokens import mint_token
 from service.server.authentication import expected_of
+from tests.clients.command_line import COMMAND, MISSING, Person
 from tests.clients.scripted import scripted_server
 from tests.running import new_user, running_service, settings_for
 from tests.tls.issuing import HOSTS, Authority, Files
-
-COMMAND = Path(sys.executable).with_name("taskwell")
-
-
-class Person:
-    """A user of the command line. Most commands run in this process, which is faster."""
-
-    def __init__(self, **environment: str) -> None:
-        self.environment = {f"TASKWELL_CLIENT_{name.upper()}": value for name, value in environment.items()}
-
-    def types(self, *arguments: str) -> Result:
-        return CliRunner(env=self.environment).invoke(taskwell, ["task", *arguments], prog_name="taskwell")
-
-    def starts(self, *command: str | Path, **environment: str) -> subprocess.CompletedProcess[str]:
-        """Run a process to its end."""
-        return subprocess.run(
-            command,
-            env={"PATH": os.environ["PATH"], **self.environment, **environment},
-            capture_output=True,
-            text=True,
-            timeout=30,
-            check=False,
-        )
-
-    def sees(self, *arguments: str) -> str:
-        """Run a command that must succeed. Returns its output."""
-        done = self.types(*arguments)
-        assert (done.exit_code, done.stderr) == (0, ""), done.stderr
-        return done.stdout
-
-    def gets(self, *arguments: str) -> list[Any]:
-        """Run a command with --json. Returns its output."""
-        return [json.loads(line) for line in self.sees(*arguments, "--json").splitlines()]
-
-    def is_told(self, *arguments: str, status: int) -> str:
-        """Run a command that must fail. Returns its one line on standard error."""
-        done = self.types(*arguments)
-        assert (done.exit_code, done.stdout) == (status, ""), done.stderr
-        [line] = done.stderr.splitlines()
-        assert line.startswith("taskwell: ")
-        return line.removeprefix("taskwell: ")
-
-
-@pytest.fixture
-def person(address: str) -> Person:
-    return Person(target=address, user=new_user())
 
 
 def test_a_task_through_its_life(person: Person) -> None:
@@ -79,38 +32,37 @@ def test_a_task_through_its_life(person: Person) -> None:
     assert task["status"] == "TASK_STATUS_COMPLETE"
     [task] = person.gets("reopen", task["id"])
     assert task["status"] == "TASK_STATUS_INCOMPLETE"
-    assert person.sees("rm", task["id"], "--etag", task["etag"]) == ""
+    assert person.gets("rm", task["id"], "--etag", task["etag"]) == [task]
     assert person.gets("list") == []
 
 
-def test_people_see_tables(person: Person) -> None:
-    shown = person.sees("add", "Buy milk", "--description", "Two\nlitres")
-    rows = dict(re.findall(r"^(\w+) +(.*?) *$", shown, re.MULTILINE))
-    assert rows["Title"] == "Buy milk"
-    assert rows["Status"] == "incomplete"
-    assert re.fullmatch(r"\d{4}-\d\d-\d\d \d\d:\d\d", rows["Created"])
-    assert "Completed" not in rows
-    assert "Two" in shown
-    assert "\n             litres" in shown
-    assert "Completed" in person.sees("done", rows["ID"])
-    head, row = person.sees("list").splitlines()
-    assert head.split() == ["ID", "STATUS", "CREATED", "TITLE"]
-    assert row.split() == [rows["ID"], "complete", *rows["Created"].split(), "Buy", "milk"]
+def test_several_tasks_are_done_and_removed_at_once(person: Person) -> None:
+    ids = [person.sees("add", f"Task {number}", "-q").strip() for number in range(4)]
+    assert [task["id"] for task in person.gets("complete", *ids[:2], ids[0])] == ids[:2]
+    removed = person.types("delete", *ids[:3], MISSING)
+    assert [line.split("\t")[0] for line in removed.stdout.splitlines()] == ids[:3]
+    assert removed.stderr == f"taskwell: {MISSING}: there is no such task: 'taskwell task list' shows yours\n"
+    assert removed.exit_code == 3
+    assert person.sees("ls", "-q") == f"{ids[3]}\n"
+    assert "--etag goes with a single task" in person.is_told("done", ids[3], MISSING, "--etag", "1", status=2)
+    assert "no id of a task" in person.is_told("rm", ids[3], "1", status=2)
+    assert "it is empty" in person.is_told("rm", ids[3], "", status=2)
+    assert person.sees("ls", "-q") == f"{ids[3]}\n"
 
 
-def test_nothing_is_cut_or_folded_where_no_terminal_is_too_narrow(person: Person) -> None:
-    title = "x" * 255
-    person.sees("add", title)
-    assert title in person.sees("list")
+def test_a_title_is_read_from_standard_input(person: Person) -> None:
+    def piped(text: str | bytes) -> Result:
+        runner = CliRunner(env=person.environment)
+        return runner.invoke(taskwell, ["task", "add", "-", "-q"], prog_name="taskwell", input=text)
 
-
-def test_what_would_command_the_terminal_is_not_sent_to_it(person: Person) -> None:
-    hostile = "[red]a[/red] \x1b[31mb \x9b31mc \u202ed \r\x08"
-    [task] = person.gets("add", hostile)
-    assert task["title"] == hostile
-    for shown in (person.sees("list"), person.sees("show", task["id"])):
-        assert "[red]a[/red] \ufffd[31mb \ufffd31mc \ufffdd" in shown
-        assert not set("\x1b\x9b\u202e\r\x08") & set(shown)
+    for given, title in {"Buy milk\n": "Buy milk", "Buy oat milk": "Buy oat milk", "-\r\n": "-"}.items():
+        done = piped(given)
+        assert done.exit_code == 0
+        assert person.gets("show", done.stdout.strip())[0]["title"] == title
+    for wrong in ("", "\n", "two\nlines\n", b"\xff\n", b"x" * 100_000):
+        done = piped(wrong)
+        assert (done.exit_code, done.stdout, len(done.stderr.splitlines())) == (2, "", 1)
+    assert len(person.gets("list")) == 3
 
 
 def test_a_list_has_fifty_unless_all_are_wanted(person: Person) -> None:
@@ -124,6 +76,11 @@ def test_a_list_has_fifty_unless_all_are_wanted(person: Person) -> None:
     assert made == [task["id"] for task in person.gets("list", "--all", "--oldest-first")]
     assert made[7:8] == [task["id"] for task in person.gets("list", "--status", "complete")]
     assert len(person.gets("list", "--all", "--status", "incomplete")) == 50
+    assert person.types("list", "--limit", "51", "-q").stderr == ""
+    limited = person.types("ls", "-n", "3", "-q")
+    assert limited.stdout.splitlines() == made[:-4:-1]
+    assert limited.stderr == "taskwell: there are more; --all lists them\n"
+    assert "not both" in person.is_told("list", "--all", "--limit", "3", status=2)
 
 
 def test_a_create_with_a_request_id_makes_one_task(person: Person) -> None:
@@ -138,11 +95,11 @@ def test_failures_are_one_line_and_a_status_for_each_kind(person: Person, addres
     [task] = person.gets("add", "Buy milk")
     missing = task["id"][:-1] + ("0" if task["id"][-1] != "0" else "1")
     assert "'taskwell task list'" in person.is_told("show", missing, status=3)
-    assert "must be a UUID" in person.is_told("show", "1", status=2)
     assert "task.title" in person.is_told("add", " ", status=2)
     assert "get the task again" in person.is_told("done", task["id"], "--etag", "7", status=4)
     assert "--title" in person.is_told("edit", task["id"], status=2)
-    assert "not both" in person.is_told("list", "--token", "x", status=2)
+    assert "not both" in person.is_told("list", "--token", "x", "--user", "y", status=2)
+    assert "not both" in Person(target=address, user="x", token="y").is_told("list", status=2)
     assert "printable ASCII" in person.is_told("list", "--user", "a b", status=2)
     stranger = Person(target=address)
     assert "--user" in stranger.is_told("list", status=5)
@@ -159,6 +116,8 @@ def test_where_no_taskwell_is_it_says_what_to_do(person: Person) -> None:
         assert "is not a Taskwell" in person.is_told("list", "--target", server.address, status=1)
         server.answers(StatusCode.DEADLINE_EXCEEDED)
         assert "within 3 s" in person.is_told("list", "--target", server.address, "--timeout", "3", status=6)
+        server.answers(StatusCode.RESOURCE_EXHAUSTED)  # without a time: what is too large stays too large
+        assert "as the script says" in person.is_told("list", "--target", server.address, status=2)
         server.answers(StatusCode.DATA_LOSS)
         assert "as the script says (DATA_LOSS)" in person.is_told("list", "--target", server.address, status=1)
 
@@ -192,6 +151,12 @@ def test_help_names_every_command_and_every_exit_status(person: Person) -> None:
     for command in ("add", "list", "show", "edit", "done", "reopen", "rm"):
         assert f" {command} " in shown
     assert "0 success, 1 failure, 2 invalid option or value, 3 no such task, 4 conflict" in shown
+    assert "7 the output could not be written, but what was asked for is done, 130 interrupted" in shown
+    assert "(or: ls)" in shown
+    version = importlib.metadata.version("taskwell-client")
+    for arguments in (["--version"], ["task", "--version"]):
+        printed = person.starts(COMMAND, *arguments).stdout
+        assert printed == f"taskwell {importlib.metadata.version('taskwell')}\ntaskwell-client {version}\n"
     assert "TASKWELL_CLIENT_TOKEN" in person.sees("list", "--help")
 
 
@@ -211,10 +176,10 @@ def test_it_loads_nothing_of_the_service_and_for_help_not_even_grpc(person: Pers
         return set(person.starts(sys.executable, "-c", LOADED, *arguments).stderr.split())
 
     modules = loaded("list")
-    assert {"grpc", "rich.table"} <= modules
-    assert not {"service", "sqlalchemy", "pydantic", "uvloop", "grpc.aio.none"} & modules
-    assert "rich.table" not in loaded("list", "--json")
-    assert not {"grpc", "google.protobuf", "rich"} & loaded("list", "--help")
+    assert {"grpc", "click"} <= modules
+    assert not {"service", "sqlalchemy", "pydantic", "uvloop", "rich"} & modules
+    for light in (("list", "--help"), ("--version",)):
+        assert not {"grpc", "google.protobuf", "tomllib", "asyncio"} & loaded(*light)
 
 
 def completions(person: Person, line: str) -> list[str]:
@@ -232,9 +197,20 @@ def test_shells_complete_commands_options_and_ids(person: Person) -> None:
     [status] = completions(person, "taskwell task list --s")
     assert status.startswith("--status\t")
     [task] = person.gets("add", "Buy\nmilk\x1b")
-    assert [f"{task['id']}\tBuy milk\ufffd"] == completions(person, "taskwell task show ")
-    assert [f"{task['id']}\tBuy milk\ufffd"] == completions(person, f"taskwell task done {task['id'][:-1]}")
+    short = task["id"][-8:]
+    assert [f"{short}\tBuy\\nmilk\\x1b"] == completions(person, "taskwell task show ")
+    assert [f"{short}\tBuy\\nmilk\\x1b"] == completions(person, f"taskwell task rm {short[:3]}")
+    assert [f"{task['id']}\tBuy\\nmilk\\x1b"] == completions(person, f"taskwell task done {task['id'][:-1]}")
     assert completions(person, "taskwell task done x") == []
+
+
+def test_bash_shows_titles_beside_ids_while_there_are_several(person: Person) -> None:
+    ids = [person.sees("add", title, "-q").strip()[-8:] for title in ("Buy milk", "Call\nBob")]
+    words = {"COMP_WORDS": "taskwell task show ", "COMP_CWORD": "3", "_TASKWELL_COMPLETE": "bash_complete"}
+    shown = person.starts(COMMAND, **words).stdout
+    assert shown.splitlines() == [f"plain,{ids[1]}  (Call\\\\nBob)", f"plain,{ids[0]}  (Buy milk)"]
+    words["COMP_WORDS"] += ids[0]
+    assert person.starts(COMMAND, **words).stdout.splitlines() == [f"plain,{ids[0]}"]
 
 
 def test_where_the_service_is_not_there_shells_complete_no_ids() -> None:
@@ -260,6 +236,6 @@ def test_both_command_lines_have_the_command(person: Person) -> None:
 def test_the_clients_variables_do_not_keep_a_service_from_starting(person: Person) -> None:
     shown = "".join(person.sees(command, "--help") for command in ("list", "add"))
     variables = set(re.findall(r"TASKWELL_CLIENT_[A-Z_]+", shown))
-    assert len(variables) == 9
+    assert len(variables) == 10
     done = person.starts(COMMAND, "config", **dict.fromkeys(variables, "1"))
     assert (done.returncode, done.stderr) == (0, "")

@@ -46,6 +46,9 @@ SESSIONS: dict[tuple[str, str], dict[str, str]] = {
 }
 """The sections with sessions, and the settings of the service that each of them needs."""
 
+ON_A_TERMINAL = {("clients/python/README.md", "The command line"), ("docs/guide/cli.md", "The tasks of a user")}
+"""The sections whose commands print something else for programs."""
+
 WITH_CERTIFICATES = [("docs/operations/tls.md", "Try it"), (DEBUGGING, "Over TLS")]
 
 ELSEWHERE = {
@@ -68,7 +71,8 @@ def test_every_session_is_run() -> None:
 @pytest.mark.parametrize("where", SESSIONS, ids=": ".join)
 def test_a_session_prints_what_is_written(where: tuple[str, str], shell: str, tmp_path: Path) -> None:
     (tmp_path / "events.py").symlink_to(ROOT / "examples" / "python" / "events.py")
-    assert_prints_what_is_written(session_of(*where), tmp_path, SESSIONS[where], shell)
+    terminal = where in ON_A_TERMINAL
+    assert_prints_what_is_written(session_of(*where), tmp_path, SESSIONS[where], shell, terminal=terminal)
 
 
 @in_both_shells

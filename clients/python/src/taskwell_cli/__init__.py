@@ -16,7 +16,7 @@ _GROUP = "taskwell.commands"
 def main() -> int:
     """Run the command that `sys.argv` names. Returns the exit status."""
     completing = "_TASKWELL_COMPLETE" in os.environ  # click's: a shell asks for completions
-    if sys.argv[1:2] == ["task"] or completing:
+    if sys.argv[1:2] in (["task"], ["--version"]) or completing:
         tasks(sys.argv[1:])
     commands = service_commands()
     if not commands:
@@ -27,12 +27,12 @@ def main() -> int:
 
 def tasks(arguments: list[str]) -> NoReturn:
     """Run `task ...` and end the process."""
-    for needed in ("click", "rich"):
-        if find_spec(needed) is None:
-            sys.exit(f"taskwell: {needed} is missing: pip install 'taskwell-client[cli]'")
+    if find_spec("click") is None:
+        sys.exit("taskwell: click is missing: pip install './clients/python[cli]'")
     from taskwell_cli.commands import taskwell
 
     taskwell.main(arguments, "taskwell")
+    raise AssertionError("click ends the process")
 
 
 def service_commands() -> dict[str, Callable[[], Callable[[], int]]]:
@@ -40,3 +40,14 @@ def service_commands() -> dict[str, Callable[[], Callable[[], int]]]:
     from importlib.metadata import entry_points
 
     return {entry.name: entry.load for entry in entry_points(group=_GROUP)}
+
+
+def versions() -> str:
+    """The versions of the client and of the service, if it is installed."""
+    from importlib.metadata import PackageNotFoundError, version
+
+    found = f"taskwell-client {version('taskwell-client')}"
+    try:
+        return f"taskwell {version('taskwell')}\n{found}"
+    except PackageNotFoundError:
+        return found

@@ -2,33 +2,25 @@
 
 from __future__ import annotations
 
-from taskwell_client import (
-    Aborted,
-    AlreadyExists,
-    DeadlineExceeded,
-    InvalidArgument,
-    NotFound,
-    PermissionDenied,
-    ResourceExhausted,
-    TaskwellError,
-    Unauthenticated,
-    Unavailable,
-    Unimplemented,
-)
+from typing import TYPE_CHECKING
 
-FAILED, WRONG, NOT_FOUND, CONFLICT, FORBIDDEN, LATER = 1, 2, 3, 4, 5, 6
+if TYPE_CHECKING:
+    from taskwell_client import TaskwellError
 
-_STATUSES: dict[type[TaskwellError], int] = {
-    InvalidArgument: WRONG,
-    NotFound: NOT_FOUND,
-    AlreadyExists: CONFLICT,
-    Aborted: CONFLICT,
-    Unauthenticated: FORBIDDEN,
-    PermissionDenied: FORBIDDEN,
-    Unavailable: LATER,
-    ResourceExhausted: LATER,
-    DeadlineExceeded: LATER,
+FAILED, WRONG, NOT_FOUND, CONFLICT, FORBIDDEN, LATER, UNWRITTEN, INTERRUPTED = 1, 2, 3, 4, 5, 6, 7, 130
+
+_STATUSES = {
+    "INVALID_ARGUMENT": WRONG,
+    "NOT_FOUND": NOT_FOUND,
+    "ALREADY_EXISTS": CONFLICT,
+    "ABORTED": CONFLICT,
+    "UNAUTHENTICATED": FORBIDDEN,
+    "PERMISSION_DENIED": FORBIDDEN,
+    "UNAVAILABLE": LATER,
+    "DEADLINE_EXCEEDED": LATER,
+    "CANCELLED": LATER,
 }
+"""Exit statuses by the status codes of gRPC."""
 
 # The service's own messages speak of metadata; users of the command line have options.
 _SENTENCES = {
@@ -38,12 +30,28 @@ _SENTENCES = {
 }
 
 
+class CommandFailed(Exception):
+    """A command ends with a message and an exit status."""
+
+    def __init__(self, sentence: str, status: int, more: tuple[str, ...] = ()) -> None:
+        super().__init__(sentence, status, more)
+        self.sentence = sentence
+        self.status = status
+        self.more = more
+        """Further lines."""
+
+
 def exit_status(error: TaskwellError) -> int:
-    return _STATUSES.get(type(error), FAILED)
+    """The exit status for a failed call."""
+    if error.code.name == "RESOURCE_EXHAUSTED":
+        return WRONG if error.retry_delay is None else LATER  # a message that is too large stays too large
+    return _STATUSES.get(error.code.name, FAILED)
 
 
 def sentence(error: TaskwellError, target: str, timeout: float) -> str:
-    """The message for a failed call, on one line."""
+    """The message for a failed call."""
+    if error.code.name == "INVALID_ARGUMENT":
+        return error.message
     if not error.reason:
         return _without_service(error, target, timeout)
     return _SENTENCES.get(error.reason, error.message)
@@ -52,13 +60,13 @@ def sentence(error: TaskwellError, target: str, timeout: float) -> str:
 def _without_service(error: TaskwellError, target: str, timeout: float) -> str:
     """The message for an error of gRPC itself, for users who do not know gRPC."""
     said = " ".join(error.message.rpartition("last error: ")[2].split())
-    if isinstance(error, Unavailable):
+    if error.code.name == "UNAVAILABLE":
         return (
             f"cannot reach a Taskwell at {target}: start one with 'taskwell serve', or say where it is with --target "
             f"or TASKWELL_CLIENT_TARGET, and with --tls or --tls-ca if it has TLS ({said})"
         )
-    if isinstance(error, DeadlineExceeded):
+    if error.code.name == "DEADLINE_EXCEEDED":
         return f"no answer from {target} within {timeout:g} s: try again, or give it longer with --timeout"
-    if isinstance(error, Unimplemented):
+    if error.code.name == "UNIMPLEMENTED":
         return f"what answers at {target} is not a Taskwell: name another --target"
     return f"{target}: {said} ({error.code.name})"
