@@ -22,7 +22,7 @@ _OPTIONS = (
     ("grpc.use_local_subchannel_pool", 1),
     # A server that was restarted is found again at once: the time to recovery is that of the server.
     ("grpc.initial_reconnect_backoff_ms", 50),
-    ("grpc.min_reconnect_backoff_ms", 100),
+    ("grpc.min_reconnect_backoff_ms", 2000),  # which is also the time that a connection attempt has
     ("grpc.max_reconnect_backoff_ms", 200),
 )
 

@@ -1,8 +1,9 @@
 """The history of one task: is there an order of its writes in which every response is right?
 
 Versions are the witness. They order the states, so no search through the orders of thousands of calls is needed: each
-step from one version to the next must be the work of one write that was acknowledged with that version, or of one whose
-outcome is unknown. Such a write may have happened or not, once, and at any time after its start.
+step from one version to the next must be the work of one write that was acknowledged with that version (or, without an
+etag, with a later one), or of one whose outcome is unknown. Such a write may have happened or not, once, and at any time
+after its start.
 """
 
 from collections.abc import Iterator, Sequence
@@ -149,6 +150,13 @@ class Steps:
                 self._by_version.setdefault(responses[id(call)], []).append(call)
         possible = [call for call in history.writes if may_have_happened(call)]
         self._unknown = [call for call in possible if call.code != "OK" or is_repeated(call)]
+        # A write without an etag that was repeated after a lost connection finds its work done, by now with that of
+        # others: the version of its response is then later than its own.
+        self._earlier = [
+            (call, responses[id(call)])
+            for call in possible
+            if call.code == "OK" and not etag_in(call) and id(call) in responses
+        ]
 
     def check(self) -> Iterator[Anomaly]:
         versions = sorted(self._states)
@@ -181,7 +189,8 @@ class Steps:
             return []
         # Those with an etag first: another write may also have found this version as it was to be.
         acknowledged = sorted(self._by_version.get(before + 1, ()), key=etag_in, reverse=True)
-        for call in (*acknowledged, *self._unknown):
+        repeated = (call for call, version in self._earlier if version > before + 1)
+        for call in (*acknowledged, *self._unknown, *repeated):
             if (found := self._via(call, content, before, after, wanted, seen_at)) is not None:
                 return found
         return None
