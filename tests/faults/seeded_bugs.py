@@ -198,7 +198,7 @@ def update_time_goes_back() -> None:
 @shows_as(Kind.DONE_TWICE)
 def update_is_applied_again_later() -> None:
     async def update(old: Any, self: Any, changes: Any, **more: Any) -> Any:
-        if one_in(20):
+        if one_in(5):
             later(0.1, lambda: old(self, changes, **more))
         return await old(self, changes, **more)
 

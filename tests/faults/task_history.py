@@ -2,8 +2,8 @@
 
 Versions are the witness. They order the states, so no search through the orders of thousands of calls is needed: each
 step from one version to the next must be the work of one write that was acknowledged with that version (or, without an
-etag, with a later one), or of one whose outcome is unknown. Such a write may have happened or not, once, and at any time
-after its start.
+etag, with a later one), or of one whose outcome is unknown. Such a write may have happened or not, once, and at any
+time after its start.
 """
 
 from collections.abc import Iterator, Sequence
@@ -89,8 +89,8 @@ class TaskHistory:
         last = max(self.seen, key=lambda seen: seen[0].start)[0]
         for call in self.missing:
             if call.end < started:
-                seen_later = last.start > call.end
-                yield self.anomaly(Kind.WRONG_STATUS if seen_later else Kind.LOST_WRITE, last, call)
+                gone = Kind.REFUSED_BUT_DONE if call.method == "DeleteTask" else Kind.LOST_WRITE
+                yield self.anomaly(Kind.WRONG_STATUS if last.start > call.end else gone, last, call)
         acknowledged = [call for call in possible if call.code == "OK"]
         gone = min((call for call in (*acknowledged, *self.missing)), key=lambda call: call.end, default=None)
         if gone and last.start > gone.end:
