@@ -89,8 +89,8 @@ class TaskHistory:
         last = max(self.seen, key=lambda seen: seen[0].start)[0]
         for call in self.missing:
             if call.end < started:
-                gone = Kind.REFUSED_BUT_DONE if call.method == "DeleteTask" else Kind.LOST_WRITE
-                yield self.anomaly(Kind.WRONG_STATUS if last.start > call.end else gone, last, call)
+                lost = Kind.REFUSED_BUT_DONE if call.method == "DeleteTask" else Kind.LOST_WRITE
+                yield self.anomaly(Kind.WRONG_STATUS if last.start > call.end else lost, last, call)
         acknowledged = [call for call in possible if call.code == "OK"]
         gone = min((call for call in (*acknowledged, *self.missing)), key=lambda call: call.end, default=None)
         if gone and last.start > gone.end:
