@@ -14,12 +14,12 @@ from tests.faults.workload import Load
 _TIMING = {Kind.LATE, Kind.STALL, Kind.SLOW_RECOVERY, Kind.FAILED_WITHOUT_FAULT, Kind.MEMORY}
 
 _SEEDED = (
-    "etag_is_ignored_by_delete",
+    "etag_is_ignored_by_update",
     "current_etag_is_aborted",
     "complete_toggles",
     "delete_is_rolled_back",
     "filter_is_ignored",
-    "request_content_is_ignored",
+    "page_token_is_bound_to_nothing",
 )
 
 
