@@ -153,6 +153,20 @@ assets: .venv/installed ## Fetch the assets of the documentation page again (nee
 soak-lost-answers: .venv/installed ## Lose the responses of 5 % of 40,000 creates: every task must exist once (two minutes)
 	@$(BIN)/python -m tests.soak.lost_answers
 
+.PHONY: soak soak-kills soak-restarts
+
+MINUTES ?= 60
+soak: .venv/installed ## Put steady load on both databases for an hour: memory and descriptors must not grow (MINUTES=n RATE=calls/s)
+	@$(BIN)/python -m tests.soak.steady_load $(MINUTES) $(RATE)
+
+KILLS ?= 100
+soak-kills: .venv/installed ## kill -9 server, worker, supervisor and PostgreSQL 100 times: no acknowledged write is lost (10 minutes)
+	@$(BIN)/python -m tests.soak.kills $(KILLS)
+
+RESTARTS ?= 100
+soak-restarts: .venv/installed ## Restart two servers 100 times in turn: no safe call of the clients fails (7 minutes)
+	@$(BIN)/python -m tests.soak.restarts $(RESTARTS)
+
 bench-pages: .venv/installed ## Measure the first and the thousandth page of a user with 100,000 tasks
 	@$(BIN)/python bench/pages.py
 

@@ -91,6 +91,7 @@ class Workload:
         self.history.users = [user.name for user in self._users]
         self._seed = seed
         self._begun = 0.0
+        self._stopped = False
         self.texts = itertools.count(1)
         self.walks = itertools.count(1)
 
@@ -105,11 +106,15 @@ class Workload:
         ]
         await asyncio.gather(*(worker.run() for worker in workers))
 
+    def stop(self) -> None:
+        """End the workload: each worker ends after its current operation."""
+        self._stopped = True
+
     async def slot(self) -> bool:
         """Wait for the turn of one operation. False when the workload is over."""
         now, calls = monotonic(), len(self.history.calls)
         ahead = self._begun + calls / self._load.rate - now
-        if calls >= self._load.operations or now > self._begun + self._load.seconds:
+        if self._stopped or calls >= self._load.operations or now > self._begun + self._load.seconds:
             return False
         if ahead > 0:
             await asyncio.sleep(ahead)
