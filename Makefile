@@ -14,7 +14,7 @@ SERVICE := --python-version 3.11
 CLIENT := clients/python/pyproject.toml --extra cli --python-version 3.10
 
 .PHONY: help setup run demo test test-stress check format generate lock tables bench bench-quick bench-pages soak-tls soak-isolation soak-requests \
-  soak-lost-answers faults faults-seeded matrix fuzz-rest openapi-clients compare-envoy docs docs-page assets build clean
+  soak-lost-answers faults faults-seeded abuse matrix fuzz-rest openapi-clients compare-envoy docs docs-page assets build clean
 
 help: ## List the targets
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /|/' | awk -F'|' '{printf "  make %-18s %s\n", $$1, $$2}'
@@ -172,6 +172,9 @@ bench-pages: .venv/installed ## Measure the first and the thousandth page of a u
 
 faults: .venv/installed ## Run a workload under faults on each database; its history must have no anomaly (OPERATIONS=60000, 3 minutes)
 	@$(BIN)/python -m tests.faults.run --calls $(or $(OPERATIONS),60000)
+
+abuse: .venv/installed ## Attack servers on loopback with an honest client beside each attack, and print a table (3 minutes)
+	@$(BIN)/python -m tests.abuse.run
 
 faults-seeded: .venv/installed ## Show that the checker of `make faults` sees: 40 seeded bugs, each reported by its name (4 minutes)
 	@$(BIN)/python -m tests.faults.seeded_run
