@@ -191,6 +191,12 @@ class MessageTooLarge(RequestError):
     reason = "MESSAGE_TOO_LARGE"
 
 
+class MetadataTooLarge(RequestError):
+    """The metadata of the call is {size} bytes long; this server takes at most {limit}."""
+
+    reason = "METADATA_TOO_LARGE"
+
+
 class TaskNotFound(RequestError):
     """There is no such task.
 

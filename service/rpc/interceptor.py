@@ -8,6 +8,7 @@ import time
 import uuid
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
 from contextvars import ContextVar
+from itertools import chain
 from typing import Any, Protocol, TypeAlias
 
 import structlog
@@ -19,6 +20,7 @@ from service.errors import (
     Internal,
     MessageMalformed,
     MessageTooLarge,
+    MetadataTooLarge,
     MethodNotAllowed,
     MethodUnknown,
     Overloaded,
@@ -54,6 +56,9 @@ _LOG_LEVELS = {
     StatusCode.UNAVAILABLE: "warning",
     StatusCode.RESOURCE_EXHAUSTED: "warning",
 }
+
+# Bytes that count for a name and a value beside their own (RFC 7541, 4.1).
+_METADATA_OVERHEAD = 32
 
 # Most health checks in flight.
 _MAX_OTHER_CALLS = 1000
@@ -119,6 +124,7 @@ class CallInterceptor(ServerInterceptor):
         streams: OpenStreams,
         drain: Drain,
         max_message_bytes: int,
+        max_metadata_bytes: int,
         guards: Sequence[Guard] = (),
         observer: Observer = UNOBSERVED,
     ) -> None:
@@ -131,6 +137,7 @@ class CallInterceptor(ServerInterceptor):
         self._streams = streams
         self._drain = drain
         self._max_message_bytes = max_message_bytes
+        self._max_metadata_bytes = max_metadata_bytes
         self._guards = guards
         self._observer = observer
         self._handlers: dict[str, Handler] = {}
@@ -144,6 +151,7 @@ class CallInterceptor(ServerInterceptor):
             handler = self._handlers.get(method)
             if handler is None:
                 handler = self._handlers[method] = self._wrap(method, await continuation(details))
+            self._check_metadata(details.invocation_metadata)
             await self._admit(method, details)
         except Exception as error:  # noqa: BLE001 - the outermost frame: every error gets a status
             failure = error
@@ -168,6 +176,16 @@ class CallInterceptor(ServerInterceptor):
         except Exception as error:  # noqa: BLE001 - the outermost frame: every error gets a status
             await self._abort(error, details.method, context, started)
         return _caller.get()
+
+    def _check_metadata(self, metadata: Any) -> None:  # noqa: ANN401 - pairs of names and values
+        """Refuse metadata over the limit, so that it is freed at once.
+
+        gRPC does so too, but only for clients that have acknowledged its settings. Others may send 16 MiB per call, and
+        with HPACK's table that takes them a few KiB.
+        """
+        size = sum(map(len, chain.from_iterable(metadata))) + _METADATA_OVERHEAD * len(metadata)
+        if size > self._max_metadata_bytes:
+            raise MetadataTooLarge(size=size, limit=self._max_metadata_bytes)
 
     async def _admit(self, method: str, details: HandlerCallDetails) -> None:
         """Authenticate and authorize the caller, before the request is decoded."""

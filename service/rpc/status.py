@@ -37,6 +37,7 @@ CODES: Mapping[type[RequestError], StatusCode] = MappingProxyType(
         errors.MessageMalformed: StatusCode.INVALID_ARGUMENT,
         errors.MessageMissing: StatusCode.INVALID_ARGUMENT,
         errors.MessageTooLarge: StatusCode.RESOURCE_EXHAUSTED,
+        errors.MetadataTooLarge: StatusCode.RESOURCE_EXHAUSTED,
         errors.TaskNotFound: StatusCode.NOT_FOUND,
         errors.RequestIdReused: StatusCode.ALREADY_EXISTS,
         errors.EtagStale: StatusCode.ABORTED,

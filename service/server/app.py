@@ -119,6 +119,7 @@ class Service:
             streams=self._streams,
             drain=self._drain,
             max_message_bytes=settings.max_message_bytes,
+            max_metadata_bytes=settings.max_metadata_bytes,
             observer=observer,
             guards=self._guards(),
         )

@@ -126,6 +126,15 @@ def test_streams_before_the_settings_are_acknowledged_are_bounded(address: str) 
         assert api.create().title
 
 
+@pytest.mark.parametrize("method", [GET_TASK, HEALTH_CHECK, WATCH])
+def test_metadata_over_the_limit_is_refused_before_the_settings_are_acknowledged(address: str, method: str) -> None:
+    with connected(address, acknowledge=False) as client:
+        client.send(client.bomb(method, 2**20))
+        assert ends(client, 1) == {"RESOURCE_EXHAUSTED": 1}
+    with honest(address) as api:
+        assert api.create().title
+
+
 def test_a_client_that_never_acknowledges_the_settings_is_disconnected(sqlite_url: str) -> None:
     with (
         running_service(settings_for(sqlite_url, handshake_timeout=0.2)) as address,
