@@ -1,46 +1,19 @@
-"""Faults of the database and of the way to it."""
+"""Faults of PostgreSQL: sessions, locks, settings, migrations and processes."""
 
 import os
 import signal
-import sqlite3
 import time
-from collections.abc import Callable, Iterator
-from contextlib import AbstractContextManager, closing, contextmanager, suppress
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
 
 import psycopg
 
-from tests.faults.fault import SQLITE, Fault
+from tests.faults.fault import Fault, Injection
 from tests.faults.system import System
-from tests.proxy import Proxy
 
 _OTHERS = "FROM pg_stat_activity WHERE datname = current_database() AND pid <> pg_backend_pid()"
 _LOCK_WAIT = "2s"
 """The longest that a fault waits for a lock of its own."""
-_ONLY_SQLITE = frozenset({SQLITE})
-
-
-def _by_proxy(break_: Callable[[Proxy], None], heal: Callable[[Proxy], None]) -> Callable[..., AbstractContextManager]:  # type: ignore[type-arg]
-    @contextmanager
-    def broken(system: System) -> Iterator[None]:
-        assert system.proxy, "the system has no proxy"
-        break_(system.proxy)
-        try:
-            yield
-        finally:
-            heal(system.proxy)
-
-    return broken
-
-
-@contextmanager
-def responses_lost(system: System) -> Iterator[None]:
-    """Lose the responses of several statements that took effect."""
-    assert system.proxy, "the system has no proxy"
-    for _ in range(5):
-        system.proxy.swallowed.clear()
-        system.proxy.swallow_answers()
-        system.proxy.swallowed.wait(0.2)
-    yield
 
 
 @contextmanager
@@ -80,17 +53,31 @@ def rows_locked(system: System) -> Iterator[None]:
 
 
 @contextmanager
-def read_only(system: System) -> Iterator[None]:
-    """Make the server a standby in all that its clients see."""
-    with _with_default(system, "default_transaction_read_only = on"):
+def column_added(system: System) -> Iterator[None]:
+    """Add a column, as the next version's migration does, and remove it."""
+    with _admin(system) as admin, suppress(psycopg.errors.LockNotAvailable):
+        admin.execute("ALTER TABLE tasks ADD COLUMN IF NOT EXISTS priority integer DEFAULT 1")
         yield
+        _until_granted(admin, "ALTER TABLE tasks DROP COLUMN priority")
+        return
+    yield
 
 
 @contextmanager
-def serializable(system: System) -> Iterator[None]:
-    """Make transactions serializable by default."""
-    with _with_default(system, "default_transaction_isolation = serializable"):
+def type_changed(system: System) -> Iterator[None]:
+    """Change the type of a column under prepared statements."""
+    with _admin(system) as admin:
+        _until_granted(admin, "ALTER TABLE tasks ALTER title TYPE varchar(300)")
         yield
+        _until_granted(admin, "ALTER TABLE tasks ALTER title TYPE text")
+
+
+@contextmanager
+def index_rebuilt(system: System) -> Iterator[None]:
+    """Build the indexes anew, which locks the table for writes."""
+    with _admin(system) as admin, suppress(psycopg.errors.LockNotAvailable):
+        admin.execute("REINDEX TABLE tasks")
+    yield
 
 
 @contextmanager
@@ -123,24 +110,18 @@ def crashed(system: System) -> Iterator[None]:
 
 
 @contextmanager
-def file_locked(system: System) -> Iterator[None]:
-    """Hold SQLite's lock for writing, as another program does."""
-    path = system.folder / "taskwell.db"
-    with closing(sqlite3.connect(path, isolation_level=None, timeout=10)) as other:
-        other.execute("BEGIN IMMEDIATE")
-        yield
-        other.execute("ROLLBACK")
-
-
-@contextmanager
-def file_moved(system: System) -> Iterator[None]:
-    """Move the database file away, and back."""
-    path = system.folder / "taskwell.db"
-    path.rename(path.with_suffix(".away"))
+def postmaster_stopped(system: System) -> Iterator[None]:
+    """Stop the process of the database that accepts connections; those that exist work."""
+    with _admin(system) as admin:
+        [(pid,)] = admin.execute("SELECT pg_read_file('postmaster.pid')")
+    postmaster = int(pid.split()[0])
+    assert system.proxy
+    _send([postmaster], signal.SIGSTOP)
     try:
+        (system.behind_pooler or system.proxy).cut()
         yield
     finally:
-        path.with_suffix(".away").rename(path)
+        _send([postmaster], signal.SIGCONT)
 
 
 def _admin(system: System) -> psycopg.Connection:
@@ -149,18 +130,36 @@ def _admin(system: System) -> psycopg.Connection:
     return connection
 
 
-@contextmanager
-def _with_default(system: System, setting: str) -> Iterator[None]:
+def _until_granted(admin: psycopg.Connection, statement: str) -> None:
+    """Run a statement that locks the table; again if it got no lock."""
+    for _ in range(10):
+        with suppress(psycopg.errors.LockNotAvailable):
+            admin.execute(statement)
+            return
+
+
+def _default(setting: str) -> Injection:
     """Change a default of the database for new sessions, and end the others."""
-    name = setting.partition(" ")[0]
-    with _admin(system) as admin:
-        admin.execute("SET default_transaction_read_only = off")
-        database = admin.info.dbname
-        for change, reset in ((f"SET {setting}", False), (f"RESET {name}", True)):
-            admin.execute(f"ALTER DATABASE {database} {change}")
-            admin.execute(f"SELECT pg_terminate_backend(pid) {_OTHERS}")
-            if not reset:
-                yield
+    return _altered(f"SET {setting}", f"RESET {setting.partition(' ')[0]}")
+
+
+def _limited(connections: int) -> Injection:
+    """Let the role of the service have so many connections at most."""
+    return _altered(f"CONNECTION LIMIT {connections}", "CONNECTION LIMIT -1")
+
+
+def _altered(change: str, reset: str) -> Injection:
+    @contextmanager
+    def changed(system: System) -> Iterator[None]:
+        with _admin(system) as admin:
+            admin.execute("SET default_transaction_read_only = off")
+            for clause in (change, reset):
+                admin.execute(f"ALTER DATABASE {admin.info.dbname} {clause}")
+                admin.execute(f"SELECT pg_terminate_backend(pid) {_OTHERS}")
+                if clause == change:
+                    yield
+
+    return changed
 
 
 def _send(pids: list[int], number: signal.Signals) -> None:
@@ -169,25 +168,24 @@ def _send(pids: list[int], number: signal.Signals) -> None:
             os.kill(pid, number)
 
 
-def _nothing(_proxy: Proxy) -> None:
-    pass
-
-
 FAULTS = (
-    Fault("connections cut", _by_proxy(Proxy.cut, _nothing), seconds=0),
-    Fault("connections refused", _by_proxy(Proxy.refuse, Proxy.accept), seconds=0.7),
-    Fault("network silent", _by_proxy(Proxy.hold, Proxy.flow), seconds=0.7),
-    Fault("connections silent for good", _by_proxy(Proxy.freeze, _nothing), seconds=0, recovers_within=10),
-    Fault("connections silent, one broken", _by_proxy(Proxy.lose_peers, _nothing), seconds=0, recovers_within=10),
-    Fault("responses lost", responses_lost, seconds=0),
     Fault("sessions terminated", terminated, seconds=0),
     Fault("statements cancelled", cancelled, seconds=0),
     Fault("table locked", table_locked),
     Fault("rows locked", rows_locked),
-    Fault("database read-only", read_only),
-    Fault("database serializable", serializable),
+    Fault("database read-only", _default("default_transaction_read_only = on")),
+    Fault("serializable by default", _default("default_transaction_isolation = serializable")),
+    Fault("repeatable read by default", _default("default_transaction_isolation = 'repeatable read'")),
+    Fault("statement_timeout of 3 ms", _default("statement_timeout = '3ms'")),
+    Fault("lock_timeout of 1 ms", _default("lock_timeout = '1ms'")),
+    Fault("idle_session_timeout of 20 ms", _default("idle_session_timeout = '20ms'"), seconds=1),
+    Fault("synchronous_commit off by default", _default("synchronous_commit = off")),
+    Fault("no connection allowed", _limited(0)),
+    Fault("two connections allowed", _limited(2), seconds=1),
+    Fault("column added", column_added, seconds=0.3),
+    Fault("type of a column changed", type_changed, seconds=0.3),
+    Fault("index built anew", index_rebuilt, seconds=0),
     Fault("database processes stopped (SIGSTOP)", backends_stopped, seconds=0.7),
+    Fault("no new process of the database (SIGSTOP)", postmaster_stopped, seconds=0.7),
     Fault("database crashed (kill -9)", crashed, seconds=0.1),
-    Fault("SQLite's file locked", file_locked, _ONLY_SQLITE),
-    Fault("SQLite's file moved away", file_moved, _ONLY_SQLITE, seconds=0.3),
 )

@@ -10,7 +10,10 @@ from dataclasses import dataclass
 
 from tests.faults.system import PGBOUNCER, POSTGRESQL, SQLITE, System
 
-__all__ = ["PGBOUNCER", "POSTGRESQL", "SQLITE", "Fault"]
+__all__ = ["PGBOUNCER", "POSTGRESQL", "SQLITE", "Fault", "Injection"]
+
+
+Injection = Callable[[System], AbstractContextManager[object]]
 
 
 @dataclass(frozen=True, slots=True)
@@ -21,7 +24,7 @@ class Fault:
     """
 
     name: str
-    inject: Callable[[System], AbstractContextManager[object]]
+    inject: Injection
     databases: frozenset[str] = frozenset({POSTGRESQL, PGBOUNCER})
     """The kinds of systems that it can break."""
     seconds: float = 0.5

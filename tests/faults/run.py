@@ -63,7 +63,7 @@ def kinds(wanted: str | None) -> list[str]:
     """The kinds of databases to run on. Says if PgBouncer is missing."""
     if wanted:
         return [wanted]
-    if shutil.which("pgbouncer"):
+    if pooler.program():
         return [SQLITE, POSTGRESQL, PGBOUNCER]
     print("PgBouncer: skipped, its program is not installed")
     return [SQLITE, POSTGRESQL]

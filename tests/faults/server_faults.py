@@ -1,5 +1,6 @@
 """Faults of the server's process: killed, stopped, restarted."""
 
+import resource
 import signal
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -35,8 +36,22 @@ def stopped(system: System) -> Iterator[None]:
         system.server.send(signal.SIGCONT)
 
 
+@contextmanager
+def without_descriptors(system: System) -> Iterator[None]:
+    """Let the server open no further file or socket."""
+    limits = resource.prlimit(system.server.pid, resource.RLIMIT_NOFILE)
+    resource.prlimit(system.server.pid, resource.RLIMIT_NOFILE, (3, limits[1]))
+    if system.proxy:
+        system.proxy.cut()
+    try:
+        yield
+    finally:
+        resource.prlimit(system.server.pid, resource.RLIMIT_NOFILE, limits)
+
+
 FAULTS = (
     Fault("server killed (kill -9)", killed, _ALL, seconds=0.1, server_away=True),
     Fault("server restarted (SIGTERM)", restarted, _ALL, seconds=0, server_away=True),
     Fault("server stopped for 0.5 s (SIGSTOP)", stopped, _ALL, seconds=0.5, server_away=True),
+    Fault("server out of file descriptors", without_descriptors, _ALL, server_away=True),
 )

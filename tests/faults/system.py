@@ -11,6 +11,8 @@ from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from psycopg.conninfo import conninfo_to_dict
+
 from tests.faults.pooler import Pooler, running_pooler
 from tests.postgres import fresh_database, running_postgres
 from tests.proxy import Proxy, proxied
@@ -114,6 +116,10 @@ class System:
     """The database itself, past proxy and pooler."""
     cleanup: ExitStack = field(default_factory=ExitStack)
     """What a fault leaves behind until the system ends."""
+
+    @property
+    def database_name(self) -> str:
+        return str(conninfo_to_dict(self.admin_url)["dbname"])
 
 
 @contextmanager
