@@ -7,7 +7,7 @@ import socket
 import sys
 import threading
 import time
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from contextlib import suppress
 from socketserver import ThreadingMixIn
 from typing import TYPE_CHECKING, Any
@@ -33,12 +33,12 @@ _SERVER = "taskwell"
 
 
 class MetricsEndpoint:
-    """Serves `metrics`, which count the calls of `methods`.
+    """Serves `metrics`, which count the calls of `methods`: their full names, and the `grpc_type` of each.
 
     With a `worker` number, it shares its address with the endpoints of the other workers.
     """
 
-    def __init__(self, address: Address, methods: Iterable[str], worker: int | None) -> None:
+    def __init__(self, address: Address, methods: Mapping[str, str], worker: int | None) -> None:
         self.address = address
         self.metrics = Metrics(methods, worker)
         self._is_alone = worker is None

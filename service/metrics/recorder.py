@@ -3,9 +3,13 @@
 No label has a value that a caller sends: calls of unknown methods are counted with the method `unknown`.
 """
 
-from collections.abc import Callable, Iterable
+import platform
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
+from importlib.metadata import version
 
+import grpc
+from grpc import StatusCode
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, disable_created_metrics
 from prometheus_client.multiprocess import MultiProcessCollector
 
@@ -21,43 +25,42 @@ class Series:
     description: str
 
 
-# The first two follow go-grpc-prometheus, with codes as Go spells them, so that its dashboards and alerts work.
-HANDLED = Series(
-    "grpc_server_handled_total",
-    ("grpc_service", "grpc_method", "grpc_code"),
-    "Finished calls, by status code (OK, NotFound)",
-)
-HANDLING = Series(
-    "grpc_server_handling_seconds",
-    ("grpc_service", "grpc_method"),
-    "Duration of calls (s); of streams, until their end",
-)
+# The first three follow go-grpc-middleware, with codes as Go spells them, so that its dashboards and alerts work.
+_METHOD = ("grpc_type", "grpc_service", "grpc_method")
+STARTED = Series("grpc_server_started_total", _METHOD, "Calls that have started")
+HANDLED = Series("grpc_server_handled_total", (*_METHOD, "grpc_code"), "Finished calls, by status code (OK, NotFound)")
+HANDLING = Series("grpc_server_handling_seconds", _METHOD, "Duration of calls (s); of streams, until their end")
 BATCH_SIZE = Series("taskwell_batch_size", ("operation",), "Calls in each batch sent to the database")
 OVERLOADED = Series("taskwell_overloaded_total", (), "Calls refused because too many were in flight or waiting")
 IN_FLIGHT = Series("taskwell_calls_in_flight", (), "Task calls in flight")
 WAITING = Series("taskwell_calls_waiting", (), "Task calls waiting to be sent to the database")
 CONNECTIONS = Series("taskwell_database_connections_in_use", (), "Database connections in use")
-ALL_SERIES = (HANDLED, HANDLING, BATCH_SIZE, OVERLOADED, IN_FLIGHT, WAITING, CONNECTIONS)
+BUILD = Series(
+    "taskwell_build_info", ("version", "python_version", "grpc_version"), "1, with the versions of this server"
+)
+ALL_SERIES = (STARTED, HANDLED, HANDLING, BATCH_SIZE, OVERLOADED, IN_FLIGHT, WAITING, CONNECTIONS, BUILD)
 
-_SECONDS = (0.001, 0.002, 0.005, 0.01, 0.02, 0.05, 0.1, 0.2, 0.5, 1.0, 2.0, 5.0, 10.0)
+_SECONDS = (0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0)
 _SIZES = (1, 2, 4, 8, 16, 32, 64, 128, 256)
-_UNKNOWN = "/unknown/unknown"
+_UNKNOWN = ("unary", "unknown", "unknown")
 
 
 class Metrics:
     """The metrics of this process; create only one. A scrape reads `registry`.
 
-    `methods` are the full names (`/service/Method`) of the service's methods. Processes with a `worker` number share
-    the folder in the variable PROMETHEUS_MULTIPROC_DIR: a scrape of any of them returns the sums over all.
+    `methods` maps the full names (`/service/Method`) of the service's methods to their `grpc_type`. Processes with a
+    `worker` number share the folder in the variable PROMETHEUS_MULTIPROC_DIR: a scrape of any of them returns the sums
+    over all.
     """
 
-    def __init__(self, methods: Iterable[str], worker: int | None = None) -> None:
+    def __init__(self, methods: Mapping[str, str], worker: int | None = None) -> None:
         disable_created_metrics()  # type: ignore[no-untyped-call]  # of prometheus_client, as below
         use_value_storage(worker)
         own = self.registry = CollectorRegistry()
         if worker is not None:
             self.registry = CollectorRegistry()
             MultiProcessCollector(self.registry)  # type: ignore[no-untyped-call]
+        self._started = Counter(STARTED.name, STARTED.description, STARTED.labels, registry=own)
         self._handled = Counter(HANDLED.name, HANDLED.description, HANDLED.labels, registry=own)
         self._handling = _histogram(HANDLING, _SECONDS, own)
         self._batch_size = _histogram(BATCH_SIZE, _SIZES, own)
@@ -65,10 +68,24 @@ class Metrics:
         self._own = own
         self._gauges: list[tuple[Gauge, Callable[[], float]]] = []
         self._of_call: dict[tuple[str, str], tuple[Callable[[], None], Callable[[float], None]]] = {}
+        self._of_start: dict[str, Callable[[], None]] = {}
         self._of_batch: dict[str, Callable[[float], None]] = {}
-        self.methods = frozenset(methods)
-        for method in sorted(self.methods):
-            self._resolve(method, "OK")
+        self._labels = {method: (grpc_type, *method.split("/")[1:]) for method, grpc_type in methods.items()}
+        # Zeros from the start: the first failure of a kind is then an increase, which alerts see.
+        for method in sorted(methods):
+            self._resolve_start(method)
+            for code in StatusCode:
+                self._resolve(method, code.name)
+        build = Gauge(BUILD.name, BUILD.description, BUILD.labels, registry=own, multiprocess_mode="max")
+        build.labels(version("taskwell"), platform.python_version(), grpc.__version__).set(1)
+
+    def on_start(self, method: str) -> None:
+        """Count a call that starts, by its full method name."""
+        try:
+            count = self._of_start[method]
+        except KeyError:
+            count = self._resolve_start(method)
+        count()
 
     def on_call(self, method: str, code: str, seconds: float) -> None:
         """Count a finished call: full method name, status code (`NOT_FOUND`), duration (s)."""
@@ -106,13 +123,21 @@ class Metrics:
 
         Their number is bounded: methods times codes.
         """
-        if method not in self.methods:
-            method = _UNKNOWN
+        if method not in self._labels:
+            method = ""
         if (method, code) not in self._of_call:
-            _, service, name = method.split("/")
-            count = self._handled.labels(service, name, _as_go_spells(code)).inc
-            self._of_call[method, code] = count, self._handling.labels(service, name).observe
+            labels = self._labels.get(method, _UNKNOWN)
+            count = self._handled.labels(*labels, _as_go_spells(code)).inc
+            self._of_call[method, code] = count, self._handling.labels(*labels).observe
         return self._of_call[method, code]
+
+    def _resolve_start(self, method: str) -> Callable[[], None]:
+        """Return the function that counts a call of this method."""
+        if method not in self._labels:
+            method = ""
+        if method not in self._of_start:
+            self._of_start[method] = self._started.labels(*self._labels.get(method, _UNKNOWN)).inc
+        return self._of_start[method]
 
 
 def _histogram(series: Series, buckets: Iterable[float], registry: CollectorRegistry) -> Histogram:

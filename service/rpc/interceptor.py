@@ -70,6 +70,9 @@ Guard: TypeAlias = Callable[[Context], None]
 class Observer(Protocol):
     """Hooks that metrics implement, so that `rpc` does not import them."""
 
+    def on_start(self, method: str) -> None:
+        """Record a call that starts: full method name."""
+
     def on_call(self, method: str, code: str, seconds: float) -> None:
         """Record a finished call: full method name, name of the status code, duration (s)."""
 
@@ -81,6 +84,9 @@ class Observer(Protocol):
 
 
 class _Unobserved:
+    def on_start(self, method: str) -> None:
+        pass
+
     def on_call(self, method: str, code: str, seconds: float) -> None:
         pass
 
@@ -157,6 +163,7 @@ class CallInterceptor(ServerInterceptor):
             failure = error
 
             async def refuse(context: Context) -> None:
+                self._observer.on_start(method)
                 await self._abort(failure, method, context, started)
 
             return refusing_handler(refuse)
@@ -174,6 +181,7 @@ class CallInterceptor(ServerInterceptor):
                 for guard in self._guards:
                     guard(context)
         except Exception as error:  # noqa: BLE001 - the outermost frame: every error gets a status
+            self._observer.on_start(details.method)
             await self._abort(error, details.method, context, started)
         return _caller.get()
 
@@ -219,11 +227,12 @@ class CallInterceptor(ServerInterceptor):
         return reading_handler(handler, self._wrap_unary(method, limits.apply(behaviour, read, _caller.get)))
 
     def _wrap_unary(self, method: str, behaviour: Behaviour) -> Behaviour:
-        on_call = self._observer.on_call
+        on_start, on_call = self._observer.on_start, self._observer.on_call
         log_ok = _log.debug if _log.is_enabled_for(logging.DEBUG) else None
 
         async def respond(request: Any, context: Context) -> Any:  # noqa: ANN401 - any message
             started = time.perf_counter()
+            on_start(method)
             try:
                 response = await behaviour(request, context)
             except AbortError:
@@ -244,6 +253,7 @@ class CallInterceptor(ServerInterceptor):
     def _wrap_streaming(self, method: str, behaviour: Behaviour, read: Reader) -> Behaviour:
         async def stream(requests: Any, context: Context) -> AsyncIterator[Any]:  # noqa: ANN401 - any messages
             started = time.perf_counter()
+            self._observer.on_start(method)
             try:
                 async for response in behaviour(read(requests, context), context):
                     yield response

@@ -41,10 +41,20 @@ POLICY = MappingProxyType(
     }
 )
 
+_STREAMS = {
+    f"/{HEALTH}/Watch": "server_stream",
+    **{f"/{service}/ServerReflectionInfo": "bidi_stream" for service in REFLECTION},
+}
+
 
 def policy_with_reflection(access: Access) -> MappingProxyType[str, Access]:
     """Return the table with both versions of server reflection added."""
     return MappingProxyType({**POLICY, **{f"/{service}/ServerReflectionInfo": access for service in REFLECTION}})
+
+
+def grpc_types(policy: Mapping[str, Access]) -> dict[str, str]:
+    """Map each method of the table to its type, in the words of go-grpc-middleware."""
+    return {method: _STREAMS.get(method, "unary") for method in policy}
 
 
 def require_scope(access: Access, caller: Caller, scopes: Mapping[Access, str]) -> None:

@@ -7,7 +7,7 @@ import os
 import signal
 import sys
 import time
-from collections.abc import Awaitable, Iterable
+from collections.abc import Awaitable, Mapping
 from datetime import UTC, datetime
 from functools import partial
 from typing import TYPE_CHECKING, cast
@@ -31,7 +31,7 @@ from service.rpc.handlers import Context
 from service.rpc.health import Health
 from service.rpc.in_process import InProcess, InProcessContext
 from service.rpc.interceptor import UNOBSERVED, CallInterceptor, Guard, current_caller
-from service.rpc.policy import HEALTH, POLICY, TASK_SERVICE, Access, policy_with_reflection
+from service.rpc.policy import HEALTH, POLICY, TASK_SERVICE, Access, grpc_types, policy_with_reflection
 from service.rpc.rate_limit import RateLimiter
 from service.rpc.reflection import add_reflection
 from service.rpc.servicer import TaskServicer
@@ -87,7 +87,7 @@ class Service:
         policy = POLICY
         if settings.reflection != "off":
             policy = policy_with_reflection(Access.OPEN if settings.reflection == "open" else Access.CALLER)
-        self._metrics = _metrics_endpoint(settings.metrics, policy, worker) if settings.metrics else None
+        self._metrics = _metrics_endpoint(settings.metrics, grpc_types(policy), worker) if settings.metrics else None
         observer = self._metrics.metrics if self._metrics else UNOBSERVED
         known_users_only = settings.users == "known"
         self._tasks = Tasks(
@@ -245,7 +245,7 @@ def _check_peer(peers: Peers, context: "Context | InProcessContext") -> None:
         peers.require(context.auth_context())
 
 
-def _metrics_endpoint(address: Address, methods: Iterable[str], worker: int | None) -> "MetricsEndpoint":
+def _metrics_endpoint(address: Address, methods: Mapping[str, str], worker: int | None) -> "MetricsEndpoint":
     """Create the metrics endpoint. Its libraries are imported only when metrics are on."""
     from service.metrics.endpoint import MetricsEndpoint
 

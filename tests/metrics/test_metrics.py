@@ -1,5 +1,6 @@
 """The metrics: names, labels and values; callers cannot create labels."""
 
+from importlib.metadata import version
 from pathlib import Path
 
 import pytest
@@ -8,12 +9,12 @@ from prometheus_client import generate_latest
 from service.metrics.recorder import ALL_SERIES, CONNECTIONS, IN_FLIGHT, Metrics
 
 GET = "/taskwell.v1.TaskService/GetTask"
-LABELS = {"grpc_service": "taskwell.v1.TaskService", "grpc_method": "GetTask"}
+LABELS = {"grpc_type": "unary", "grpc_service": "taskwell.v1.TaskService", "grpc_method": "GetTask"}
 
 
 @pytest.fixture
 def metrics() -> Metrics:
-    return Metrics([GET])
+    return Metrics({GET: "unary"})
 
 
 def handled(metrics: Metrics, code: str) -> float | None:
@@ -30,8 +31,20 @@ def test_handled_total_counts_calls_by_code_as_go_spells_it(metrics: Metrics, co
     assert handled(metrics, spelt) == 3
 
 
-def test_handled_total_is_0_before_the_first_call(metrics: Metrics) -> None:
+def test_handled_total_is_0_for_every_code_before_the_first_call(metrics: Metrics) -> None:
+    assert {handled(metrics, code) for code in ("OK", "NotFound", "Unavailable", "DeadlineExceeded")} == {0}
+    assert metrics.registry.get_sample_value("grpc_server_started_total", LABELS) == 0
+
+
+def test_started_total_counts_calls_that_have_not_ended(metrics: Metrics) -> None:
+    metrics.on_start(GET)
+    assert metrics.registry.get_sample_value("grpc_server_started_total", LABELS) == 1
     assert handled(metrics, "OK") == 0
+
+
+def test_build_info_names_the_version(metrics: Metrics) -> None:
+    (build,) = (family for family in metrics.registry.collect() if family.name == "taskwell_build_info")
+    assert build.samples[0].labels["version"] == version("taskwell")
 
 
 def test_handling_seconds_puts_durations_into_buckets(metrics: Metrics) -> None:
@@ -39,20 +52,22 @@ def test_handling_seconds_puts_durations_into_buckets(metrics: Metrics) -> None:
         metrics.on_call(GET, "OK", seconds)
     buckets = {
         bound: metrics.registry.get_sample_value("grpc_server_handling_seconds_bucket", {**LABELS, "le": bound})
-        for bound in ("0.001", "0.002", "0.005", "10.0", "+Inf")
+        for bound in ("0.0005", "0.0025", "0.005", "30.0", "+Inf")
     }
-    assert buckets == {"0.001": 1, "0.002": 1, "0.005": 3, "10.0": 3, "+Inf": 4}
+    assert buckets == {"0.0005": 1, "0.0025": 1, "0.005": 3, "30.0": 3, "+Inf": 4}
     assert metrics.registry.get_sample_value("grpc_server_handling_seconds_sum", LABELS) == pytest.approx(60.0085)
 
 
 def test_unknown_methods_share_one_label(metrics: Metrics) -> None:
     before = generate_latest(metrics.registry).count(b"\n")
     for number in range(1000):
+        metrics.on_start(f"/made.up/Method{number}")
         metrics.on_call(f"/made.up/Method{number}", "UNIMPLEMENTED", 0.001)
     metrics.on_call("no method at all", "UNIMPLEMENTED", 0.001)
     text = generate_latest(metrics.registry).decode()
-    assert 'grpc_code="Unimplemented",grpc_method="unknown",grpc_service="unknown"} 1001.0' in text
-    assert text.count("\n") - before < 20
+    assert 'grpc_code="Unimplemented",grpc_method="unknown",grpc_service="unknown",grpc_type="unary"} 1001.0' in text
+    assert 'grpc_server_started_total{grpc_method="unknown",grpc_service="unknown",grpc_type="unary"} 1000.0' in text
+    assert text.count("\n") - before < 25
     assert "made" not in text
 
 
@@ -83,13 +98,14 @@ def test_a_gauge_is_sampled(metrics: Metrics) -> None:
 
 def test_no_label_contains_a_user() -> None:
     labels = {label for series in ALL_SERIES for label in series.labels}
-    assert labels == {"grpc_service", "grpc_method", "grpc_code", "operation"}
+    grpc_labels = {"grpc_type", "grpc_service", "grpc_method", "grpc_code"}
+    assert labels == {*grpc_labels, "operation", "version", "python_version", "grpc_version"}
 
 
 def test_workers_metrics_are_summed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("PROMETHEUS_MULTIPROC_DIR", str(tmp_path))
     for worker in (1, 2):
-        metrics = Metrics([GET], worker)  # each in a process of its own, but for this test
+        metrics = Metrics({GET: "unary"}, worker)  # each in a process of its own, but for this test
         metrics.on_call(GET, "OK", 0.001)
         metrics.watch(IN_FLIGHT, lambda: 4)
         metrics.sample()
@@ -100,9 +116,9 @@ def test_workers_metrics_are_summed(tmp_path: Path, monkeypatch: pytest.MonkeyPa
 
 def test_a_restarted_worker_continues_the_counts(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("PROMETHEUS_MULTIPROC_DIR", str(tmp_path))
-    Metrics([GET], worker=1).on_call(GET, "OK", 0.001)
+    Metrics({GET: "unary"}, worker=1).on_call(GET, "OK", 0.001)
     files = {path.name for path in tmp_path.iterdir()}
-    second = Metrics([GET], worker=1)
+    second = Metrics({GET: "unary"}, worker=1)
     second.on_call(GET, "OK", 0.001)
     assert handled(second, "OK") == 2
     assert files == {path.name for path in tmp_path.iterdir()}

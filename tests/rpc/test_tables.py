@@ -247,3 +247,15 @@ def test_no_request_names_a_user() -> None:
 
 def test_the_status_of_the_model_is_that_of_the_contract() -> None:
     assert {f"TASK_STATUS_{status.name}": status.value for status in TaskStatus} == dict(tasks_pb2.TaskStatus.items())
+
+
+def test_the_types_of_methods_are_those_of_their_descriptors() -> None:
+    services = (tasks_pb2, health_pb2, reflection_pb2)
+    methods = [
+        method for file in services for each in file.DESCRIPTOR.services_by_name.values() for method in each.methods
+    ]
+    types = {(False, False): "unary", (False, True): "server_stream", (True, True): "bidi_stream"}
+    table = policy.grpc_types(policy_with_reflection(Access.OPEN))
+    for method in methods:
+        full_name = f"/{method.containing_service.full_name}/{method.name}"
+        assert table[full_name] == types[method.client_streaming, method.server_streaming]

@@ -46,7 +46,8 @@ class Scraped(Workers):
         return sum(sample.value for sample in samples if (sample.name, sample.labels) == (name, labels))
 
     def handled(self, method: str, code: str, service: str = SERVICE) -> float:
-        return self.value("grpc_server_handled_total", grpc_service=service, grpc_method=method, grpc_code=code)
+        labels = {"grpc_type": "unary", "grpc_service": service, "grpc_method": method, "grpc_code": code}
+        return self.value("grpc_server_handled_total", **labels)
 
 
 @contextmanager
@@ -84,7 +85,8 @@ def test_metrics_sum_calls_by_method_and_code_over_the_workers(folder: Path, cou
         assert running.handled("GetTask", "NotFound") == 20
         assert running.handled("GetTask", "Unauthenticated") == 20
         assert running.handled("unknown", "Unimplemented", "unknown") == 20
-        labels = {"grpc_service": SERVICE, "grpc_method": "GetTask"}
+        labels = {"grpc_type": "unary", "grpc_service": SERVICE, "grpc_method": "GetTask"}
+        assert running.value("grpc_server_started_total", **labels) == 60
         assert running.value("grpc_server_handling_seconds_count", **labels) == 60
         assert running.value("grpc_server_handling_seconds_bucket", **labels, le="+Inf") == 60
         assert 0 < running.value("grpc_server_handling_seconds_sum", **labels) < 60
