@@ -125,9 +125,7 @@ FAULTS = (
     Fault("08006 in a statement, then cut", _message(_BIND, messages.error("08006", "ERROR"), times=20)),
     Fault("behind the pooler: cut", _by_proxy(Proxy.cut, _nothing, behind=True), _BEHIND, seconds=0),
     Fault("behind the pooler: refused", _by_proxy(Proxy.refuse, Proxy.accept, behind=True), _BEHIND, seconds=0.7),
-    Fault(
-        "behind the pooler: silent", _by_proxy(Proxy.hold, Proxy.flow, behind=True), _BEHIND, seconds=0.7
-    ),
+    Fault("behind the pooler: silent", _by_proxy(Proxy.hold, Proxy.flow, behind=True), _BEHIND, seconds=0.7),
     Fault(
         "behind the pooler: silent for good",
         _by_proxy(Proxy.freeze, _nothing, behind=True),

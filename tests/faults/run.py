@@ -4,12 +4,12 @@ python -m tests.faults.run [--calls N] [--database KIND] [--seed N] [--seconds N
 """
 
 import argparse
-import shutil
 import statistics
 import sys
 import time
 
 from service.log import configure_log
+from tests.faults import pooler
 from tests.faults.campaign import SETTINGS, Result, run_round
 from tests.faults.catalogue import FAULTS
 from tests.faults.checker import anomalies_by_kind
