@@ -18,7 +18,7 @@ from service.config.field_types import PREFIX
 from service.config.settings import Settings
 from service.errors import RateLimited, RequestError
 from service.metrics.recorder import ALL_SERIES
-from service.rest import query_parameters
+from service.rest import connections, query_parameters
 from service.rpc import admission, call_limits, rate_limit
 from service.rpc.status import CODES, RETRY_DELAYS
 from service.tasks import validation
@@ -40,7 +40,7 @@ DOCUMENTS = tuple(
 LIMITING = (
     *("max_in_flight", "rate_limit", "rate_burst", "max_call_seconds", "max_message_bytes", "max_metadata_bytes"),
     *("max_connections", "max_concurrent_streams", "handshake_timeout", "keepalive_min_interval"),
-    "rest_request_timeout",
+    *("rest_request_timeout", "rest_response_timeout", "rest_min_rate"),
     *("keepalive_time", "keepalive_timeout"),
     *("max_connection_idle", "max_connection_age", "max_connection_age_grace"),
     *("database_pool_size", "database_max_overflow", "database_pool_timeout"),
@@ -114,6 +114,10 @@ def limits_table() -> str:
         ("Responses that clients have not taken yet; further calls are RESOURCE_EXHAUSTED", unsent),
         ("Size of all responses over 64 KiB not taken yet (bytes)", call_limits.MAX_UNSENT_BYTES),
         ("Of them, on one connection (bytes)", call_limits.MAX_UNSENT_BYTES_PER_CONNECTION),
+        (
+            "Size of all REST responses not taken yet (bytes); beyond, the oldest is dropped",
+            connections.MAX_UNREAD_BYTES,
+        ),
         ("Invalid fields that one error names", errors.MAX_VIOLATIONS),
     ]
     rows = [*settings, *(f"| {limited} | `{limit}` | |" for limited, limit in fixed)]

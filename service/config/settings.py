@@ -187,14 +187,25 @@ class Settings(BaseSettings):
     )
     max_connections: Count = Field(
         10_000,
-        description="Maximum open connections of each worker; further ones are closed, and REST answers them with 503",
+        description="Maximum open connections of each worker, of gRPC and of REST; further ones are closed",
     )
     handshake_timeout: Seconds = Field(
         10,
         description="Time for a new connection to finish its TLS and HTTP/2 handshakes (s); then it is closed",
     )
     rest_request_timeout: Seconds = Field(
-        10, description="Time for the body of a REST request to arrive (s); then the response is 408"
+        10,
+        description="Time for the head of a REST request to arrive (s), then the connection is closed; and for its "
+        "body, then the response is 408",
+    )
+    rest_response_timeout: Seconds = Field(
+        10,
+        description="Time for a client to take a REST response (s), besides the time that its size takes at "
+        "TASKWELL_REST_MIN_RATE; then the connection is closed",
+    )
+    rest_min_rate: Count = Field(
+        16_384,
+        description="Rate at which clients must take REST responses after TASKWELL_REST_RESPONSE_TIMEOUT (bytes/s)",
     )
     keepalive_time: Seconds = Field(60, description="Interval between keepalive pings on a silent connection (s)")
     keepalive_timeout: Seconds = Field(

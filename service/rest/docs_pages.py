@@ -6,6 +6,7 @@ Each file has a path of its own, so no path from a request is looked up on disk.
 import hashlib
 from collections.abc import Mapping
 from functools import cache
+from mimetypes import MimeTypes
 from pathlib import Path
 
 from service.rest.gateway import Page
@@ -14,14 +15,6 @@ from service.rest.responses import Response
 
 ASSETS = Path(__file__).with_name("assets")
 
-_TYPES = {
-    ".css": b"text/css; charset=utf-8",
-    ".html": b"text/html; charset=utf-8",
-    ".js": b"text/javascript; charset=utf-8",
-    ".json": b"application/json",
-    ".png": b"image/png",
-}
-
 _HEADERS = (
     # Nothing from other origins and nothing inline. Swagger UI's style sheet has images as data: URLs.
     (
@@ -29,33 +22,29 @@ _HEADERS = (
         b"default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self' data:; connect-src 'self'; "
         b"base-uri 'none'; form-action 'none'; frame-ancestors 'none'",
     ),
-    (b"cross-origin-opener-policy", b"same-origin"),
-    (b"cross-origin-resource-policy", b"same-origin"),
-    (b"referrer-policy", b"no-referrer"),
     (b"x-content-type-options", b"nosniff"),
+    (b"cache-control", b"no-cache"),  # to be revalidated by its ETag
 )
-# Browsers revalidate a file by its ETag, except where the path has a version; that they keep for a year.
-_REVALIDATE, _KEEP = b"no-cache", b"public, max-age=31536000, immutable"
 
 
 def docs_pages() -> dict[str, Page]:
     """Return the pages by their paths."""
-    assets = [path for path in ASSETS.rglob("*") if path.suffix in _TYPES and path.parent != ASSETS]
+    types = MimeTypes(filenames=())
+    assets = [path for path in ASSETS.rglob("*.*") if types.guess_type(path)[0] and path.suffix != ".txt"]
+    paths = {ASSETS / "openapi.json": "/openapi.json", ASSETS / "index.html": "/docs"}
     return {
-        "/openapi.json": _page(ASSETS / "openapi.json", _REVALIDATE),
-        "/docs": _page(ASSETS / "index.html", _REVALIDATE),
-        "/docs/start.js": _page(ASSETS / "start.js", _REVALIDATE),
-        **{f"/docs/{path.relative_to(ASSETS)}": _page(path, _KEEP) for path in assets},
+        paths.get(path, f"/docs/{path.relative_to(ASSETS)}"): _page(path, f"{types.guess_type(path)[0]}".encode())
+        for path in assets
     }
 
 
-def _page(file: Path, cache_control: bytes) -> Page:
+def _page(file: Path, content_type: bytes) -> Page:
     async def serve(request: Mapping[bytes, bytes]) -> Response:
         content, etag = _content(file)
-        headers = [*_HEADERS, (b"cache-control", cache_control), (b"etag", f'"{etag}"'.encode())]
+        headers = [*_HEADERS, (b"etag", f'"{etag}"'.encode())]
         if is_known(request.get(b"if-none-match", b""), etag):
             return Response(304, headers, b"")
-        return Response(200, [(b"content-type", _TYPES[file.suffix]), *headers], content)
+        return Response(200, [(b"content-type", content_type), *headers], content)
 
     return serve
 

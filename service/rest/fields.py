@@ -1,32 +1,33 @@
-"""Fields of messages: found by name, the values that they take in JSON and in a query, and these in words."""
+"""Fields of messages: found by name, set from JSON values and from text, and described in errors."""
 
+import json
 import re
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from functools import cache
 from types import MappingProxyType
 from typing import cast
 
+from google.protobuf import json_format
 from google.protobuf.descriptor import Descriptor, FieldDescriptor
 from google.protobuf.message import Message
 
-_WORDS = {
-    FieldDescriptor.CPPTYPE_STRING: "a string of Unicode characters",
-    FieldDescriptor.CPPTYPE_BOOL: "true or false",
-    FieldDescriptor.CPPTYPE_INT32: f"a whole number from {-(2**31)} to {2**31 - 1}",
-    FieldDescriptor.CPPTYPE_INT64: f"a whole number from {-(2**63)} to {2**63 - 1}",
-    FieldDescriptor.CPPTYPE_UINT32: f"a whole number from 0 to {2**32 - 1}",
-    FieldDescriptor.CPPTYPE_UINT64: f"a whole number from 0 to {2**64 - 1}",
-    FieldDescriptor.CPPTYPE_FLOAT: "a number",
-    FieldDescriptor.CPPTYPE_DOUBLE: "a number",
-}
-_WELL_KNOWN = {
+from service.errors import Violation, excerpt
+
+_FORMS = {
     "google.protobuf.Timestamp": "a time as in 2026-11-21T10:15:02Z",
     "google.protobuf.Duration": "seconds as in 1.5s",
     "google.protobuf.FieldMask": "names of fields, separated by commas",
 }
-_WHOLE = re.compile(r"[+-]?[0-9]{1,20}")
-_CAPITAL = re.compile(r"(?:^|[.,])[A-Z]")  # no field name begins so; it would be read as _ and a small letter
-_BOOLS = {  # Go's strconv.ParseBool
+_NUMBERS = {
+    FieldDescriptor.CPPTYPE_INT32: "int32",
+    FieldDescriptor.CPPTYPE_INT64: "int64",
+    FieldDescriptor.CPPTYPE_UINT32: "uint32",
+    FieldDescriptor.CPPTYPE_UINT64: "uint64",
+    FieldDescriptor.CPPTYPE_FLOAT: "float",
+    FieldDescriptor.CPPTYPE_DOUBLE: "double",
+}
+_NUMBER = re.compile("[0-9.eE+-]{1,40}")
+_BOOLS: Mapping[str, object] = {  # Go's strconv.ParseBool, as in grpc-gateway
     **dict.fromkeys(("1", "t", "T", "true", "True", "TRUE"), True),
     **dict.fromkeys(("0", "f", "F", "false", "False", "FALSE"), False),
 }
@@ -40,16 +41,15 @@ def descriptor_of(message: Message) -> Descriptor:
 
 
 @cache
-def fields_of(message: Descriptor | None) -> Mapping[str, FieldDescriptor]:
+def fields_of(message: Descriptor) -> Mapping[str, FieldDescriptor]:
     """Return the fields of a message by their names, in both spellings."""
-    fields = message.fields if message else ()
-    return MappingProxyType({name: field for field in fields for name in (field.name, field.json_name)})
+    return MappingProxyType({name: field for field in message.fields for name in (field.name, field.json_name)})
 
 
 def path_of(message: Descriptor | None, text: str) -> Path | None:
     """Parse a path such as `task.create_time`, in either spelling; None if there is no such field."""
     name, dot, rest = text.partition(".")
-    field = fields_of(message).get(name)
+    field = fields_of(message).get(name) if message else None
     if field is None or not dot:
         return (field,) if field else None
     inner = path_of(field.message_type, rest) if is_plain(field) else None
@@ -62,55 +62,67 @@ def is_plain(field: FieldDescriptor) -> bool:
     return message is not None and not field.is_repeated and message.file.package != "google.protobuf"
 
 
-def is_message(field: FieldDescriptor, name: str) -> bool:
-    """True if its values are messages of this full name."""
-    return field.message_type is not None and field.message_type.full_name == name
+def is_mask(field: FieldDescriptor) -> bool:
+    return field.message_type is not None and field.message_type.full_name == "google.protobuf.FieldMask"
 
 
 def expected(field: FieldDescriptor) -> str:
     """Describe the values that the field takes."""
-    wrapped = fields_of(field.message_type).get("value")
     if field.enum_type:
         one = " or ".join(value.name for value in field.enum_type.values)
     elif field.message_type:
-        usual = expected(wrapped) if wrapped and not is_plain(field) else "an object"
-        one = _WELL_KNOWN.get(field.message_type.full_name, usual)
+        one = _FORMS.get(field.message_type.full_name, "an object")
+    elif field.cpp_type == FieldDescriptor.CPPTYPE_STRING:
+        one = "a string of Unicode characters" if field.type == FieldDescriptor.TYPE_STRING else "base64"
+    elif field.cpp_type == FieldDescriptor.CPPTYPE_BOOL:
+        one = "true or false"
     else:
-        one = "base64" if field.type == FieldDescriptor.TYPE_BYTES else _WORDS[field.cpp_type]
+        one = f"a number ({_NUMBERS[field.cpp_type]})"
     return f"a list, each of it {one}" if field.is_repeated else one
 
 
-def takes(field: FieldDescriptor, value: object) -> bool:
-    """True if the field takes this JSON value, as one of its values. json_format would take `true` and 1.5 for 1."""
-    if field.cpp_type == FieldDescriptor.CPPTYPE_BOOL:
-        return isinstance(value, bool)
-    if field.cpp_type == FieldDescriptor.CPPTYPE_MESSAGE:
-        return True  # json_format is strict with these
-    if field.cpp_type == FieldDescriptor.CPPTYPE_STRING:
-        return isinstance(value, str)
-    fraction = field.cpp_type in {FieldDescriptor.CPPTYPE_FLOAT, FieldDescriptor.CPPTYPE_DOUBLE}
-    if isinstance(value, str):
-        if field.enum_type:
-            # Protobuf cannot look up a lone surrogate, which JSON can hold.
-            return value.isascii() and value in field.enum_type.values_by_name
-        return _WHOLE.fullmatch(value) is not None or (fraction and "_" not in value)
-    if isinstance(value, float):
-        return fraction or value.is_integer()
+def set_field(message: Message, field: FieldDescriptor, value: object) -> bool:
+    """Set the field to a JSON value. Returns False if it does not take the value."""
+    several = value if field.is_repeated and isinstance(value, list) else [value]
+    if field.enum_type and value is not None and not all(_is_enum_value(field, each) for each in several):
+        return False
+    try:
+        json_format.ParseDict({field.name: value}, message, max_recursion_depth=50)
+    except json_format.ParseError:
+        return False
+    return True
+
+
+def fill(message: Message, members: Mapping[str, object], at: str) -> Iterator[Violation]:
+    """Write a JSON object into a message, which is at this path of the request (`task.`). Yields what is wrong."""
+    given = set()
+    for name, member in members.items():
+        field = fields_of(descriptor_of(message)).get(name)
+        if field is None:
+            yield Violation(f"{at}{excerpt(name)}", f"is not a field of {message.DESCRIPTOR.name}")
+        elif field in given:
+            yield Violation(f"{at}{field.name}", "is given twice, in both spellings")
+        elif not set_field(message, field, member):
+            yield Violation(f"{at}{field.name}", f"must be {expected(field)}")
+        given.add(field)
+
+
+def _is_enum_value(field: FieldDescriptor, value: object) -> bool:
+    """True for a name or a number. json_format would take `true` and 1.5 for 1, and fail for a lone surrogate."""
+    if isinstance(value, str) and field.enum_type:
+        return value.isascii() and value in field.enum_type.values_by_name
     return isinstance(value, int) and not isinstance(value, bool)
 
 
 def from_text(field: FieldDescriptor, text: str) -> object:
-    """Convert text from a path or a query to the JSON value of the field. Raises ValueError."""
-    if field.cpp_type == FieldDescriptor.CPPTYPE_BOOL or is_message(field, "google.protobuf.BoolValue"):
-        if text not in _BOOLS:
-            raise ValueError
-        return _BOOLS[text]
-    if field.enum_type and _WHOLE.fullmatch(text):
-        return int(text)
-    if is_message(field, "google.protobuf.FieldMask"):
-        if _CAPITAL.search(text):
-            raise ValueError
+    """Convert text from a path or a query to a JSON value, which the field may still not take. Raises ValueError."""
+    if is_mask(field):
         return re.sub("_([a-z])", lambda found: found[1].upper(), text)
-    if not takes(field, text):
-        raise ValueError
-    return text
+    if field.cpp_type == FieldDescriptor.CPPTYPE_BOOL:
+        return _BOOLS.get(text, text)
+    is_text = field.message_type or field.cpp_type == FieldDescriptor.CPPTYPE_STRING
+    if is_text or (field.enum_type and text in field.enum_type.values_by_name):
+        return text
+    if not _NUMBER.fullmatch(text):
+        raise ValueError(text)
+    return json.loads(text)

@@ -1,14 +1,15 @@
 """Request headers: a few are forwarded as metadata of the call, the gateway reads some, and the rest is dropped."""
 
 import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping
+from contextlib import suppress
 from ipaddress import ip_address
 from typing import NamedTuple
 
 from grpc import StatusCode
 
 from service.errors import excerpt
-from service.rest.http_error import CLOSE, HttpError
+from service.rest.responses import CLOSE, HttpError
 
 JSON = b"application/json"
 MERGE_PATCH = b"application/merge-patch+json"
@@ -23,10 +24,8 @@ _READ = frozenset(
 # HPACK's overhead of a header (RFC 7541, 4.1), so that gRPC and REST have the same limit.
 _OVERHEAD = 32
 _TIMEOUT = re.compile(rb"([0-9]{1,8})([HMSmun])")
+_HOST = re.compile(rb"(?:\[([0-9a-fA-F:.%]+)\]|([0-9A-Za-z._-]*))(?::[0-9]*)?")
 _UNITS = {b"H": 3600.0, b"M": 60.0, b"S": 1.0, b"m": 1e-3, b"u": 1e-6, b"n": 1e-9}
-# One parameter of a media type, or none (RFC 9110, 5.6.6). Matched one after the other, in linear time.
-_PARAMETER = re.compile(rb"""[ \t]*;[ \t]*(?:([!#$%&'*+.^_`|~\w-]+)=([!#$%&'*+.^_`|~\w-]+|"[^"\\]*"))?""")
-_HOST = re.compile(rb"(?:\[([0-9a-f:.%]+)\]|([^:\[\]]*))(?::[0-9]*)?", re.IGNORECASE)
 
 
 class Head(NamedTuple):
@@ -78,8 +77,10 @@ def parse_timeout(header: bytes | None) -> float | None:
 def require_json(values: Mapping[bytes, bytes], *, is_patch: bool) -> None:
     """Raise HttpError unless the body is JSON in UTF-8, not compressed. A missing content-type means that."""
     taken = (JSON, MERGE_PATCH) if is_patch else (JSON,)
-    encoding = values.get(b"content-encoding", b"identity").lower()
-    if not _is_utf8(values.get(b"content-type", JSON), taken) or encoding != b"identity":
+    media_type, *parameters = (part.strip(b" \t") for part in values.get(b"content-type", JSON).lower().split(b";"))
+    charsets = {part.replace(b'"', b"") for part in parameters if part.startswith(b"charset")}
+    is_compressed = values.get(b"content-encoding", b"identity").lower() != b"identity"
+    if media_type not in taken or charsets - {b"charset=utf-8"} or is_compressed:
         message = "The body must be JSON in UTF-8, not compressed: send content-type: application/json."
         hints = [(b"accept", b", ".join(taken)), (b"accept-encoding", b"identity")]
         if is_patch:
@@ -87,53 +88,21 @@ def require_json(values: Mapping[bytes, bytes], *, is_patch: bool) -> None:
         raise HttpError(message, "MEDIA_TYPE_UNKNOWN", 415, headers=hints)
 
 
-def _is_utf8(content_type: bytes, taken: Iterable[bytes]) -> bool:
-    """True for one of these media types, with any parameters except another charset."""
-    media_type = content_type.partition(b";")[0]
-    if media_type.rstrip(b" \t").lower() not in taken:
-        return False
-    at = len(media_type)
-    while at < len(content_type):
-        found = _PARAMETER.match(content_type, at)
-        if found is None:
-            return False
-        name, value = (part.lower() if part else b"" for part in found.groups())
-        if name == b"charset" and value.strip(b'"') != b"utf-8":
-            return False
-        at = found.end()
-    return True
-
-
-class Hosts:
-    """The names that requests may ask for in `host`, besides every IP address; None for any.
+def require_host(header: bytes | None, names: Collection[str] | None) -> None:
+    """Raise HttpError unless a request asks for one of these host names or for an IP address; None for any.
 
     A page of another site can point its own name at this machine (DNS rebinding). Its requests then come from a browser
     on this machine and look local, except for the name that they ask for.
     """
-
-    def __init__(self, names: Iterable[str] | None) -> None:
-        self._names = None if names is None else frozenset(name.lower().encode() for name in names)
-
-    def require(self, host: bytes | None) -> None:
-        """Raise HttpError for another name."""
-        if self._names is None or host is None or self._is_known(host, self._names):
-            return
-        message = (
-            f"This server is not known as {excerpt(host.decode('latin-1'))}: ask for localhost or an address, "
-            "or name it in TASKWELL_REST_HOSTS."
-        )
-        raise HttpError(message, "HOST_UNKNOWN", 421, StatusCode.PERMISSION_DENIED)
-
-    @staticmethod
-    def _is_known(host: bytes, names: frozenset[bytes]) -> bool:
-        found = _HOST.fullmatch(host)
-        if found is None:
-            return False
-        name = (found[1] or found[2]).lower()
-        try:
-            return name in names or bool(ip_address(name.decode()))
-        except ValueError:
-            return False
+    if names is None or header is None:
+        return
+    if found := _HOST.fullmatch(header):
+        name = (found[1] or found[2]).decode().lower()
+        with suppress(ValueError):
+            if name in names or ip_address(name):
+                return
+    message = f"This server is not known as {excerpt(header.decode('latin-1'))}: ask for localhost or an address, "
+    raise HttpError(f"{message}or name it in TASKWELL_REST_HOSTS.", "HOST_UNKNOWN", 421, StatusCode.PERMISSION_DENIED)
 
 
 def invalid_header(name: str, problem: str) -> HttpError:

@@ -5,25 +5,18 @@ import math
 import socket
 import ssl
 from collections.abc import Generator, Sequence
-from contextlib import contextmanager
-from typing import NamedTuple
+from contextlib import contextmanager, suppress
+from functools import partial
 
 import uvicorn
 from starlette.types import ASGIApp, Receive, Scope, Send
 
+from service.rest.connections import Connections, Limits
+
 # Connections get this long to close after their last response (s). Over TLS a client may never confirm the end.
 _CLOSE_SECONDS = 1.0
-
-
-class Limits(NamedTuple):
-    """Limits of the server's connections."""
-
-    connections: int
-    """Open at once. A request on one more gets 503."""
-    head_bytes: int
-    """Buffered of a head that has not arrived completely."""
-    idle_seconds: float
-    """Between two requests on a connection."""
+# Of a response, this much (bytes) may wait in the kernel, which does not tell how long.
+_KERNEL_BYTES = 128 * 2**10
 
 
 class _Server(uvicorn.Server):
@@ -43,6 +36,8 @@ class HttpServer:
 
     async def start(self, sockets: Sequence[socket.socket], tls: ssl.SSLContext | None) -> None:
         """Accept connections on these bound sockets."""
+        for each in sockets:  # accepted sockets inherit it
+            each.setsockopt(socket.IPPROTO_TCP, socket.TCP_NOTSENT_LOWAT, _KERNEL_BYTES)
         config = uvicorn.Config(
             self._track,
             # h11 keeps trailers apart from headers, bounds the head and hands on one request at a time.
@@ -58,13 +53,16 @@ class HttpServer:
             server_header=False,
             # A request must not run in the context of the one before, whose caller the interceptor has put into it.
             reset_contextvars=True,
-            limit_concurrency=self._limits.connections + 1,
             timeout_keep_alive=math.ceil(self._limits.idle_seconds),
             h11_max_incomplete_event_size=self._limits.head_bytes,
             ssl_context_factory=(lambda *_: tls) if tls else None,
         )
+        config.load()
+        connections = Connections(self._limits)
+        config.http_protocol_class = partial(connections.make, config.http_protocol_class)  # type: ignore[assignment]
         self._server = _Server(config)
         self._serving = asyncio.create_task(self._server.serve(list(sockets)))
+        self._sweeping = asyncio.create_task(connections.close_overdue())
         while not self._server.started:
             await asyncio.wait({self._serving}, timeout=0.01)
             if self._serving.done():
@@ -82,13 +80,15 @@ class HttpServer:
             request.cancel()
         await asyncio.wait({self._serving}, timeout=_CLOSE_SECONDS)
         self._serving.cancel()
-        await asyncio.wait({self._serving})
+        self._sweeping.cancel()
+        await asyncio.wait({self._serving, self._sweeping})
 
     async def _track(self, scope: Scope, receive: Receive, send: Send) -> None:
         request = asyncio.current_task()
         assert request
         self._requests.add(request)
         try:
-            await self._app(scope, receive, send)
+            with suppress(asyncio.CancelledError), scope["state"]["connection"].serving():
+                await self._app(scope, receive, send)
         finally:
             self._requests.discard(request)

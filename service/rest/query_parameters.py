@@ -4,13 +4,12 @@ import re
 from collections.abc import Iterable, Iterator, Sequence
 from urllib.parse import parse_qsl, unquote
 
-from google.protobuf import json_format
 from google.protobuf.descriptor import FieldDescriptor
 from google.protobuf.message import Message
 
 from service.errors import Violation, excerpt
-from service.rest.fields import Path, descriptor_of, expected, from_text, path_of
-from service.rest.http_error import HttpError
+from service.rest.fields import Path, descriptor_of, expected, from_text, path_of, set_field
+from service.rest.responses import HttpError
 
 MOST_PARAMETERS = 100
 _BROKEN_ESCAPE = re.compile("%(?![0-9A-Fa-f]{2})")  # urllib takes it for text
@@ -33,20 +32,21 @@ def assign(message: Message, path: Path, texts: Sequence[str]) -> Iterator[Viola
         return
     try:
         values = [from_text(field, text) for text in texts]
-        json_format.ParseDict({field.name: values if field.is_repeated else values[0]}, message)
-    except (ValueError, json_format.ParseError):
+        is_set = set_field(message, field, values if field.is_repeated else values[0])
+    except ValueError:
+        is_set = False
+    if not is_set:
         yield Violation(".".join(each.name for each in path), f"must be {expected(field)}")
 
 
 def fill_from_query(request: Message, query: bytes, bound: Iterable[Path]) -> Iterator[Violation]:
     """Set the fields that a query names. Yields what is wrong, also fields that are `bound` to the path or the body."""
-    problem = f"The query is not percent-encoded UTF-8, or has more than {MOST_PARAMETERS} parameters."
-    text = query.decode("latin-1")
-    if not text.isascii() or _BROKEN_ESCAPE.search(text):
-        raise HttpError(problem, "QUERY_MALFORMED")
     try:
+        text = query.decode("ascii")
+        unescape(text)
         pairs = parse_qsl(text, keep_blank_values=True, errors="strict", max_num_fields=MOST_PARAMETERS)
     except ValueError:
+        problem = f"The query is not percent-encoded UTF-8, or has more than {MOST_PARAMETERS} parameters."
         raise HttpError(problem, "QUERY_MALFORMED") from None
     given: dict[Path, list[str]] = {}
     for name, value in pairs:

@@ -7,7 +7,7 @@ from grpc import StatusCode
 from starlette.types import Receive
 
 from service.rest.headers import require_json
-from service.rest.http_error import HttpError
+from service.rest.responses import HttpError
 
 
 class RequestBody:
@@ -16,50 +16,49 @@ class RequestBody:
     def __init__(self, values: Mapping[bytes, bytes], receive: Receive, max_bytes: int, seconds: float) -> None:
         self._values, self._receive = values, receive
         self._max_bytes, self._seconds = max_bytes, seconds
-        self._is_received = values.get(b"content-length", b"0") == b"0" and b"transfer-encoding" not in values
+        self._length = int(values.get(b"content-length", 0))
+        self.is_received = values.get(b"content-length", b"0") == b"0" and b"transfer-encoding" not in values
         self._ends = asyncio.get_running_loop().time() + seconds
 
     async def read(self, *, is_patch: bool) -> bytes:
         """Return the body. Raises HttpError if it is too long, too slow or not JSON."""
-        if self._values.get(b"expect", b"100-continue").lower() != b"100-continue":  # RFC 9110, 10.1.1
-            raise HttpError("The header expect may only be 100-continue.", "EXPECTATION_UNKNOWN", 417)
-        if self._is_received:
+        if self.is_received:
             return b""
         require_json(self._values, is_patch=is_patch)
-        is_refused = b"expect" in self._values and int(self._values.get(b"content-length", 0)) > self._max_bytes
+        body = bytearray()
         try:
-            body = None if is_refused else await self._receive_all()
+            while not self.is_received and self._length <= self._max_bytes:
+                body += await self._receive_piece()
+                self._length = max(self._length, len(body))
         except TimeoutError:
             message = f"The request did not arrive within {self._seconds:g} s."
             raise HttpError(message, "REQUEST_TOO_SLOW", 408, StatusCode.DEADLINE_EXCEEDED) from None
-        if body is None:
+        if self._length > self._max_bytes:
             message = f"The body is longer than {self._max_bytes} bytes, which is the most that this server takes."
             raise HttpError(message, "MESSAGE_TOO_LARGE", 413, StatusCode.RESOURCE_EXHAUSTED)
-        return body
+        return bytes(body)
+
+    async def keeps_connection(self) -> bool:
+        """Receive what is left of a small body. False if the connection has to be closed instead."""
+        return self.is_received or (self._length <= self._max_bytes and await self.discard())
 
     async def discard(self) -> bool:
-        """Receive what is left, so that the connection can be kept. False if it has to be closed."""
-        if self._is_received:
-            return True
-        if b"expect" in self._values:  # the client may leave out the body that nobody asked for (RFC 9110, 10.1.1)
-            return False
+        """Receive what is left, and drop it. False if it does not arrive in time.
+
+        A client with `expect` may leave out the body that nobody asked for (RFC 9110, 10.1.1).
+        """
         try:
-            await self._receive_all()
+            while not self.is_received and b"expect" not in self._values:
+                await self._receive_piece()
         except TimeoutError:
             return False
-        return True
+        return self.is_received
 
-    async def _receive_all(self) -> bytes | None:
-        """Receive the rest of the body; None, and nothing kept, if it is too long. Raises TimeoutError."""
-        pieces: list[bytes] = []
-        size = 0
+    async def _receive_piece(self) -> bytes:
+        """Receive the next piece of the body. Raises TimeoutError."""
         async with asyncio.timeout_at(self._ends):
-            while not self._is_received:
-                message = await self._receive()
-                if message["type"] == "http.disconnect":
-                    raise asyncio.CancelledError
-                size += len(message["body"])
-                if size <= self._max_bytes:
-                    pieces.append(message["body"])
-                self._is_received = not message["more_body"]
-        return b"".join(pieces) if size <= self._max_bytes else None
+            message = await self._receive()
+        if message["type"] == "http.disconnect":
+            raise asyncio.CancelledError
+        self.is_received = not message["more_body"]
+        return bytes(message["body"])

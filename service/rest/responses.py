@@ -1,8 +1,12 @@
-"""HTTP responses: the status and headers of every error, with google.rpc.Status as the body."""
+"""HTTP responses: messages in JSON; the status and headers of every error, with google.rpc.Status as the body."""
 
+import json
+from collections.abc import Sequence
 from types import MappingProxyType
 from typing import NamedTuple
 
+from google.protobuf import json_format
+from google.protobuf.message import Message
 from google.rpc.error_details_pb2 import ErrorInfo, RetryInfo
 from google.rpc.status_pb2 import Status
 from grpc import StatusCode
@@ -10,9 +14,9 @@ from grpc.aio import AioRpcError
 
 from service.error_status import new_status
 from service.errors import InvalidArgument
-from service.rest.http_error import Headers, HttpError
-from service.rest.json_codec import to_json
 
+Headers = list[tuple[bytes, bytes]]
+CLOSE = (b"connection", b"close")
 # A response belongs to one user and may be stale at once: caches must revalidate it, by its ETag.
 _ALWAYS = ((b"cache-control", b"private, no-cache"), (b"x-content-type-options", b"nosniff"))
 JSON_HEADERS = ((b"content-type", b"application/json"), *_ALWAYS)
@@ -34,6 +38,9 @@ _CODES = {
 HTTP_STATUSES = MappingProxyType({StatusCode[code]: http for http, codes in _CODES.items() for code in codes})
 
 
+_encode = json.JSONEncoder(ensure_ascii=False, separators=(",", ":")).encode
+
+
 class Response(NamedTuple):
     """An HTTP response."""
 
@@ -42,14 +49,34 @@ class Response(NamedTuple):
     body: bytes
 
 
+class HttpError(Exception):
+    """The request is refused with this HTTP status before a call is made. `code` and `reason` go into the body."""
+
+    def __init__(
+        self,
+        message: str,
+        reason: str,
+        status: int = 400,
+        code: StatusCode = StatusCode.INVALID_ARGUMENT,
+        *,
+        headers: Sequence[tuple[bytes, bytes]] = (),
+    ) -> None:
+        super().__init__(message)
+        self.reason, self.status, self.code, self.headers = reason, status, code, headers
+
+
+def to_json(message: Message) -> bytes:
+    """Write the message: camelCase, enums by name, fields with default values too."""
+    return _encode(json_format.MessageToDict(message, always_print_fields_with_no_presence=True)).encode()
+
+
 def response_to_http_error(error: HttpError | InvalidArgument) -> Response:
     """Return the response for a request that was refused before any call."""
     if isinstance(error, InvalidArgument):
         status = new_status(StatusCode.INVALID_ARGUMENT, str(error), error.reason, violations=error.violations)
         return Response(400, [*JSON_HEADERS], to_json(status))
-    return Response(
-        error.status, [*JSON_HEADERS, *error.headers], to_json(new_status(error.code, str(error), error.reason))
-    )
+    status = new_status(error.code, str(error), error.reason)
+    return Response(error.status, [*JSON_HEADERS, *error.headers], to_json(status))
 
 
 def response_to_rpc_error(error: AioRpcError, challenge: bytes, *, has_if_match: bool) -> Response:

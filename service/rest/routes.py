@@ -3,8 +3,7 @@
 import re
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from itertools import chain
-from typing import Any, NamedTuple
+from typing import Any
 
 from google.api import annotations_pb2
 from google.api.http_pb2 import HttpRule
@@ -14,12 +13,14 @@ from google.protobuf.message_factory import GetMessageClass
 from grpc import StatusCode
 
 from service.errors import InvalidArgument, Violation
-from service.rest.fields import Path, is_message, is_plain, path_of
-from service.rest.http_error import HttpError
-from service.rest.json_codec import fill, mask_paths, parse_body
+from service.rest.fields import Path, fields_of, fill, is_mask, is_plain, path_of
 from service.rest.query_parameters import assign, fill_from_query, unescape
+from service.rest.responses import HttpError
+from service.strict_json import parse_object
 
 _PIECES = re.compile(r"\{([\w.]+)(?:=([^}]+))?\}|([^{}]+)")
+# A colon begins the verb of a method, so that a path belongs to one method only.
+_WILDCARDS = {"**": "[^:]*", "*": "[^/:]*"}
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,13 +38,9 @@ class Route:
     etag: Path | None
     """The etag in the request, of the resource that the path names."""
     answers_etag: bool
-    response_body: str
-    """The field of the response that is sent; empty for the whole response."""
     call: str
     """The full name of the method, `/package.Service/Method`."""
     request: type[Message]
-    verb: str
-    """The custom verb at the end of the path: `complete` for `:complete`. Empty for none."""
 
     def parse(self, match: re.Match[str], query: bytes, body: bytes) -> Message:
         """Return the request of the call. Raises HttpError, or InvalidArgument with everything that is wrong."""
@@ -68,35 +65,33 @@ class Route:
         if wrong:
             raise InvalidArgument(*wrong)
         if self.mask and self.body and not getattr(request, self.mask.name).paths:
-            paths = mask_paths(members, self.body[-1].message_type) if self.http_method == "PATCH" else "*"
+            fields = fields_of(self.body[-1].message_type)
+            paths = [fields[name].name for name in members] if self.http_method == "PATCH" else ["*"]
             getattr(request, self.mask.name).paths.extend(paths)
         return request
 
     def _members(self, body: bytes) -> dict[str, Any]:
         """Parse the body. Raises HttpError, also for a body that the method does not take."""
-        if self.body is not None:
-            return parse_body(body)
-        if body.strip() not in {b"", b"{}"}:
-            raise HttpError("This method takes no body: what is in it belongs into the query.", "BODY_UNEXPECTED")
-        return {}
+        if self.body is None:
+            if body.strip() not in {b"", b"{}"}:
+                raise HttpError("This method takes no body: what is in it belongs into the query.", "BODY_UNEXPECTED")
+            return {}
+        try:
+            return parse_object(body)
+        except ValueError as error:
+            raise HttpError(f"The body {error}: send a JSON object in UTF-8.", "BODY_MALFORMED") from None
 
 
 class Routes:
     """The routes of all methods of these services. Raises ValueError for an annotation that cannot be served."""
 
     def __init__(self, *services: ServiceDescriptor) -> None:
-        methods = chain.from_iterable(service.methods for service in services)
-        routes = chain.from_iterable(map(_routes_of, methods))
-        # The more specific pattern first: /a/b before /a/{id}.
-        self._routes = sorted(
-            routes, key=lambda route: len(re.sub(r"\(.*?\)", "", route.pattern.pattern)), reverse=True
-        )
-        self._verbs = {route.verb for route in self._routes}
+        self._routes = [route for service in services for method in service.methods for route in _routes_of(method)]
 
     def find(self, http_method: str, path: str) -> tuple[Route, re.Match[str]]:
         """Find the route of a request, by its path as it was sent. Raises HttpError."""
         found = self._matching(path)
-        if place := found.get(http_method) or (found.get("GET") if http_method == "HEAD" else None):
+        if place := found.get("GET" if http_method == "HEAD" else http_method):
             return place
         if found:
             raise method_unknown(http_method, self.allowed(path))
@@ -108,14 +103,9 @@ class Routes:
         return sorted({*found, *(["HEAD"] if "GET" in found else []), "OPTIONS"}) if found else []
 
     def _matching(self, path: str) -> dict[str, tuple[Route, re.Match[str]]]:
-        """Return the route for each HTTP method. A path that ends in the verb of a method belongs to that method."""
-        last = path.rpartition(":")[2]
-        verb = last if last in self._verbs else ""
-        found: dict[str, tuple[Route, re.Match[str]]] = {}
-        for route in self._routes:
-            if route.verb == verb and (match := route.pattern.fullmatch(path)):
-                found.setdefault(route.http_method, (route, match))
-        return found
+        """Return the route for each HTTP method."""
+        matches = ((route, route.pattern.fullmatch(path)) for route in self._routes)
+        return {route.http_method: (route, match) for route, match in matches if match}
 
 
 def method_unknown(http_method: str, allowed: Sequence[str]) -> HttpError:
@@ -125,56 +115,37 @@ def method_unknown(http_method: str, allowed: Sequence[str]) -> HttpError:
     return HttpError(message, "METHOD_UNKNOWN", 405, StatusCode.UNIMPLEMENTED, headers=headers)
 
 
-class _Template(NamedTuple):
-    """A parsed path template."""
-
-    pattern: re.Pattern[str]
-    variables: list[str]
-    verb: str
-
-
 def _routes_of(method: MethodDescriptor) -> Iterator[Route]:
     """Yield the routes of a method, one for each binding. Raises ValueError."""
     rule = method.GetOptions().Extensions[annotations_pb2.http]
     for binding in (rule, *rule.additional_bindings):
         if kind := binding.WhichOneof("pattern"):
             found = getattr(binding, kind)
-            http_method, path = (found.kind, found.path) if kind == "custom" else (kind.upper(), found)
-            yield _route(method, binding, http_method, _parse_template(path))
+            yield _route(method, binding, *((found.kind, found.path) if kind == "custom" else (kind.upper(), found)))
 
 
-def _parse_template(path: str) -> _Template:
-    pieces = _PIECES.findall(path)
-    pattern = "".join(f"({_regex(inner or '*')})" if name else _regex(text) for name, inner, text in pieces)
-    verb = pieces[-1][2].partition(":")[2]
-    return _Template(re.compile(pattern), [name for name, _, _ in pieces if name], verb)
-
-
-def _route(method: MethodDescriptor, binding: HttpRule, http_method: str, template: _Template) -> Route:
-    request = method.input_type
-    variables = [path_of(request, name) for name in template.variables]
+def _route(method: MethodDescriptor, binding: HttpRule, http_method: str, template: str) -> Route:
+    request, pieces = method.input_type, _PIECES.findall(template)
+    names = [name for name, _, _ in pieces if name]
+    variables = [path_of(request, name) for name in names]
     body = {"": None, "*": ()}.get(binding.body, path_of(request, binding.body))
     is_body_lost = bool(binding.body) and body is None
-    is_streaming = method.client_streaming or method.server_streaming
-    if is_body_lost or is_streaming or not all(variables) or not all(map(is_plain, body or ())):
+    is_unknown = method.client_streaming or method.server_streaming or binding.response_body
+    if is_body_lost or is_unknown or not all(variables) or not all(map(is_plain, body or ())):
         raise ValueError(f"{method.full_name} has an annotation that the gateway cannot serve: {binding}")
-    masks = [field for field in request.fields if is_message(field, "google.protobuf.FieldMask")]
-    names = template.variables
+    masks = [field for field in request.fields if is_mask(field)]
     return Route(
         http_method,
-        template.pattern,
+        re.compile("".join(f"({_regex(inner or '*')})" if name else _regex(text) for name, inner, text in pieces)),
         tuple(filter(None, variables)),
         body,
         mask=masks[0] if masks and body and http_method in {"PATCH", "PUT"} else None,
         etag=path_of(request, ".".join([*names[-1].split(".")[:-1], "etag"])) if names else None,
         answers_etag="etag" in method.output_type.fields_by_name,
-        response_body=binding.response_body,
         call=f"/{method.containing_service.full_name}/{method.name}",
         request=GetMessageClass(request),
-        verb=template.verb,
     )
 
 
 def _regex(template: str) -> str:
-    wild = {"**": ".*", "*": "[^/]*"}
-    return "".join(wild.get(part) or re.escape(part) for part in re.split(r"(\*\*?)", template))
+    return "".join(_WILDCARDS.get(part) or re.escape(part) for part in re.split(r"(\*\*?)", template))

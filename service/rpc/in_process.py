@@ -26,7 +26,7 @@ class Interceptor(Protocol):
 
     async def intercept_service(self, continuation: Continuation, details: HandlerCallDetails, /) -> Handler: ...
 
-    async def admit(self, details: HandlerCallDetails, context: Context, /) -> Caller | None: ...
+    async def admit(self, details: HandlerCallDetails, context: Context, /, *, counts: bool) -> Caller | None: ...
 
 
 class Details(HandlerCallDetails):
@@ -66,10 +66,13 @@ class InProcess:
             in_process.done()
         return response
 
-    async def admit(self, method: str, metadata: Pairs) -> str | None:
-        """Check that the call may be made, without making it, and return its user. Raises as `call` does."""
+    async def admit(self, method: str, metadata: Pairs, *, counts: bool) -> str | None:
+        """Check that the call may be made, without making it, and return its user. Raises as `call` does.
+
+        The check `counts` for the rate limit or not.
+        """
         context = cast("Context", InProcessContext(b"", metadata, None))
-        caller = await self._interceptor.admit(Details(method, metadata), context)
+        caller = await self._interceptor.admit(Details(method, metadata), context, counts=counts)
         return caller.user_id if caller else None
 
     async def _found(self, details: HandlerCallDetails) -> Handler | None:

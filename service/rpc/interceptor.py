@@ -169,15 +169,16 @@ class CallInterceptor(ServerInterceptor):
             return refusing_handler(refuse)
         return handler
 
-    async def admit(self, details: HandlerCallDetails, context: Context) -> Caller | None:
-        """Check a call as `intercept_service` and the guards do, and return its caller, without making the call.
+    async def admit(self, details: HandlerCallDetails, context: Context, *, counts: bool) -> Caller | None:
+        """Check a call as `intercept_service` does, and return its caller, without making the call.
 
-        A call that may not be made is aborted, counted and logged like any other.
+        The guards run only if the check `counts`: one of them is the rate limit. A call that may not be made is
+        aborted, counted and logged like any other.
         """
         started = time.perf_counter()
         try:
             await self._admit(details.method, details)
-            if self._policy.get(details.method) is not Access.OPEN:
+            if counts and self._policy.get(details.method) is not Access.OPEN:
                 for guard in self._guards:
                     guard(context)
         except Exception as error:  # noqa: BLE001 - the outermost frame: every error gets a status

@@ -5,6 +5,7 @@ from __future__ import annotations
 import ssl
 from typing import TYPE_CHECKING
 
+from starlette.middleware.cors import CORSMiddleware
 from taskwell.v1 import tasks_pb2
 
 from service.address import Address
@@ -12,12 +13,11 @@ from service.auth.metadata import USER_ID_KEY
 from service.auth.modes import User
 from service.auth.peers import Peers
 from service.config.settings import Settings
-from service.rest.cors import Cors
+from service.rest.connections import Limits
 from service.rest.docs_pages import docs_pages
 from service.rest.gateway import Calls, Gateway, Rules
-from service.rest.headers import Hosts
 from service.rest.health_checks import health_checks
-from service.rest.http_server import HttpServer, Limits
+from service.rest.http_server import HttpServer
 from service.rest.routes import Routes
 from service.server.sockets import bind
 from service.tls.certificates import Certificates
@@ -51,7 +51,7 @@ class Rest:
         rules = Rules(
             forwarded={name.encode(): name for name in forwarded},
             challenge=challenge,
-            hosts=Hosts(settings.hosts),
+            hosts=settings.hosts and [name.lower() for name in settings.hosts],
             max_head_bytes=settings.max_metadata_bytes,
             max_body_bytes=settings.max_message_bytes,
             body_seconds=settings.rest_request_timeout,
@@ -61,14 +61,21 @@ class Rest:
         self._gateway = Gateway(Routes(*tasks_pb2.DESCRIPTOR.services_by_name.values()), calls, rules, pages)
         app: ASGIApp = self._gateway
         if settings.cors_origins:
-            app = Cors(
+            app = CORSMiddleware(
                 app,
                 allow_origins=settings.cors_origins,
                 allow_methods=_CORS_METHODS,
                 allow_headers=(*forwarded, *_CORS_REQUEST_HEADERS),
                 expose_headers=_CORS_RESPONSE_HEADERS,
             )
-        limits = Limits(settings.max_connections, settings.max_metadata_bytes, settings.max_connection_idle)
+        limits = Limits(
+            connections=settings.max_connections,
+            head_bytes=settings.max_metadata_bytes,
+            head_seconds=settings.rest_request_timeout,
+            idle_seconds=settings.max_connection_idle,
+            response_seconds=settings.rest_response_timeout,
+            min_rate=settings.rest_min_rate,
+        )
         self._server = HttpServer(app, limits)
 
     async def start(self, *, shares_port: bool) -> None:

@@ -28,7 +28,8 @@ from taskwell.v1 import tasks_pb2_grpc
 
 from service.config.settings import Settings
 from service.metrics.value_storage import use_value_storage
-from service.rest.http_server import HttpServer, Limits
+from service.rest.connections import Limits
+from service.rest.http_server import HttpServer
 from service.rpc import in_process
 from service.rpc.handlers import behaviour_of, with_behaviour
 from service.server.grpc_options import server_options
@@ -182,7 +183,7 @@ def test_grpc_RpcMethodHandler_can_be_taken_apart_and_rebuilt(kind: str) -> None
 async def test_uvicorn_Server_capture_signals_is_what_installs_signal_handlers() -> None:  # noqa: N802
     before = signal.getsignal(signal.SIGTERM)
     with socket.create_server(("127.0.0.1", 0)) as listener:
-        server = HttpServer(Mock(), Limits(connections=1, head_bytes=1024, idle_seconds=1))
+        server = HttpServer(Mock(), Limits(1, 1024, head_seconds=1, idle_seconds=1, response_seconds=1, min_rate=1))
         await server.start([listener], None)
         during = signal.getsignal(signal.SIGTERM)
         await server.stop(grace=1)

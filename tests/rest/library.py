@@ -55,8 +55,7 @@ METHODS = {
         "ArchiveBookRequest",
         'post: "/v1/{name=shelves/*/books/*}:archive" body: "*" '
         'additional_bindings { delete: "/v1/archive/{name=**}" } '
-        'additional_bindings { custom { kind: "PURGE" path: "/v1/archive/{pages}/{lent}/{kind}" } } '
-        'additional_bindings { get: "/v1/archive" response_body: "author" }',
+        'additional_bindings { custom { kind: "PURGE" path: "/v1/archive/{pages}/{lent}/{kind}" } }',
     ),
 }
 

@@ -206,10 +206,8 @@ def test_cors_allows_listed_origins(with_origins: Client, origin: str) -> None:
 def test_cors_refuses_other_origins(with_origins: Client, origin: str) -> None:
     asked = with_origins.send("OPTIONS", "/v1/tasks/1", preflight(origin))
     answer = with_origins.send("GET", "/v1/tasks", {"origin": origin, "x-user-id": "alice"})
-    assert (asked.status, asked.reason) == (400, "CORS_REFUSED")
-    assert "Disallowed CORS origin" in asked.json["message"]
+    assert (asked.status, asked.body) == (400, b"Disallowed CORS origin")
     assert "Origin" in asked.headers["vary"]
-    assert asked.headers["cache-control"] == "private, no-cache"
     for each in (asked, answer):
         assert "access-control-allow-origin" not in each.headers
 

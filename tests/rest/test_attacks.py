@@ -246,7 +246,7 @@ UNCLEAR = [
 @pytest.mark.parametrize("name", UNCLEAR)
 def test_a_request_that_two_servers_could_read_in_two_ways_ends_the_connection(client: Client, name: str) -> None:
     [answer] = attacked(client, AS_ANOTHER[name])
-    assert answer.status in {400, 408}
+    assert answer.status in {400, 408, 413}
     assert answer.headers["connection"] == "close"
 
 

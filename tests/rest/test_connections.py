@@ -1,20 +1,23 @@
 """Limits of connections and requests, keep-alive, cancellation when the client disconnects, and the drain."""
 
+import gc
 import re
 import socket
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import ExitStack, closing, contextmanager
+from contextlib import ExitStack, closing, contextmanager, suppress
+from datetime import UTC, datetime
 from http.client import HTTPConnection
 from typing import Any
 
 import pytest
 
+from tests.abuse import rest_attacks
 from tests.rest.client import Client, RestApi
 from tests.rest.conftest import ANY_PORT
 from tests.rest.test_attacks import request, responses
 from tests.rpc.given import Rows
-from tests.running import running_addresses, settings_for
+from tests.running import DEADLINE, new_user, running_addresses, settings_for
 from tests.waiting import until
 
 SHORT = 0.3  # s
@@ -41,13 +44,13 @@ def told(connection: socket.socket) -> bytes:
     return b"".join(iter(lambda: connection.recv(65536), b""))
 
 
-def is_closed(connection: socket.socket) -> bool:
+def is_closed(connection: socket.socket, more: bytes = b"\r\n") -> bool:
     """Whether nothing can be sent any more."""
     try:
-        connection.send(b"\r\n")
+        connection.send(more)
+        return connection.getsockopt(socket.SOL_SOCKET, socket.SO_ERROR) != 0
     except (BrokenPipeError, ConnectionResetError):
         return True
-    return False
 
 
 def kept_alive(user: str, target: str = "/v1/tasks") -> bytes:
@@ -85,18 +88,108 @@ def test_an_idle_connection_is_closed(impatient: Client) -> None:
     assert "connection" not in answer.headers
 
 
+@pytest.mark.parametrize("attack", [rest_attacks.silent, rest_attacks.slow_heads])
+def test_rest_request_timeout_closes_connections_without_a_complete_head(
+    impatient: Client, attack: Callable[[str, int, int, float], int]
+) -> None:
+    assert attack(impatient.host, impatient.port, 5, 60) == 5
+
+
+def test_rest_request_timeout_closes_a_kept_connection_with_a_slow_head(impatient: Client) -> None:
+    with impatient.socket() as connection:
+        connection.sendall(kept_alive("alice"))
+        assert connection.recv(65536).startswith(b"HTTP/1.1 200 ")
+        connection.sendall(kept_alive("alice")[:-2])
+        until(lambda: is_closed(connection, b"a: b\r\n"))
+
+
+# Responses that are not taken
+
+
+@pytest.fixture
+def large_page(sqlite_url: str) -> str:
+    """A user with a page of 1.3 MB."""
+    user, rows = new_user(), Rows(sqlite_url)
+    rows.insert_user(user)
+    rows.insert_tasks(user, [datetime.now(UTC)] * 600, description="x" * 2000)
+    return user
+
+
+def of_large_page(user: str) -> bytes:
+    return kept_alive(user, "/v1/tasks?pageSize=1000")
+
+
+def reader(client: Client, opened: ExitStack, user: str) -> socket.socket:
+    """A connection that has asked for a large page and takes nothing of it."""
+    connection = opened.enter_context(socket.socket())
+    connection.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
+    connection.settimeout(DEADLINE)
+    connection.connect((client.host, client.port))
+    connection.sendall(of_large_page(user))
+    connection.recv(1)
+    return connection
+
+
+def test_rest_response_timeout_closes_slow_readers(sqlite_url: str, large_page: str) -> None:
+    limits = {"rest_response_timeout": SHORT, "rest_min_rate": 1_000_000}
+    with serving(sqlite_url, **limits) as client, ExitStack() as opened:
+        slow = reader(client, opened, large_page)
+
+        def is_gone() -> bool:
+            with suppress(ConnectionError):
+                slow.recv(1)
+            return is_closed(slow)
+
+        until(is_gone)
+        whole = client.send("GET", "/v1/tasks?pageSize=1000", {"x-user-id": large_page})
+        assert len(whole.body) > 1_200_000
+
+
+def test_rest_min_rate_gives_large_responses_more_time(sqlite_url: str, large_page: str) -> None:
+    limits = {"rest_response_timeout": SHORT, "rest_min_rate": 10_000, "rest_request_timeout": 1}
+    with serving(sqlite_url, **limits) as client, ExitStack() as opened:
+        slow = reader(client, opened, large_page)
+        assert rest_attacks.silent(client.host, client.port, 1, 60) == 1
+        assert not is_closed(slow)
+
+
+def test_unread_responses_close_the_connection_that_has_waited_longest(
+    sqlite_url: str, large_page: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("service.rest.connections.MAX_UNREAD_BYTES", 3_500_000)
+    with serving(sqlite_url) as client, ExitStack() as opened:
+        first, second, third = (reader(client, opened, large_page) for _ in range(3))
+        until(lambda: is_closed(first))
+        assert not is_closed(second)
+        assert not is_closed(third)
+        whole = client.send("GET", "/v1/tasks?pageSize=1000", {"x-user-id": large_page})
+        assert len(whole.body) > 1_200_000
+
+
+def test_a_connection_that_is_reset_leaves_nothing_in_memory(client: Client) -> None:
+    def connections() -> int:
+        gc.collect()
+        return sum(type(each).__name__ in {"Connection", "H11Protocol"} for each in gc.get_objects())
+
+    client.forget()
+    before = connections()
+    rest_attacks.resets(client.host, client.port, 50)
+    until(lambda: connections() < before + 10)
+
+
 # Number and size
 
 
-def test_one_connection_too_many_is_answered_503(sqlite_url: str) -> None:
+def test_max_connections_closes_further_ones(sqlite_url: str) -> None:
     with serving(sqlite_url, max_connections=3) as client, ExitStack() as opened:
         for _ in range(3):
             connection = opened.enter_context(client.socket())
             connection.sendall(kept_alive("alice"))
             assert connection.recv(65536).startswith(b"HTTP/1.1 200 ")
-        assert client.exchange(request("GET", "/healthz")).startswith(b"HTTP/1.1 503 ")
+        host, port = client.host, client.port
+        assert rest_attacks.exchange(host, port, request("GET", "/healthz")) == b""
         connection.close()
-        until(lambda: client.exchange(request("GET", "/healthz")).startswith(b"HTTP/1.1 200 "))
+        until(lambda: rest_attacks.exchange(host, port, request("GET", "/healthz")).startswith(b"HTTP/1.1 200 "))
 
 
 @pytest.mark.parametrize(
@@ -118,10 +211,34 @@ def test_the_limit_of_the_head(client: Client, make: Callable[[int], bytes]) -> 
         assert answer.status == 401
 
 
-def test_a_body_that_is_too_long_by_far_is_not_even_asked_for(client: Client) -> None:
-    headers = (f"content-length: {2**30}", "expect: 100-continue", "x-user-id: alice")
-    [answer] = responses(client.exchange(request("POST", "/v1/tasks", *headers)))
-    assert (answer.status, answer.reason, answer.headers["connection"]) == (413, "MESSAGE_TOO_LARGE", "close")
+@pytest.mark.parametrize(
+    "headers", [(f"content-length: {2**30}",), (f"content-length: {2**30}", "expect: 100-continue")]
+)
+def test_max_message_bytes_refuses_a_long_body_before_it_arrives(client: Client, headers: tuple[str, ...]) -> None:
+    with client.socket() as connection:
+        connection.sendall(request("POST", "/v1/tasks", *headers, "x-user-id: alice"))
+        refused = connection.recv(65536)
+        while b"longer than" not in refused:
+            refused += connection.recv(65536)
+        [answer] = responses(refused)
+        assert (answer.status, answer.reason, answer.headers["connection"]) == (413, "MESSAGE_TOO_LARGE", "close")
+
+
+def test_max_message_bytes_refuses_chunks_when_they_exceed_it(client: Client) -> None:
+    head = request("POST", "/v1/tasks", "x-user-id: alice", "transfer-encoding: chunked")
+    with client.socket() as connection:
+        connection.sendall(head + b"4000\r\n" + b" " * 0x4000 + b"\r\n")
+        for _ in range(3):
+            connection.sendall(b"4000\r\n" + b" " * 0x4000 + b"\r\n")
+        connection.sendall(b"1\r\n \r\n")
+        assert connection.recv(65536).startswith(b"HTTP/1.1 413 ")
+
+
+def test_a_client_that_sends_all_of_a_long_body_reads_the_refusal(client: Client) -> None:
+    body = b" " * 2_000_000
+    raw = request("POST", "/v1/tasks", f"content-length: {len(body)}", "x-user-id: alice")
+    [answer] = responses(client.exchange(raw + body))
+    assert (answer.status, answer.reason) == (413, "MESSAGE_TOO_LARGE")
 
 
 @pytest.mark.parametrize(
@@ -152,8 +269,8 @@ def test_a_body_that_is_waited_for_is_asked_for(client: Client) -> None:
 
 def test_a_client_that_gets_an_early_answer_can_keep_the_connection(client: Client) -> None:
     with client.socket() as connection:
-        connection.sendall(b"POST /nowhere HTTP/1.1\r\nhost: localhost\r\ncontent-length: 200000\r\n\r\n")
-        for _ in range(10):
+        connection.sendall(b"POST /nowhere HTTP/1.1\r\nhost: localhost\r\ncontent-length: 60000\r\n\r\n")
+        for _ in range(3):
             connection.sendall(b"x" * 20_000)
         assert connection.recv(65536).startswith(b"HTTP/1.1 404 ")
         connection.sendall(request("GET", "/healthz"))
@@ -225,8 +342,7 @@ def test_a_pipelined_request_is_not_taken_for_the_caller_of_the_one_before(clien
 # Cancellation and drain
 
 
-@pytest.mark.parametrize("behind", [b"", kept_alive("alice")], ids=["alone", "with another request behind it"])
-def test_a_call_ends_when_its_client_is_gone(postgresql_url: str, behind: bytes) -> None:
+def test_a_call_is_cancelled_when_its_client_disconnects(postgresql_url: str) -> None:
     rows = Rows(postgresql_url)
     with serving(postgresql_url, max_in_flight=1, max_call_seconds=600) as client:
         api = RestApi(client)
@@ -238,7 +354,7 @@ def test_a_call_ends_when_its_client_is_gone(postgresql_url: str, behind: bytes)
         with rows.locked():
             with client.socket() as connection:
                 completion = kept_alive(api.user, f"/v1/tasks/{task.id}:complete").replace(b"GET", b"POST", 1)
-                connection.sendall(completion + behind)
+                connection.sendall(completion)
                 until(is_busy)
             until(lambda: not is_busy())
 

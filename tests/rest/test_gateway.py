@@ -12,7 +12,6 @@ from grpc_health.v1.health_pb2 import HealthCheckResponse
 from taskwell.v1 import tasks_pb2
 
 from service.rest.gateway import Gateway, Rules
-from service.rest.headers import Hosts
 from service.rest.health_checks import health_checks
 from service.rest.routes import Routes
 from service.server.app import Service
@@ -20,7 +19,7 @@ from tests.running import settings_for
 
 ROUTES = Routes(*tasks_pb2.DESCRIPTOR.services_by_name.values())
 FORWARDED = {b"x-user-id": "x-user-id", b"traceparent": "traceparent", b"x-request-id": "x-request-id"}
-RULES = Rules(FORWARDED, b"X-User-Id", Hosts(None), max_head_bytes=10_000, max_body_bytes=1000, body_seconds=10)
+RULES = Rules(FORWARDED, b"X-User-Id", None, max_head_bytes=10_000, max_body_bytes=1000, body_seconds=10)
 
 
 class Calls:
@@ -42,7 +41,7 @@ class Calls:
             raise self._answer
         return self._answer
 
-    async def admit(self, method: str, metadata: Sequence[tuple[str, str]]) -> str | None:
+    async def admit(self, method: str, metadata: Sequence[tuple[str, str]], *, counts: bool) -> str | None:
         raise NotImplementedError
 
 
@@ -132,9 +131,9 @@ async def test_a_call_in_the_process_meets_the_interceptor(sqlite_url: str) -> N
         assert dict(refused.value.trailing_metadata())["grpc-status-details-bin"]
         if code is StatusCode.UNAUTHENTICATED:
             with pytest.raises(AioRpcError) as not_admitted:
-                await calls.admit(method, metadata)
+                await calls.admit(method, metadata, counts=True)
             assert not_admitted.value.code() is code
     with pytest.raises(AioRpcError) as late:
         await calls.call("/taskwell.v1.TaskService/ListTasks", b"", [("x-user-id", "alice")], 0.0)
     assert late.value.code() is StatusCode.DEADLINE_EXCEEDED
-    assert await calls.admit("/taskwell.v1.TaskService/ListTasks", [("x-user-id", "alice")]) == "alice"
+    assert await calls.admit("/taskwell.v1.TaskService/ListTasks", [("x-user-id", "alice")], counts=True) == "alice"

@@ -16,7 +16,7 @@ from hypothesis import strategies as st
 from hypothesis.strategies import SearchStrategy
 from taskwell.v1 import tasks_pb2
 
-from service.rest.json_codec import to_json
+from service.rest.responses import to_json
 from service.rest.routes import Routes
 from tests.methods import as_http
 from tests.rest.library import METHODS, library, message_of
@@ -53,13 +53,13 @@ IN_A_QUERY: dict[str, SearchStrategy[Any]] = {
     "kinds": st.lists(KINDS, max_size=3),
     "author": AUTHORS,
     "stars": st.integers(-(2**31), 2**31 - 1),
-    "signed": st.booleans(),
     "shown": st.lists(st.sampled_from(["title", "printedAt", "author.name"]), unique=True).map(",".join),
 }
 IN_A_BODY = {
     **IN_A_QUERY,
     "cover": st.sampled_from(["", "AA==", "//79", "-_-_"]),
     "authors": st.lists(AUTHORS, max_size=2),
+    "signed": st.booleans(),
     "notes": st.dictionaries(TEXTS, st.none() | st.booleans() | TEXTS | st.lists(TEXTS, max_size=2), max_size=2),
 }
 

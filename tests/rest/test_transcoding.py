@@ -9,8 +9,8 @@ from google.protobuf.message import Message
 from taskwell.v1 import tasks_pb2
 
 from service.errors import InvalidArgument
-from service.rest import json_codec
-from service.rest.http_error import HttpError
+from service.rest import responses
+from service.rest.responses import HttpError
 from service.rest.routes import Routes
 from tests.rest.library import METHODS, library, message_of
 
@@ -74,11 +74,11 @@ def test_a_path_leads_to_a_method_and_fills_its_fields(
 def test_a_verb_is_told_from_a_name() -> None:
     assert read("POST", f"{BOOK}:archive", {}) == ("ArchiveBook", {"name": "shelves/1/books/2"})
     name = "shelves/1/books/2:archive"
-    assert read("POST", f"{BOOK}:archive:archive", {}) == ("ArchiveBook", {"name": name}), "the last one is the verb"
+    assert http_error("POST", f"{BOOK}:archive:archive", {}).status == 404, "a name has no colon"
     assert http_error("POST", f"{BOOK}%3Aarchive", {}).status == 405, "what is encoded is part of the name"
-    assert http_error("POST", f"{BOOK}:unknown", {}).status == 405
+    assert read("GET", f"{BOOK}%3Aarchive") == ("GetBook", {"name": name})
+    assert http_error("POST", f"{BOOK}:unknown", {}).status == 404
     assert http_error("GET", f"{BOOK}:archive").status == 405, "the path is of the method that has the verb"
-    assert read("GET", f"{BOOK}:unknown") == ("GetBook", {"name": "shelves/1/books/2:unknown"})
 
 
 @pytest.mark.parametrize(
@@ -116,7 +116,7 @@ def test_a_path_must_be_utf_8() -> None:
 
 def test_a_field_in_the_path_must_fit() -> None:
     assert wrong("PURGE", "/v1/archive/many/perhaps/KIND_ATLAS") == {
-        "pages": "must be a whole number from -2147483648 to 2147483647",
+        "pages": "must be a number (int32)",
         "lent": "must be true or false",
     }
 
@@ -138,6 +138,7 @@ def test_a_new_method_has_its_routes_and_one_without_an_annotation_has_none() ->
         ("GetBook", "SearchBooksRequest", 'post: "/v1" body: "tags"'),
         ("GetBook", "SearchBooksRequest", 'post: "/v1" body: "title"'),
         ("StreamBooks", "GetBookRequest", 'get: "/v1/{name}"'),
+        ("GetBook", "GetBookRequest", 'get: "/v1/{name}" response_body: "author"'),
     ],
 )
 def test_an_annotation_that_cannot_be_served_stops_the_start(name: str, request_type: str, rule: str) -> None:
@@ -162,7 +163,7 @@ def test_the_contract_has_the_routes_that_it_promises() -> None:
         ("title=a+b%20c%26", {"title": "a b c&"}),
         ("title=", {}),
         (
-            "pages=-7&copies=%2B7&edition=7&sold=18446744073709551615",
+            "pages=-7&copies=7&edition=7&sold=18446744073709551615",
             {"pages": -7, "copies": "7", "edition": 7, "sold": "18446744073709551615"},
         ),
         ("price=1.5&weight=-2e3", {"price": 1.5, "weight": -2000.0}),
@@ -182,7 +183,7 @@ def test_the_contract_has_the_routes_that_it_promises() -> None:
             {"author": {"name": "A", "born": 1, "address": {"city": "B"}}},
         ),
         ("author.address.lines=1&author.address.lines=2", {"author": {"address": {"lines": ["1", "2"]}}}),
-        ("stars=5&signed=f", {"stars": 5, "signed": False}),
+        ("stars=5", {"stars": 5}),
         ("shown=title,printed_at,lentFor", {"shown": "title,printedAt,lentFor"}),
         ("shown=*", {"shown": "*"}),
         ("", {}),
@@ -193,7 +194,7 @@ def test_a_query_fills_fields_in_either_spelling(query: str, fields: dict[str, A
     assert read("GET", f"/v1/books?{query}") == ("SearchBooks", fields)
 
 
-WHOLE = "must be a whole number from {} to {}"
+WHOLE = "must be a number ({})"
 
 
 @pytest.mark.parametrize(
@@ -212,22 +213,19 @@ WHOLE = "must be a whole number from {} to {}"
         ("title=a&title=b", {"title": "is given more than once"}),
         ("shown=title&shown=pages", {"shown": "is given more than once"}),
         ("printed_at=2026-11-21T10:15:02Z&printedAt=", {"printedAt": "is given more than once"}),
-        ("pages=", {"pages": WHOLE.format(-(2**31), 2**31 - 1)}),
-        ("pages=1_0", {"pages": WHOLE.format(-(2**31), 2**31 - 1)}),
-        ("pages=%EF%BC%91", {"pages": WHOLE.format(-(2**31), 2**31 - 1)}),
-        ("pages=+1", {"pages": WHOLE.format(-(2**31), 2**31 - 1)}),
-        ("pages=1.0", {"pages": WHOLE.format(-(2**31), 2**31 - 1)}),
-        (f"pages={2**31}", {"pages": WHOLE.format(-(2**31), 2**31 - 1)}),
-        (f"pages={'9' * 5000}", {"pages": WHOLE.format(-(2**31), 2**31 - 1)}),
-        ("edition=-1", {"edition": WHOLE.format(0, 2**32 - 1)}),
-        (f"copies={2**63}", {"copies": WHOLE.format(-(2**63), 2**63 - 1)}),
+        ("pages=", {"pages": WHOLE.format("int32")}),
+        ("pages=1_0", {"pages": WHOLE.format("int32")}),
+        ("pages=%EF%BC%91", {"pages": WHOLE.format("int32")}),
+        ("pages=+1", {"pages": WHOLE.format("int32")}),
+        (f"pages={2**31}", {"pages": WHOLE.format("int32")}),
+        (f"pages={'9' * 5000}", {"pages": WHOLE.format("int32")}),
+        ("edition=-1", {"edition": WHOLE.format("uint32")}),
+        (f"copies={2**63}", {"copies": WHOLE.format("int64")}),
         ("lent=yes", {"lent": "must be true or false"}),
-        ("signed=yes", {"signed": "must be true or false"}),
-        ("price=1_0", {"price": "must be a number"}),
-        ("price=x", {"price": "must be a number"}),
+        ("price=1_0", {"price": "must be a number (double)"}),
+        ("price=x", {"price": "must be a number (double)"}),
         ("kind=novel", {"kind": "must be KIND_UNSPECIFIED or KIND_NOVEL or KIND_ATLAS"}),
-        ("ratings=1&ratings=x", {"ratings": f"must be a list, each of it {WHOLE[8:].format(-(2**31), 2**31 - 1)}"}),
-        *((f"shown={mask}", {"shown": "must be names of fields, separated by commas"}) for mask in ("Title", "a,b.C")),
+        ("ratings=1&ratings=x", {"ratings": "must be a list, each of it a number (int32)"}),
         ("printed_at=yesterday", {"printed_at": "must be a time as in 2026-11-21T10:15:02Z"}),
         ("lent_for=1", {"lent_for": "must be seconds as in 1.5s"}),
         ("author=A", {"author": "must be an object"}),
@@ -237,7 +235,7 @@ WHOLE = "must be a whole number from {} to {}"
             "pages=x&colour=red&lent=2",
             {
                 "colour": "is not a parameter of this method",
-                "pages": WHOLE.format(-(2**31), 2**31 - 1),
+                "pages": WHOLE.format("int32"),
                 "lent": "must be true or false",
             },
         ),
@@ -299,24 +297,22 @@ def test_a_body_may_spell_names_in_either_way_and_enums_by_name_or_number() -> N
     [
         ({"colour": 1}, {"colour": "is not a field of ArchiveBookRequest"}),
         (
-            {"author": {"colour": 1, "name": 2}},
-            {"author.colour": "is not a field of Author", "author.name": "must be a string of Unicode characters"},
+            {"author": {"colour": 1}, "authors": [{"name": 2}]},
+            {"author": "must be an object", "authors": "must be a list, each of it an object"},
         ),
-        ({"author": {"address": {"x\n": 1}}}, {"author.address.x\\n": "is not a field of Address"}),
         ({"title": 1}, {"title": "must be a string of Unicode characters"}),
         ({"title": "\ud800"}, {"title": "must be a string of Unicode characters"}),
         ({"lent": "true"}, {"lent": "must be true or false"}),
         ({"lent": 1}, {"lent": "must be true or false"}),
-        ({"pages": True}, {"pages": WHOLE.format(-(2**31), 2**31 - 1)}),
-        ({"pages": 1.5}, {"pages": WHOLE.format(-(2**31), 2**31 - 1)}),
-        ({"pages": 2**31}, {"pages": WHOLE.format(-(2**31), 2**31 - 1)}),
-        ({"edition": -1}, {"edition": WHOLE.format(0, 2**32 - 1)}),
+        ({"pages": True}, {"pages": WHOLE.format("int32")}),
+        ({"pages": 1.5}, {"pages": WHOLE.format("int32")}),
+        ({"pages": 2**31}, {"pages": WHOLE.format("int32")}),
+        ({"edition": -1}, {"edition": WHOLE.format("uint32")}),
         ({"kind": True}, {"kind": "must be KIND_UNSPECIFIED or KIND_NOVEL or KIND_ATLAS"}),
         ({"kind": 1.5}, {"kind": "must be KIND_UNSPECIFIED or KIND_NOVEL or KIND_ATLAS"}),
         *(({"kind": kind}, {"kind": "must be KIND_UNSPECIFIED or KIND_NOVEL or KIND_ATLAS"}) for kind in ("1", "")),
         ({"kind": "novel"}, {"kind": "must be KIND_UNSPECIFIED or KIND_NOVEL or KIND_ATLAS"}),
-        ({"price": "x"}, {"price": "must be a number"}),
-        ({"price": True}, {"price": "must be a number"}),
+        ({"price": "x"}, {"price": "must be a number (double)"}),
         ({"cover": 1}, {"cover": "must be base64"}),
         ({"tags": "a"}, {"tags": "must be a list, each of it a string of Unicode characters"}),
         ({"tags": [1]}, {"tags": "must be a list, each of it a string of Unicode characters"}),
@@ -361,8 +357,7 @@ def test_what_belongs_into_the_query_is_not_looked_for_in_a_body() -> None:
     [
         ({"title": "T"}, "title"),
         ({"title": "T", "printedAt": None}, "title,printedAt"),
-        ({"author": {"name": "A", "address": {"lines": []}}}, "author.name,author.address.lines"),
-        ({"author": {}}, "author"),
+        ({"author": {"name": "A", "address": {"lines": []}}}, "author"),
         ({"author": None, "tags": ["a"]}, "author,tags"),
         ({"authors": [{"name": "A"}], "notes": {"a": 1}}, "authors,notes"),
         ({}, ""),
@@ -386,8 +381,8 @@ def test_a_put_replaces() -> None:
 # Answers
 
 
-def to_json(message: Message, part: str = "") -> Any:
-    return json.loads(json_codec.to_json(message, part))
+def to_json(message: Message) -> Any:
+    return json.loads(responses.to_json(message))
 
 
 def test_an_answer_has_what_is_zero_and_not_what_is_absent() -> None:
@@ -395,9 +390,3 @@ def test_an_answer_has_what_is_zero_and_not_what_is_absent() -> None:
     many = to_json(message_of(LIBRARY, "Book", {"copies": 2**53 + 1, "kind": 2, "kinds": [1, 7], "cover": "//4="}))
     assert many["copies"] == str(2**53 + 1)
     assert (many["kind"], many["kinds"], many["cover"], many["tags"]) == ("KIND_ATLAS", ["KIND_NOVEL", 7], "//4=", [])
-
-
-def test_a_part_of_an_answer_may_be_all_of_it() -> None:
-    route, _ = ROUTES.find("GET", "/v1/archive")
-    book = message_of(LIBRARY, "Book", {"title": "T", "author": {"name": "A"}})
-    assert to_json(book, route.response_body) == {"name": "A", "born": 0}

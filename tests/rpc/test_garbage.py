@@ -10,7 +10,7 @@ from grpc.aio import AbortError, AioRpcError
 from taskwell.v1 import tasks_pb2
 
 from service.errors import RequestError
-from service.rest.http_error import HttpError
+from service.rest.responses import HttpError
 from service.tasks.coalescer import _Batch, _Call
 from tests.rest.client import Client, RestApi
 from tests.running import Api, running_addresses, running_service, settings_for

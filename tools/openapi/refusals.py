@@ -46,14 +46,12 @@ GATEWAY: dict[str, tuple[int, str, Callable[[Binding], bool]]] = {
     "REQUEST_MALFORMED": (400, "The request has both content-length and transfer-encoding.", _always),
     "REQUEST_TOO_SLOW": (408, "The request did not arrive in time.", _always),
     "MEDIA_TYPE_UNKNOWN": (415, "The body is not JSON in UTF-8, or compressed.", _has_body),
-    "EXPECTATION_UNKNOWN": (417, "The header expect is another than 100-continue.", _always),
     "HOST_UNKNOWN": (421, "The server is not known by the name that the request asks for.", _always),
     "HEADERS_TOO_LARGE": (431, "The path, the query and the headers are too large together.", _always),
 }
 """The gateway's own errors: reason, status, sentence, and the operations that can return them."""
 
 ELSEWHERE: dict[str, tuple[int, str]] = {
-    "CORS_REFUSED": (400, "Pages of this origin may not ask for this."),
     "ROUTE_UNKNOWN": (404, "There is nothing at this path."),
     "METHOD_UNKNOWN": (405, "The path does not take this method; Allow says which it takes."),
 }

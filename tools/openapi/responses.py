@@ -26,7 +26,6 @@ _MEANINGS: Mapping[int, tuple[str, str]] = {
     412: ("PreconditionFailed", "The task no longer has the ETag that `If-Match` gave."),
     413: ("ContentTooLarge", "The body is too large."),
     415: ("UnsupportedMediaType", "The body is not JSON."),
-    417: ("ExpectationFailed", "More is expected than the server can do."),
     421: ("MisdirectedRequest", "The request is meant for another server."),
     429: ("TooManyRequests", "Too many calls: by this user, or by all."),
     431: ("HeadersTooLarge", "The headers are too large."),
