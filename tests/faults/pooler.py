@@ -21,6 +21,7 @@ _SETTINGS = {
     "pool_mode": "transaction",
     "default_pool_size": "20",
     "max_client_conn": "200",
+    "server_login_retry": "1",  # s; 15 by default, during which everybody is refused
     "server_round_robin": "1",  # so that a client meets many sessions
     "ignore_startup_parameters": "extra_float_digits",
 }
@@ -43,8 +44,9 @@ class Pooler:
         self._process: subprocess.Popen[bytes] | None = None
         with socket.create_server(("127.0.0.1", 0)) as probe:
             self._port = probe.getsockname()[1]
-        name = str(conninfo_to_dict(conninfo)["dbname"])
-        self.conninfo = make_conninfo(host="127.0.0.1", port=self._port, dbname=name, user="postgres")
+        known = conninfo_to_dict(conninfo)
+        name = str(known["dbname"])
+        self.conninfo = make_conninfo(host="127.0.0.1", port=self._port, dbname=name, user=known["user"])
         self._settings = {**_SETTINGS, **(settings or {})}
         self.configure()
 
@@ -55,7 +57,7 @@ class Pooler:
         line = " ".join(f"{key}={value}" for key, value in target.items())
         settings = {"listen_addr": "127.0.0.1", "listen_port": str(self._port), "unix_socket_dir": ""}
         settings |= self._settings | changes
-        text = f"[databases]\n{known['dbname']} = {line} user=postgres\n\n[pgbouncer]\n"
+        text = f"[databases]\n{known['dbname']} = {line} user={known['user']}\n\n[pgbouncer]\n"
         (self._folder / "pgbouncer.ini").write_text(text + "".join(f"{key} = {settings[key]}\n" for key in settings))
 
     def start(self) -> None:

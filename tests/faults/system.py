@@ -1,17 +1,19 @@
 """The system under test: `taskwell serve` as a process, its database, and a proxy between them."""
 
+import functools
 import os
 import signal
 import socket
 import subprocess
 import sys
 import tempfile
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import ExitStack, contextmanager, suppress
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import AbstractContextManager, ExitStack, contextmanager, nullcontext, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from psycopg.conninfo import conninfo_to_dict
+import psycopg
+from psycopg.conninfo import conninfo_to_dict, make_conninfo
 
 from tests.faults.pooler import Pooler, running_pooler
 from tests.postgres import fresh_database, running_postgres
@@ -19,6 +21,7 @@ from tests.proxy import Proxy, proxied
 
 SQLITE, POSTGRESQL, PGBOUNCER = "SQLite", "PostgreSQL", "PgBouncer"
 
+_ROLE = "taskwell_under_faults"
 TIMEOUT = 60.0
 """Limit of every wait for a process (s)."""
 
@@ -26,7 +29,8 @@ TIMEOUT = 60.0
 class ServerProcess:
     """`taskwell serve` on one address for all its lives, with its log in a file.
 
-    `launcher` replaces `python -m service`: that of the seeded bugs starts a broken server.
+    `launcher` replaces `python -m service`: that of the seeded bugs starts a broken server. In `environment`,
+    {folder} stands for the folder.
     """
 
     def __init__(
@@ -36,6 +40,7 @@ class ServerProcess:
         *,
         launcher: Sequence[str] = ("service",),
         settings: Mapping[str, str] | None = None,
+        environment: Mapping[str, str] | None = None,
     ) -> None:
         self.folder = folder
         self.database_url = database_url
@@ -43,6 +48,7 @@ class ServerProcess:
         self.log = folder / "server.log"
         self._launcher = launcher
         self._settings = settings or {}
+        self._environment = {name: value.format(folder=folder) for name, value in (environment or {}).items()}
         self._process: subprocess.Popen[str] | None = None
 
     @property
@@ -64,7 +70,11 @@ class ServerProcess:
         with self.log.open("a") as log:
             self._process = subprocess.Popen(
                 [sys.executable, "-m", *self._launcher, "serve"],
-                env={**os.environ, **{f"TASKWELL_{name}": value for name, value in settings.items()}},
+                env={
+                    **os.environ,
+                    **self._environment,
+                    **{f"TASKWELL_{name}": value for name, value in settings.items()},
+                },
                 stdout=subprocess.PIPE,
                 stderr=log,
                 text=True,
@@ -124,32 +134,47 @@ class System:
 
 @contextmanager
 def running_system(
-    kind: str, *, launcher: Sequence[str] = ("service",), settings: Mapping[str, str] | None = None
+    kind: str,
+    *,
+    launcher: Sequence[str] = ("service",),
+    settings: Mapping[str, str] | None = None,
+    environment: Mapping[str, str] | None = None,
+    mount: Callable[[Path], AbstractContextManager[object]] = nullcontext,
 ) -> Iterator[System]:
-    """Run a system of this kind on an empty database."""
+    """Run a system of this kind on an empty database. `mount` prepares its folder."""
     with ExitStack() as running:
         folder = Path(running.enter_context(tempfile.TemporaryDirectory(prefix="taskwell-faults-")))
-        system = _system(kind, folder, running, launcher, settings)
+        running.enter_context(mount(folder))
+        launch = functools.partial(ServerProcess, folder, launcher=launcher, settings=settings, environment=environment)
+        system = _system(kind, folder, running, launch)
         running.enter_context(system.cleanup)
         running.callback(system.server.kill)
         system.server.start()
         yield system
 
 
-def _system(
-    kind: str, folder: Path, running: ExitStack, launcher: Sequence[str], settings: Mapping[str, str] | None
-) -> System:
+def _system(kind: str, folder: Path, running: ExitStack, launch: Callable[[str], ServerProcess]) -> System:
     if kind == SQLITE:
         url = f"sqlite:///{folder / 'taskwell.db'}"
-        return System(kind, ServerProcess(folder, url, launcher=launcher, settings=settings), folder)
+        return System(kind, launch(url), folder)
     admin_url = running.enter_context(fresh_database(running.enter_context(running_postgres())))
+    url = make_conninfo(admin_url, user=_service_role(admin_url))
     pooler = behind = None
     if kind == PGBOUNCER:
-        behind = running.enter_context(proxied(admin_url))
+        behind = running.enter_context(proxied(url))
         pooler = running.enter_context(running_pooler(folder, behind.conninfo))
-    proxy = running.enter_context(proxied(pooler.conninfo if pooler else admin_url))
-    server = ServerProcess(folder, proxy.conninfo, launcher=launcher, settings=settings)
+    proxy = running.enter_context(proxied(pooler.conninfo if pooler else url))
+    server = launch(proxy.conninfo)
     return System(kind, server, folder, proxy, pooler, behind, admin_url)
+
+
+def _service_role(admin_url: str) -> str:
+    """Make the database that of a role without privileges, for which limits apply."""
+    with psycopg.connect(admin_url, autocommit=True) as admin:
+        with suppress(psycopg.errors.DuplicateObject):
+            admin.execute(f"CREATE ROLE {_ROLE} LOGIN")
+        admin.execute(f"ALTER DATABASE {admin.info.dbname} OWNER TO {_ROLE}")
+    return _ROLE
 
 
 def _free_port() -> int:
