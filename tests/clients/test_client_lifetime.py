@@ -2,7 +2,6 @@
 
 import asyncio
 import importlib.metadata
-import os
 import pydoc
 import re
 import subprocess
@@ -10,6 +9,7 @@ import sys
 import threading
 import typing
 from collections.abc import Coroutine, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 import pytest
@@ -17,6 +17,8 @@ import taskwell_client
 from grpc import StatusCode
 from taskwell_client import AsyncClient, Client, ClientUnusable, Task, TaskwellError, connect_async
 from taskwell_client import connect as connect_sync
+from taskwell_client.channels import Channels, InTurn
+from taskwell_client.connection import Call, Connection
 
 from tests.clients.clients import Connect
 from tests.clients.scripted import Scripted, scripted_server
@@ -240,21 +242,18 @@ def test_help_shows_the_types_of_results(kind: type) -> None:
         assert typing.get_origin(getattr(kind, method).__annotations__["return"]) is not typing.TypeVar
 
 
-@pytest.mark.skipif(not hasattr(os, "fork"), reason="this system has no fork")
-def test_threads_that_open_a_client_at_once_share_its_connection(server: Scripted) -> None:
-    for _ in range(20):
-        client = connect_sync(server.address, user="alice")
-        barrier = threading.Barrier(4)
+def test_threads_that_open_a_client_at_once_share_its_connection() -> None:
+    both_open = threading.Barrier(2)
 
-        def call(client: Client = client, barrier: threading.Barrier = barrier) -> None:
-            barrier.wait()
-            client.get("1")
+    class Channel:
+        def unary_unary(self, *_: Any, **__: Any) -> object:
+            return object()
 
-        threads = [threading.Thread(target=call) for _ in range(4)]
-        for thread in threads:
-            thread.start()
-        for thread in threads:
-            thread.join()
-        client.close()
-        with pytest.raises(ClientUnusable):
-            client.get("1")
+    def opened() -> Channels:
+        both_open.wait(60)
+        return Channels(InTurn([Channel()]), InTurn([Channel()]))
+
+    connection = Connection("scripted", opened, lambda: None, is_private=True)
+    with ThreadPoolExecutor(2) as pool:
+        first, second = pool.map(connection.method, [Call("GetTask", Task())] * 2)
+    assert first is second

@@ -95,9 +95,9 @@ CASES: list[tuple[str, list[str], int]] = [
 
 
 def options_of(command: click.Command) -> list[click.Option]:
-    return [
-        each for each in command.params if isinstance(each, click.Option) and not each.is_flag and not each.flag_value
-    ]
+    options = [each for each in command.params if isinstance(each, click.Option) and not each.is_flag]
+    assert {"--target", "--user", "--timeout"} <= {each.opts[-1] for each in options}
+    return options
 
 
 @pytest.fixture

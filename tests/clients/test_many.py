@@ -67,22 +67,21 @@ def test_an_item_that_fails_is_an_error_in_its_place(client: Any) -> None:
 
 
 def test_calls_in_flight_are_bounded_and_all_slots_are_used(connect: Connect, server: Scripted) -> None:
-    together, running, most = threading.Barrier(3), 0, 0
-    lock = threading.Lock()
+    fourth, full = threading.Event(), threading.Barrier(3)
+    too_many: list[bool] = []
 
     def answer(_context: Any) -> bytes:
-        nonlocal running, most
-        with lock:
-            running += 1
-            most = max(most, running)
-        together.wait(60)  # goes on when three calls are here at once
-        with lock:
-            running -= 1
+        if len(server.attempts) > 3:
+            fourth.set()
+        else:
+            full.wait(60)  # until three calls are here
+            too_many.append(fourth.wait(0.3))  # a fourth comes only when one of them has ended
         return b""
 
     server.answers(answer)
-    outcomes = connect(server.address, user="alice").get_many([str(n) for n in range(12)], max_in_flight=3)
-    assert (outcomes, most) == ([Task()] * 12, 3)
+    outcomes = connect(server.address, user="alice").get_many([str(n) for n in range(4)], max_in_flight=3)
+    assert outcomes == [Task()] * 4
+    assert too_many[0] is False
 
 
 def test_outcomes_are_in_order_whatever_ends_first(connect: Connect, server: Scripted) -> None:
