@@ -8,8 +8,6 @@ from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from importlib.metadata import version
 
-import grpc
-from grpc import StatusCode
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, disable_created_metrics
 from prometheus_client.multiprocess import MultiProcessCollector
 
@@ -42,6 +40,26 @@ ALL_SERIES = (STARTED, HANDLED, HANDLING, BATCH_SIZE, OVERLOADED, IN_FLIGHT, WAI
 
 _SECONDS = (0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0)
 _SIZES = (1, 2, 4, 8, 16, 32, 64, 128, 256)
+# Every status code, and how Go spells it.
+_CODES = {
+    "OK": "OK",
+    "CANCELLED": "Canceled",
+    "UNKNOWN": "Unknown",
+    "INVALID_ARGUMENT": "InvalidArgument",
+    "DEADLINE_EXCEEDED": "DeadlineExceeded",
+    "NOT_FOUND": "NotFound",
+    "ALREADY_EXISTS": "AlreadyExists",
+    "PERMISSION_DENIED": "PermissionDenied",
+    "RESOURCE_EXHAUSTED": "ResourceExhausted",
+    "FAILED_PRECONDITION": "FailedPrecondition",
+    "ABORTED": "Aborted",
+    "OUT_OF_RANGE": "OutOfRange",
+    "UNIMPLEMENTED": "Unimplemented",
+    "INTERNAL": "Internal",
+    "UNAVAILABLE": "Unavailable",
+    "DATA_LOSS": "DataLoss",
+    "UNAUTHENTICATED": "Unauthenticated",
+}
 _UNKNOWN = ("unary", "unknown", "unknown")
 
 
@@ -74,10 +92,10 @@ class Metrics:
         # Zeros from the start: the first failure of a kind is then an increase, which alerts see.
         for method in sorted(methods):
             self._resolve_start(method)
-            for code in StatusCode:
-                self._resolve(method, code.name)
+            for code in _CODES:
+                self._resolve(method, code)
         build = Gauge(BUILD.name, BUILD.description, BUILD.labels, registry=own, multiprocess_mode="max")
-        build.labels(version("taskwell"), platform.python_version(), grpc.__version__).set(1)
+        build.labels(version("taskwell"), platform.python_version(), version("grpcio")).set(1)
 
     def on_start(self, method: str) -> None:
         """Count a call that starts, by its full method name."""
@@ -127,7 +145,7 @@ class Metrics:
             method = ""
         if (method, code) not in self._of_call:
             labels = self._labels.get(method, _UNKNOWN)
-            count = self._handled.labels(*labels, _as_go_spells(code)).inc
+            count = self._handled.labels(*labels, _CODES[code]).inc
             self._of_call[method, code] = count, self._handling.labels(*labels).observe
         return self._of_call[method, code]
 
@@ -142,9 +160,3 @@ class Metrics:
 
 def _histogram(series: Series, buckets: Iterable[float], registry: CollectorRegistry) -> Histogram:
     return Histogram(series.name, series.description, series.labels, buckets=tuple(buckets), registry=registry)
-
-
-def _as_go_spells(code: str) -> str:
-    if code in {"OK", "CANCELLED"}:
-        return {"OK": "OK", "CANCELLED": "Canceled"}[code]
-    return "".join(part.capitalize() for part in code.split("_"))

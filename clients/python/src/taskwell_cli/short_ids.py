@@ -39,7 +39,7 @@ def resolved(client: Client, given: Sequence[str]) -> list[str]:
     """The whole ids for ids, short ids and beginnings of ids, each once. Raises CommandFailed."""
     short = {each for each in given if not _is_whole(each)}
     for each in short:
-        if not re.fullmatch(rf"[0-9a-fA-F-]{{{SHORTEST},36}}", each):
+        if not (SHORTEST <= len(each) <= 36 and re.fullmatch(r"[0-9a-fA-F-]+", each)):
             sentence = (
                 f"{each!r} is no id of a task: give one of 'taskwell task list', or at least {SHORTEST} digits of it"
             )
