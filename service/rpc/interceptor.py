@@ -17,6 +17,7 @@ from grpc import HandlerCallDetails, StatusCode
 from grpc.aio import AbortError, ServerInterceptor
 
 from service.errors import (
+    DeadlineExceeded,
     Internal,
     MessageMalformed,
     MessageTooLarge,
@@ -59,6 +60,9 @@ _LOG_LEVELS = {
 
 # Bytes that count for a name and a value beside their own (RFC 7541, 4.1).
 _METADATA_OVERHEAD = 32
+
+# Most log lines a second for calls whose deadline passed.
+_MAX_DEADLINE_LINES = 10
 
 # Most health checks in flight.
 _MAX_OTHER_CALLS = 1000
@@ -148,7 +152,7 @@ class CallInterceptor(ServerInterceptor):
         self._observer = observer
         self._handlers: dict[str, Handler] = {}
         self._refusal_delay = RefusalDelay()
-        self._overloads = 0  # in the current second
+        self._overloads = self._deadlines = 0  # in the current second
 
     async def intercept_service(self, continuation: Continuation, details: HandlerCallDetails) -> Handler:
         method = details.method
@@ -293,7 +297,8 @@ class CallInterceptor(ServerInterceptor):
             self._observer.on_overload()
             self._count_overloads(method)
         # Only the log gets the cause of an error. Refusals that come in floods are logged at debug.
-        level = "debug" if isinstance(error, RateLimited | Overloaded) else _LOG_LEVELS.get(code, "info")
+        is_flood = isinstance(error, RateLimited | Overloaded) or self._is_flood_of_deadlines(error)
+        level = "debug" if is_flood else _LOG_LEVELS.get(code, "info")
         private = {"exc_info": cause} if code is StatusCode.INTERNAL else {"cause": repr(cause)} if cause else {}
         getattr(_log, level)(
             "rpc",
@@ -312,6 +317,20 @@ class CallInterceptor(ServerInterceptor):
             raise
         finally:
             self._drain.end()
+
+    def _is_flood_of_deadlines(self, error: Exception) -> bool:
+        """True for a deadline that passed when many have in this second: under overload, lines cost more than calls."""
+        if not isinstance(error, DeadlineExceeded):
+            return False
+        self._deadlines += 1
+        if self._deadlines == 1:
+            asyncio.get_running_loop().call_later(1.0, self._log_deadlines)
+        return self._deadlines > _MAX_DEADLINE_LINES
+
+    def _log_deadlines(self) -> None:
+        if (more := self._deadlines - _MAX_DEADLINE_LINES) > 0:
+            _log.info("more deadlines passed", calls=more)
+        self._deadlines = 0
 
     def _count_overloads(self, method: str) -> None:
         """Log the first refusal for overload at once, and the number of those that follow once a second."""

@@ -6,7 +6,7 @@ import grpc
 from taskwell.v1 import tasks_pb2
 
 from tests.running import Api
-from tests.server.workers import held_call, workers
+from tests.server.workers import Workers, held_call, workers
 from tests.waiting import until
 
 
@@ -31,3 +31,20 @@ def is_refused(api: Api) -> bool:
     """True when the server is full. Before, the call is INVALID_ARGUMENT, which is not logged as a warning."""
     code: grpc.StatusCode = api.start("GetTask", tasks_pb2.GetTaskRequest(id="x")).code()
     return code is grpc.StatusCode.RESOURCE_EXHAUSTED
+
+
+def test_deadlines_that_pass_in_floods_are_logged_by_number(tmp_path: Path) -> None:
+    with (
+        workers(tmp_path, "--max-call-seconds", "1", "--log-level", "info", count=1) as running,
+        held_call(running, tmp_path),
+    ):
+        with running.api() as api:
+            task = tasks_pb2.Task(title="waits for the lock")
+            calls = [api.start("CreateTask", tasks_pb2.CreateTaskRequest(task=task)) for _ in range(100)]
+            assert {call.code() for call in calls} == {grpc.StatusCode.DEADLINE_EXCEEDED}
+        until(lambda: lines(running) + sum(line["calls"] for line in running.lines("more deadlines passed")) > 100)
+        assert lines(running) < 100
+
+
+def lines(running: Workers) -> int:
+    return sum(line["code"] == "DEADLINE_EXCEEDED" for line in running.lines("rpc"))
