@@ -24,7 +24,7 @@ NEW_CONNECTIONS = 50
 """Every so many tasks, the calls use connections of their own."""
 _EXPECTED = {f"{method} OK" for method in METHODS} | {"GetTask NOT_FOUND"}
 _USERS = [f"user-{number}" for number in range(200)]
-_MAX_IN_FLIGHT = 64
+MAX_IN_FLIGHT = 64
 _TIMEOUT = 30.0  # s; generous: no call should hang
 
 
@@ -110,7 +110,7 @@ class Load:
         begin = time.monotonic()
         for number in range(int((until - begin) * rate / CALLS_PER_LIFE)):
             await asyncio.sleep(begin + number * CALLS_PER_LIFE / rate - time.monotonic())
-            if len(running) >= _MAX_IN_FLIGHT:
+            if len(running) >= MAX_IN_FLIGHT:
                 self.outcomes["the server is too slow"] += 1
                 continue
             task = asyncio.create_task(self._live())

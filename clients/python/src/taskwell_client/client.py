@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import threading
+import time
 from collections.abc import AsyncGenerator, Coroutine, Iterator, Sequence
 from types import ModuleType, TracebackType
 from typing import TYPE_CHECKING, Any, TypeVar
@@ -17,7 +18,8 @@ from taskwell_client import arguments
 from taskwell_client.caller import AsyncToken, Token
 from taskwell_client.channels import Option, Secure, credentials_of, open_channels
 from taskwell_client.connection import CLOSED, Call, Connection, unusable
-from taskwell_client.errors import TaskwellError
+from taskwell_client.errors import ResourceExhausted, TaskwellError
+from taskwell_client.overload import Attempts
 from taskwell_client.targets import is_local
 from taskwell_client.tasks import Tasks
 
@@ -60,9 +62,20 @@ class Client(
         self.close()
 
     def _call(self, call: Call, timeout: float | None) -> Any:  # noqa: ANN401 - of every method
+        return self._repeat(call, Attempts(self._seconds(timeout)))
+
+    def _repeat(self, call: Call, attempts: Attempts) -> Any:  # noqa: ANN401 - of every method
+        while True:
+            try:
+                return self._attempt(call, attempts.left())
+            except ResourceExhausted as error:
+                pause = attempts.pause(error)
+            time.sleep(pause)
+
+    def _attempt(self, call: Call, seconds: float) -> Any:  # noqa: ANN401 - of every method
         method = self._connection.method(call)
         try:
-            return _response(method(call.request, timeout=self._seconds(timeout), metadata=self._caller.metadata()))
+            return _response(method(call.request, timeout=seconds, metadata=self._caller.metadata()))
         except grpc.RpcError as error:
             raise self._connection.error_of(error) from error
         except ValueError as error:  # of grpc: another thread has closed the channel
@@ -74,11 +87,13 @@ class Client(
         seconds = self._seconds(timeout)
         free = threading.Semaphore(arguments.integer("max_in_flight", max_in_flight, 1, 1000))
         started: list[grpc.Future[Any] | TaskwellError] = []
+        attempts: list[Attempts] = []
         try:
             for call in calls:
                 free.acquire()  # ends: every call in flight has a deadline
+                attempts.append(Attempts(seconds))
                 started.append(self._started(call, seconds, free))
-            return [self._outcome(each) for each in started]
+            return [self._outcome(*each) for each in zip(calls, started, attempts, strict=True)]
         finally:
             for each in started:
                 if isinstance(each, grpc.Future):
@@ -101,15 +116,27 @@ class Client(
         future.add_done_callback(lambda _: free.release())
         return future
 
-    def _outcome(self, started: grpc.Future[Any] | TaskwellError) -> Any:  # noqa: ANN401 - of every method
+    def _outcome(
+        self,
+        call: Call,
+        started: grpc.Future[Any] | TaskwellError,
+        attempts: Attempts,
+    ) -> Any:  # noqa: ANN401 - of every method
         if isinstance(started, TaskwellError):
             return started
         try:
             return _response(started.result())
         except grpc.RpcError as error:
-            return self._connection.error_of(error)
+            failed = self._connection.error_of(error)
         except grpc.FutureCancelledError:
             return unusable(CLOSED)
+        if not isinstance(failed, ResourceExhausted):
+            return failed
+        try:
+            time.sleep(attempts.pause(failed))
+            return self._repeat(call, attempts)
+        except TaskwellError as error:
+            return error
 
     def _walk(self, request: ListTasksRequest, timeout: float | None) -> Iterator[Task]:
         while True:
@@ -150,7 +177,15 @@ class AsyncClient(
         await self.close()
 
     async def _call(self, call: Call, timeout: float | None) -> Any:  # noqa: ANN401 - of every method
-        seconds = self._seconds(timeout)
+        attempts = Attempts(self._seconds(timeout))
+        while True:
+            try:
+                return await self._attempt(call, attempts.left())
+            except ResourceExhausted as error:
+                pause = attempts.pause(error)
+            await asyncio.sleep(pause)
+
+    async def _attempt(self, call: Call, seconds: float) -> Any:  # noqa: ANN401 - of every method
         metadata = self._caller.metadata()
         if not isinstance(metadata, tuple):
             metadata = await metadata

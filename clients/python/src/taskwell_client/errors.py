@@ -86,7 +86,10 @@ class PermissionDenied(TaskwellError):
 
 
 class ResourceExhausted(TaskwellError):
-    """Too many calls, or a message that is too large. `retry_delay` is set if waiting helps."""
+    """Too many calls until the timeout of this one, or a message that is too large.
+
+    `retry_delay` is set if waiting helps: the call was repeated within its timeout.
+    """
 
 
 class Unavailable(TaskwellError):
