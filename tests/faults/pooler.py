@@ -56,7 +56,7 @@ class Pooler:
         target = {key: known[key] for key in ("host", "port", "dbname") if key in known}
         line = " ".join(f"{key}={value}" for key, value in target.items())
         settings = {"listen_addr": "127.0.0.1", "listen_port": str(self._port), "unix_socket_dir": ""}
-        settings |= self._settings | changes
+        settings |= {"admin_users": str(known["user"]), **self._settings, **changes}
         text = f"[databases]\n{known['dbname']} = {line} user={known['user']}\n\n[pgbouncer]\n"
         (self._folder / "pgbouncer.ini").write_text(text + "".join(f"{key} = {settings[key]}\n" for key in settings))
 
