@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections import Counter
 from collections.abc import AsyncIterator, Callable, Hashable
-from typing import Any
+from typing import Any, cast
 
 from grpc.aio import EOF
 
@@ -13,6 +13,7 @@ from service.errors import DeadlineExceeded, MessageMissing, Overloaded, Request
 from service.rpc.admission import Admission
 from service.rpc.drain import Drain
 from service.rpc.handlers import Behaviour, Context, Reader
+from service.rpc.in_process import InProcessContext
 
 MAX_RECEIVING = 4096
 """Most calls whose message has not arrived yet; one more ends the one that has waited longest."""
@@ -49,15 +50,22 @@ class CallLimits:
         self._running = 0
         self._unsent_bytes: Counter[str] = Counter()
 
-    def apply(self, behaviour: Behaviour, read: Reader, owner: Callable[[], Hashable] = lambda: None) -> Behaviour:
+    def apply(
+        self,
+        behaviour: Behaviour,
+        read: Reader,
+        serialize: Callable[[Any], bytes],
+        owner: Callable[[], Hashable] = lambda: None,
+    ) -> Behaviour:
         """Wrap a method so that it runs within the limits; `read` makes the request from the message's bytes.
 
-        `owner` returns the user of the current call: calls that wait are admitted in turns.
+        The response is serialized, so that its size is known; that of an in-process call is a message, as it is not
+        sent from here. `owner` returns the user of the current call: calls that wait are admitted in turns.
         """
 
         async def limited(_requests: object, context: Context) -> Any:  # noqa: ANN401 - any message
-            if self._calls.in_flight - self._running >= MAX_UNSENT_RESPONSES:
-                raise Overloaded
+            if self._calls.at_most - self._running >= MAX_UNSENT_RESPONSES:
+                self._refuse_if_unsent()
             seconds = self._seconds(context)
             task = asyncio.current_task()
             assert task is not None
@@ -76,10 +84,13 @@ class CallLimits:
                 await self.admission.enter(owner(), len(message))
                 entered = True
                 response = await behaviour(read(message, context), context)
-                if (size := response.ByteSize()) > _LARGE:
-                    self._weigh_until_sent(size, context)
-                self._calls.end_when_sent(context)
-                return response
+                if isinstance(cast("object", context), InProcessContext):
+                    return response
+                message = serialize(response)
+                if len(message) > _LARGE:
+                    self._weigh_until_sent(len(message), context, task)
+                self._calls.count_until_sent(task)
+                return message
             except asyncio.CancelledError:
                 if (error := self._overdue.get(task)) and task.uncancel() == 0:
                     raise (MessageMissing if not received and seconds == self.max_seconds else error) from None
@@ -94,6 +105,10 @@ class CallLimits:
                     self.admission.leave()
 
         return limited
+
+    def _refuse_if_unsent(self) -> None:
+        if self._calls.in_flight - self._running >= MAX_UNSENT_RESPONSES:
+            raise Overloaded
 
     def _await_message(self, task: asyncio.Task[Any]) -> None:
         """Note that a call waits for its message, and end the one that has waited longest if they are too many."""
@@ -129,15 +144,16 @@ class CallLimits:
         self._overdue[task] = error
         task.cancel()
 
-    def _weigh_until_sent(self, size: int, context: Context) -> None:
+    def _weigh_until_sent(self, size: int, context: Context, task: asyncio.Task[Any]) -> None:
         waiting, peer = self._unsent_bytes, context.peer()
         if waiting.total() + size > MAX_UNSENT_BYTES or waiting[peer] + size > MAX_UNSENT_BYTES_PER_CONNECTION:
             raise Overloaded
         waiting[peer] += size
 
-        def sent(_context: Context) -> None:
+        def sent(_task: asyncio.Task[Any]) -> None:
             waiting[peer] -= size
             if not waiting[peer]:
                 del waiting[peer]
 
-        context.add_done_callback(sent)  # type: ignore[arg-type]
+        # On the task, not on the context: that would make a reference cycle, and keep the call from being freed.
+        task.add_done_callback(sent)

@@ -49,13 +49,16 @@ def with_behaviour(handler: Handler, behaviour: Behaviour) -> Handler:
     )
 
 
-def reading_handler(handler: Handler, behaviour: Behaviour) -> Handler:
+def reading_handler(handler: Handler, behaviour: Behaviour, *, serializes: bool = False) -> Handler:
     """Return a handler whose function starts with the request's headers and reads the message from the context.
+
+    If it `serializes`, the function returns bytes.
 
     The handler takes a stream of requests, undecoded. On the wire that is the same; but gRPC waits without a limit for
     the message of a unary request before it calls the function, and never ends a call that has none.
     """
-    return _MAKERS[True, handler.response_streaming](behaviour, response_serializer=handler.response_serializer)
+    serializer = None if serializes else handler.response_serializer
+    return _MAKERS[True, handler.response_streaming](behaviour, response_serializer=serializer)
 
 
 def refusing_handler(refuse: Callable[[Context], Awaitable[None]]) -> Handler:

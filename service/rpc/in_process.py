@@ -7,7 +7,7 @@ outside. Only the transport is missing: a loopback connection would cost more th
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from typing import NoReturn, Protocol, cast
 
 import grpc
@@ -56,14 +56,10 @@ class InProcess:
 
         Raises the grpc.aio.AioRpcError that a client would get.
         """
-        in_process = InProcessContext(request, metadata, seconds)
-        context = cast("Context", in_process)
+        context = cast("Context", InProcessContext(request, metadata, seconds))
         handler = await self._interceptor.intercept_service(self._found, Details(method, metadata))
         # The interceptor decodes the request, or returns a handler that refuses it.
-        try:
-            response: Message = await behaviour_of(handler)(request, context)
-        finally:
-            in_process.done()
+        response: Message = await behaviour_of(handler)(request, context)
         return response
 
     async def admit(self, method: str, metadata: Pairs, *, counts: bool) -> str | None:
@@ -85,22 +81,10 @@ class InProcessContext:
     def __init__(self, request: bytes, metadata: Pairs, seconds: float | None) -> None:
         self._request = request
         self._metadata = metadata
-        self._callbacks: list[Callable[[object], None]] = []
         self._deadline = None if seconds is None else time.monotonic() + seconds
 
     async def read(self) -> bytes:
         return self._request
-
-    def peer(self) -> str:
-        return "in-process"
-
-    def add_done_callback(self, callback: Callable[[object], None]) -> None:
-        self._callbacks.append(callback)
-
-    def done(self) -> None:
-        """Run the callbacks: there is no transport in which the response could wait."""
-        for callback in self._callbacks:
-            callback(self)
 
     def invocation_metadata(self) -> Pairs:
         return self._metadata

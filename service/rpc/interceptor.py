@@ -229,7 +229,9 @@ class CallInterceptor(ServerInterceptor):
             behaviour = self._streams.track(self._other_limits.apply_streaming(behaviour, read))
             return reading_handler(handler, self._wrap_streaming(method, behaviour, _guarded((), _undecoded)))
         limits = self._limits if method.startswith(f"/{TASK_SERVICE}/") else self._other_limits
-        return reading_handler(handler, self._wrap_unary(method, limits.apply(behaviour, read, _caller.get)))
+        serialize = handler.response_serializer or bytes
+        behaviour = limits.apply(behaviour, read, serialize, _caller.get)
+        return reading_handler(handler, self._wrap_unary(method, behaviour), serializes=True)
 
     def _wrap_unary(self, method: str, behaviour: Behaviour) -> Behaviour:
         on_start, on_call = self._observer.on_start, self._observer.on_call
