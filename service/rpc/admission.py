@@ -36,13 +36,19 @@ class Admission:
         self.running = 0
         self.waiting = 0
 
+    def enter_at_once(self) -> bool:
+        """Start a call if it need not wait."""
+        if self.running >= self._max_running or self.waiting:
+            return False
+        self.running += 1
+        return True
+
     async def enter(self, owner: Hashable, size: int) -> None:
         """Start a call of this owner, as soon as it may run; its message has this size (bytes).
 
         Raises Overloaded after MAX_WAIT, or at once if too many calls wait.
         """
-        if self.running < self._max_running and not self.waiting:
-            self.running += 1
+        if self.enter_at_once():
             return
         if self.waiting >= MAX_WAITING or self._waiting_bytes + size > MAX_WAITING_BYTES:
             raise Overloaded

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections import Counter
 from collections.abc import AsyncIterator, Callable, Hashable
-from typing import Any, cast
+from typing import Any
 
 from grpc.aio import EOF
 
@@ -63,7 +63,7 @@ class CallLimits:
         sent from here. `owner` returns the user of the current call: calls that wait are admitted in turns.
         """
 
-        async def limited(_requests: object, context: Context) -> Any:  # noqa: ANN401 - any message
+        async def limited(_requests: object, context: Any) -> Any:  # noqa: ANN401 - either context, any message
             if self._calls.at_most - self._running >= MAX_UNSENT_RESPONSES:
                 self._refuse_if_unsent()
             seconds = self._seconds(context)
@@ -81,10 +81,11 @@ class CallLimits:
                 if message is EOF:
                     raise MessageMissing
                 received = True
-                await self.admission.enter(owner(), len(message))
+                if not self.admission.enter_at_once():
+                    await self.admission.enter(owner(), len(message))
                 entered = True
                 response = await behaviour(read(message, context), context)
-                if isinstance(cast("object", context), InProcessContext):
+                if isinstance(context, InProcessContext):
                     return response
                 message = serialize(response)
                 if len(message) > _LARGE:
