@@ -14,7 +14,7 @@ SERVICE := --python-version 3.11
 CLIENT := clients/python/pyproject.toml --extra cli --python-version 3.10
 
 .PHONY: help setup run demo test test-stress check format generate lock tables bench bench-quick bench-pages soak-tls soak-isolation soak-requests \
-  soak-lost-answers faults faults-matrix faults-seeded abuse matrix fuzz-rest openapi-clients compare-envoy docs docs-page assets build clean
+  soak-lost-answers faults faults-matrix faults-seeded abuse matrix fuzz-rest openapi-clients languages compare-envoy docs docs-page assets build clean
 
 help: ## List the targets
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /|/' | awk -F'|' '{printf "  make %-18s %s\n", $$1, $$2}'
@@ -136,6 +136,9 @@ fuzz-rest: .venv/installed ## Fuzz REST with schemathesis from the OpenAPI docum
 openapi-clients: .venv/installed .venv-openapi/installed .npm/installed ## Generate REST clients with six generators and make the six calls with each (a minute)
 	@$(BIN)/python -m tests.openapi_clients.generators
 
+languages: .venv/installed ## Build and run the examples for Node, Java and Rust, where their tools are installed (two minutes)
+	@$(BIN)/python -m tests.examples.languages
+
 compare-envoy: .venv/installed .venv-envoy/installed ## Compare the REST gateway's responses with those of Envoy's transcoder
 	@$(BIN)/python -m tests.oracle.envoy
 
@@ -144,7 +147,7 @@ docs: .venv/installed ## Build the documentation in build/docs; a broken link or
 	@$(BIN)/sphinx-build --quiet --fail-on-warning --keep-going -c docs -d build/doctrees . build/docs
 	@echo "docs: open build/docs/index.html"
 
-docs-page: .venv/installed ## Take docs/guide/rest-docs.png of the documentation page (needs Chromium)
+docs-page: .venv/installed .npm/installed ## Take docs/guide/rest-docs.png of the documentation page (needs Chromium)
 	@$(BIN)/python -m tests.rest.screenshot
 
 assets: .venv/installed ## Fetch the assets of the documentation page again (needs npm)
@@ -193,4 +196,5 @@ build: .venv/installed ## Build the source archives of service and client, and w
 	@ls "$(DIST)"
 
 clean: ## Remove everything that make made, except taskwell.db
-	@rm -rf .venv .venv-generate .venv-oldest .venv-bench .venv-envoy .venv-openapi .npm .tools build dist
+	@rm -rf .venv .venv-generate .venv-oldest .venv-bench .venv-envoy .venv-openapi .npm .tools build dist examples/node/node_modules examples/node/generated \
+	  examples/java/target examples/rust/target examples/rust/Cargo.lock

@@ -14,7 +14,14 @@ include_patterns = [
     "docs/**.md",
     "examples/python/README.md",
 ]
-exclude_patterns = [".*", "build", "dist", "generated"]  # Sphinx does not descend into these
+exclude_patterns = [
+    ".*",
+    "build",
+    "dist",
+    "generated",
+    "**/node_modules",
+    "examples/*/target",
+]  # Sphinx does not descend into these
 
 myst_heading_anchors = 3
 nitpicky = True

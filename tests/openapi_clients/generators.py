@@ -6,15 +6,14 @@ Tools that are not installed are named, and are no failure. The generated client
 """
 
 import hashlib
-import os
 import shutil
-import subprocess
 import sys
 import tempfile
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
 from service.log import configure_log
+from tests.programs import Failed, not_installed, run
 from tests.running import new_user, running_addresses, settings_for
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -25,34 +24,11 @@ NPM = ROOT / ".npm"
 GO_MODULE = ROOT / "requirements" / "go-openapi"
 ARTIFACT = "org.openapitools:openapi-generator-cli:7.17.0"
 SHA256 = "25d6bd8273dd2be99979d544b62ea43f0ce1975f1aa582678b5093d1e7fcfce8"
-MINUTES = 8 * 60  # s; a limit for programs that hang
 CALLED = "six calls"
 """The last line of each program, when its calls did what they should."""
 
 Call = Sequence[str]
 """The command that makes the calls; URL and user are added to it."""
-
-
-class Failed(Exception):
-    """A command failed. The message is its output."""
-
-
-def run(*command: str | Path, folder: Path, **environment: str) -> str:
-    """Run a command and return its output. Raises Failed."""
-    ran = subprocess.run(
-        command,
-        cwd=folder,
-        env={**os.environ, **environment},
-        stdout=subprocess.PIPE,
-        stderr=subprocess.STDOUT,
-        stdin=subprocess.DEVNULL,
-        text=True,
-        timeout=MINUTES,
-        check=False,
-    )
-    if ran.returncode:
-        raise Failed(f"{' '.join(map(str, command))}\n{ran.stdout}")
-    return ran.stdout
 
 
 def openapi_python_client(folder: Path) -> Call:
@@ -165,7 +141,7 @@ def main() -> int:
         with running_addresses(settings) as addresses:
             for name in sys.argv[1:] or GENERATORS:
                 generate, tools = GENERATORS[name]
-                if absent := {tool for tool in tools if not shutil.which(tool)}:
+                if absent := not_installed(tools):
                     missing |= absent
                     continue
                 try:
