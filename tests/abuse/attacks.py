@@ -1,8 +1,9 @@
-"""Attacks on the gRPC port by raw HTTP/2 frames, for as long as they are told; each is one function.
+"""Attacks by raw HTTP/2 frames, and those on REST, for as long as they are told; each is one function.
 
 python -m tests.abuse.attacks NAME ADDRESS SECONDS
 """
 
+import itertools
 import random
 import select
 import socket
@@ -14,6 +15,7 @@ from contextlib import suppress
 
 from taskwell.v1 import tasks_pb2
 
+from tests.abuse import rest_attacks
 from tests.abuse.http2 import (
     ACK,
     CONTINUATION,
@@ -264,6 +266,37 @@ def tokens(address: str, seconds: float) -> None:
     _flood(address, seconds, chunk)
 
 
+def rest_heavy(address: str, seconds: float) -> None:
+    """The REST requests that cost most, one after the other."""
+    host, port = address.rsplit(":", 1)
+    ends, sent = time.monotonic() + seconds, 0
+    for request in itertools.cycle(rest_attacks.HEAVY.values()):
+        if time.monotonic() > ends:
+            break
+        rest_attacks.exchange(host, int(port), request)
+        sent += 1
+    print(f"{sent} requests")
+
+
+def _rest(attack: Callable[[str, int, int, float], int], count: int) -> Callable[[str, float], None]:
+    def run(address: str, seconds: float) -> None:
+        host, port = address.rsplit(":", 1)
+        print(f"{count} connections, of which {attack(host, int(port), count, seconds)} were closed")
+
+    run.__doc__ = attack.__doc__
+    return run
+
+
+REST: dict[str, Callable[[str, float], None]] = {
+    "rest-heavy": rest_heavy,
+    "rest-slow-heads": _rest(rest_attacks.slow_heads, 500),
+    "rest-slow-bodies": _rest(rest_attacks.slow_bodies, 500),
+    "rest-slow-readers": _rest(rest_attacks.slow_readers, 100),
+    "rest-pipelines": _rest(rest_attacks.pipelines, 20),
+    "rest-endless-bodies": _rest(rest_attacks.endless_bodies, 20),
+}
+"""Attacks on REST: they take its address."""
+
 ATTACKS: dict[str, Callable[[str, float], None]] = {
     attack.__name__.replace("_", "-"): attack
     for attack in (
@@ -271,7 +304,7 @@ ATTACKS: dict[str, Callable[[str, float], None]] = {
         *(unread_settings_flood, window_update_flood, priority_flood, empty_data, empty_headers, unread_responses),
         *(tiny_windows, calls_without_message, idle_connections, half_open_handshakes, garbage, tokens),
     )
-}
+} | REST
 
 
 def titles() -> Iterator[tuple[str, str]]:

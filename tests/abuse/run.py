@@ -26,7 +26,7 @@ import grpc
 from grpc_health.v1 import health_pb2, health_pb2_grpc
 from taskwell.v1 import tasks_pb2, tasks_pb2_grpc
 
-from tests.abuse.attacks import titles
+from tests.abuse.attacks import REST, titles
 from tests.abuse.load import percentile
 from tests.postgres import fresh_database, running_postgres
 
@@ -104,11 +104,13 @@ class Server:
     def __init__(self, database_url: str) -> None:
         environment = {name: value for name, value in os.environ.items() if not name.startswith("TASKWELL_")}
         environment |= {"TASKWELL_DATABASE_URL": database_url, "TASKWELL_GRPC_ADDRESS": "127.0.0.1:0"}
+        environment |= {"TASKWELL_REST_ADDRESS": "127.0.0.1:0"}
         environment |= {"TASKWELL_WORKERS": "1", "TASKWELL_MIGRATE": "true", "TASKWELL_LOG_LEVEL": "error"}
         command = [sys.executable, "-m", "service", "serve"]
         self.process = subprocess.Popen(command, stdout=subprocess.PIPE, env=environment, text=True)
         assert self.process.stdout
         self.address = self.process.stdout.readline().split()[-1]
+        self.rest = next(line for line in self.process.stdout if line.startswith("REST listening")).split()[-1]
         self.peak = self.rss()
 
     def rss(self) -> int:
@@ -176,7 +178,7 @@ def attacked(name: str, database_url: str, seconds: float) -> tuple[Sequence[obj
     with server(database_url) as target:
         before = target.rss()
         with target.observed(), honest.beside(target.address):
-            attack = program("tests.abuse.attacks", name, target.address, seconds)
+            attack = program("tests.abuse.attacks", name, target.rest if name in REST else target.address, seconds)
             output, errors = attack.communicate(timeout=seconds + 120)
         rise = target.peak - before
     reached = honest.success >= GOAL and (rise <= MEMORY_GOAL or name in REMAINS) and not attack.returncode
