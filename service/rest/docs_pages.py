@@ -4,6 +4,7 @@ Each file has a path of its own, so no path from a request is looked up on disk.
 """
 
 import hashlib
+import json
 from collections.abc import Mapping
 from functools import cache
 from mimetypes import MimeTypes
@@ -27,20 +28,22 @@ _HEADERS = (
 )
 
 
-def docs_pages() -> dict[str, Page]:
-    """Return the pages by their paths."""
+def docs_pages(scheme: str) -> dict[str, Page]:
+    """Return the pages by their paths. `scheme` is the document's name of the credential that this server takes."""
     types = MimeTypes(filenames=())
     assets = [path for path in ASSETS.rglob("*.*") if types.guess_type(path)[0] and path.suffix != ".txt"]
     paths = {ASSETS / "openapi.json": "/openapi.json", ASSETS / "index.html": "/docs"}
     return {
-        paths.get(path, f"/docs/{path.relative_to(ASSETS)}"): _page(path, f"{types.guess_type(path)[0]}".encode())
+        paths.get(path, f"/docs/{path.relative_to(ASSETS)}"): _page(
+            path, f"{types.guess_type(path)[0]}".encode(), scheme
+        )
         for path in assets
     }
 
 
-def _page(file: Path, content_type: bytes) -> Page:
+def _page(file: Path, content_type: bytes, scheme: str) -> Page:
     async def serve(request: Mapping[bytes, bytes]) -> Response:
-        content, etag = _content(file)
+        content, etag = _content(file, scheme)
         headers = [*_HEADERS, (b"etag", f'"{etag}"'.encode())]
         if is_known(request.get(b"if-none-match", b""), etag):
             return Response(304, headers, b"")
@@ -50,7 +53,20 @@ def _page(file: Path, content_type: bytes) -> Page:
 
 
 @cache
-def _content(file: Path) -> tuple[bytes, str]:
+def _content(file: Path, scheme: str) -> tuple[bytes, str]:
     """Return a file and its ETag. Read at the first request: most workers never serve the page."""
     content = file.read_bytes()
+    if file.name == "openapi.json":
+        content = _with_scheme(content, scheme)
     return content, hashlib.sha256(content).hexdigest()[:32]
+
+
+def _with_scheme(content: bytes, scheme: str) -> bytes:
+    """Return the document without the credentials that this server does not take."""
+    document = json.loads(content)
+    components = document["components"]
+    components["securitySchemes"] = {scheme: components["securitySchemes"][scheme]}
+    for operations in document["paths"].values():
+        for operation in operations.values():
+            operation["security"] = [each for each in operation["security"] if scheme in each]
+    return json.dumps(document, indent=2, ensure_ascii=False).encode()

@@ -57,7 +57,8 @@ class Rest:
             body_seconds=settings.rest_request_timeout,
         )
         # The OpenAPI document shows what reflection shows, to the same clients.
-        pages = {**health_checks(calls), **(docs_pages() if settings.reflection == "open" else {})}
+        scheme = "token" if settings.auth_rule.user is User.TOKEN else "user"
+        pages = {**health_checks(calls), **(docs_pages(scheme) if settings.reflection == "open" else {})}
         self._gateway = Gateway(Routes(*tasks_pb2.DESCRIPTOR.services_by_name.values()), calls, rules, pages)
         app: ASGIApp = self._gateway
         if settings.cors_origins:

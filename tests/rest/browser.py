@@ -55,6 +55,22 @@ class Page:
         self._chrome.execute_cdp_cmd("Input.insertText", {"text": text})  # as pasting does
         field.send_keys(Keys.TAB)  # a field that waits until nobody types any more is done when it is left
 
+    def emulate(self, width: int, scheme: str) -> None:
+        """Have the width of a phone (a window cannot be so narrow), and a preferred color scheme."""
+        size = {"width": width, "height": 800, "deviceScaleFactor": 1, "mobile": False}
+        self._chrome.execute_cdp_cmd("Emulation.setDeviceMetricsOverride", size)
+        features = [{"name": "prefers-color-scheme", "value": scheme}]
+        self._chrome.execute_cdp_cmd("Emulation.setEmulatedMedia", {"features": features})
+
+    def evaluate(self, script: str, *arguments: str) -> Any:
+        """Run a script in the page and return its value."""
+        return self._chrome.execute_script(script, *arguments)
+
+    def evaluate_async(self, script: str) -> Any:
+        """Run a script that calls its last argument with its value."""
+        self._chrome.set_script_timeout(_PATIENCE)
+        return self._chrome.execute_async_script(script)
+
     def scroll_to(self, selector: str) -> None:
         """Have what matches at the top of the window."""
         self._chrome.execute_script("arguments[0].scrollIntoView(true)", self.find(selector))

@@ -17,8 +17,7 @@ class Docs:
         """Say who is calling: by the user's id, or by a token."""
         self._page.click("button.authorize")
         self._page.fill("#api_key_value" if user else "#auth-bearer-value", user or token)
-        # The forms are as many as the ways, in the order of the document.
-        self._page.click(f".auth-container:nth-of-type({1 if user else 2}) button[type=submit]")
+        self._page.click(".auth-container button[type=submit]")
         self._page.click(".auth-container .btn-done")
 
     def call(self, operation: str, *, body: str | None = None, **parameters: str) -> tuple[int, Any]:
