@@ -32,5 +32,9 @@ def run(*command: str | Path, folder: Path, **environment: str) -> str:
 
 
 def not_installed(tools: Iterable[str]) -> set[str]:
-    """The tools that are not on the PATH."""
-    return {tool for tool in tools if not shutil.which(tool)}
+    """The tools that are not on the PATH, or do not work: rustup's cargo is there without a toolchain."""
+    return {tool for tool in tools if not shutil.which(tool) or (tool == "cargo" and not _works("cargo", "--version"))}
+
+
+def _works(*command: str) -> bool:
+    return subprocess.run(command, capture_output=True, timeout=_LIMIT, check=False).returncode == 0
