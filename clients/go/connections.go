@@ -22,9 +22,9 @@ var keepaliveParameters = keepalive.ClientParameters{
 	PermitWithoutStream: true,
 }
 
-// connectParameters reconnect within seconds after an outage; gRPC's own maximum is two minutes.
+// connectParameters reconnect within a second after an outage or a restart; gRPC's own maximum is two minutes.
 var connectParameters = grpc.ConnectParams{
-	Backoff:           backoff.Config{BaseDelay: 200 * time.Millisecond, Multiplier: 1.6, Jitter: 0.2, MaxDelay: 5 * time.Second},
+	Backoff:           backoff.Config{BaseDelay: 200 * time.Millisecond, Multiplier: 1.6, Jitter: 0.2, MaxDelay: time.Second},
 	MinConnectTimeout: 20 * time.Second,
 }
 

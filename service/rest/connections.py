@@ -128,7 +128,6 @@ class Connection(asyncio.BufferedProtocol):
         protocol, self.protocol = self.protocol, None
         if self._request:
             self._request.cancel()
-        if (
-            protocol
-        ):  # with the exception, uvicorn would keep its timer for idle connections, and the connection with it
+        if protocol:
+            # With the exception, uvicorn would keep its timer for idle connections, and the connection with it.
             protocol.connection_lost(None)

@@ -4,6 +4,7 @@ A test of the second half that fails after an upgrade names what changed and the
 """
 
 import ast
+import asyncio
 import importlib
 import inspect
 import signal
@@ -189,6 +190,14 @@ async def test_uvicorn_Server_capture_signals_is_what_installs_signal_handlers()
         await server.stop(grace=1)
     assert during == before
     assert hasattr(uvicorn.Server, "capture_signals")
+
+
+def test_uvicorn_Config_http_protocol_class_makes_connections_with_an_app_state() -> None:  # noqa: N802
+    config = uvicorn.Config(Mock(), http="h11", log_config=None)
+    config.load()
+    assert isinstance(config.http_protocol_class, type)
+    assert issubclass(config.http_protocol_class, asyncio.Protocol)
+    assert "app_state" in inspect.signature(config.http_protocol_class).parameters
 
 
 OPTIONS = [name for name, _ in server_options(Settings(_env_file=None))]  # type: ignore[call-arg]

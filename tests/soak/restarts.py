@@ -2,8 +2,9 @@
 
     python -m tests.soak.restarts [RESTARTS]      (100 of them, about seven minutes)
 
-A server is told to stop, exits and is started again; the other follows as soon as the first accepts calls. The clients
-know both addresses. Safe calls are those that a client may repeat. The plain client is grpcio without a service config.
+A server is told to stop, exits and is started again. The other follows when the first has accepted calls for two
+seconds, as an orchestrator does (minReadySeconds in Kubernetes), so that clients have reconnected. They know both
+addresses. Safe calls are those that a client may repeat. The plain client is grpcio without a service config.
 """
 
 import asyncio
@@ -34,6 +35,8 @@ AT_ONCE = 8
 """Calls in flight of each client."""
 BETWEEN = 100
 """Calls of each client that succeed between two restarts."""
+READY_SECONDS = 2.0
+"""Between the start of a server and the end of the other."""
 _PAUSE = 0.01
 """Between two calls of one worker (s)."""
 _GO_CLIENT = Path(__file__).parents[2] / "clients" / "go"
@@ -161,6 +164,7 @@ async def restart(servers: Sequence[ServerProcess], restarts: int) -> list[Load]
     async with AsyncExitStack() as stack:
         loads = await put_load(stack, [server.address for server in servers])
         for number in range(restarts):
+            await asyncio.sleep(READY_SECONDS)
             await _successes(loads)
             status = await asyncio.to_thread(servers[number % len(servers)].restart)
             assert status == 0, f"the server exited with status {status}"

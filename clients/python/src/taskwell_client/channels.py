@@ -56,9 +56,9 @@ _OPTIONS: tuple[Option, ...] = (
     ("grpc.http2.ping_timeout_ms", 10_000),  # without it the timeout may be a minute, whatever the option above says
     ("grpc.keepalive_permit_without_calls", 1),
     ("grpc.http2.max_pings_without_data", 0),
-    # Reconnect within seconds after an outage; gRPC's own maximum is two minutes.
+    # Reconnect within a second after an outage or a restart; gRPC's own maximum is two minutes.
     ("grpc.initial_reconnect_backoff_ms", 200),
-    ("grpc.max_reconnect_backoff_ms", 5_000),
+    ("grpc.max_reconnect_backoff_ms", 1_000),
 )
 
 
