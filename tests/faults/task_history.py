@@ -143,6 +143,7 @@ class Steps:
         self._states = states
         self.writers: dict[int, Call] = {}
         self._used: set[int] = set()
+        self._with_earlier = False
         self._by_version: dict[int, list[Call]] = {}
         responses = {id(call): state.version for call, state in history.seen if call.method != "ListTasks"}
         for call in history.writes:
@@ -169,10 +170,12 @@ class Steps:
             yield from self._step(before, self._states[before][1].content, after)
 
     def _step(self, before: int, content: Content, after: int) -> Iterator[Anomaly]:
-        self._budget = _BUDGET
         wanted, seen_at = self._states[after][1].content, self._states[after][0].end
-        path = self._path(content, before, after, wanted, seen_at)
-        if path is None:
+        for self._with_earlier in (False, True):  # only where nothing else explains the step
+            self._budget = _BUDGET
+            if (path := self._path(content, before, after, wanted, seen_at)) is not None:
+                break
+        else:
             yield self._diagnosis(content, after, wanted)
             return
         for version, call in enumerate(path, before + 1):
@@ -189,7 +192,8 @@ class Steps:
             return []
         # Those with an etag first: another write may also have found this version as it was to be.
         acknowledged = sorted(self._by_version.get(before + 1, ()), key=etag_in, reverse=True)
-        repeated = (call for call, version in self._earlier if version > before + 1)
+        earlier = self._earlier if self._with_earlier else ()
+        repeated = (call for call, version in earlier if version > before + 1)
         for call in (*acknowledged, *self._unknown, *repeated):
             if (found := self._via(call, content, before, after, wanted, seen_at)) is not None:
                 return found
