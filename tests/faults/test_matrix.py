@@ -14,6 +14,7 @@ from tests.messages import STARTUP, Messages
 
 # Tests run on busy machines.
 _TIMING = {Kind.LATE, Kind.STALL, Kind.SLOW_RECOVERY, Kind.FAILED_WITHOUT_FAULT, Kind.MEMORY}
+_ROUNDS = 20
 _QUICK = (
     "connections reset",
     "connections half closed",
@@ -31,13 +32,20 @@ _QUICK = (
 
 
 def test_no_fault_loses_or_doubles_writes_or_is_internal() -> None:
-    faults = [replace(fault, seconds=0.1) for fault in FAULTS if fault.name in _QUICK and POSTGRESQL in fault.databases]
-    assert len(faults) == len(_QUICK)
+    left = {fault.name: replace(fault, seconds=0.1) for fault in FAULTS if fault.name in _QUICK}
+    assert left.keys() == set(_QUICK)
+    methods: set[str] = set()
     with running_system(POSTGRESQL, settings=SETTINGS) as system:
-        case = run_case(system, faults, calls=1500, seed=7, calls_between=8)
-    assert {fault.name for fault in case.history.faults} == set(_QUICK)
-    assert {call.method for call in case.during()} == set(METHODS)
-    assert [str(anomaly) for anomaly in case.anomalies if anomaly.kind not in _TIMING] == []
+        # How many faults a round has time for depends on the machine.
+        for seed in range(_ROUNDS):
+            case = run_case(system, list(left.values()), calls=1200, seed=seed, calls_between=8)
+            assert [str(anomaly) for anomaly in case.anomalies if anomaly.kind not in _TIMING] == []
+            methods |= {call.method for call in case.during()}
+            left = {name: fault for name, fault in left.items() if name not in {f.name for f in case.history.faults}}
+            if not left:
+                break
+    assert left == {}
+    assert methods == set(METHODS)
 
 
 @pytest.mark.parametrize("piece", [1, 3, 1000])
