@@ -181,8 +181,8 @@ OWN_SYSTEMS = (
     OwnSystem(
         _with_clock,
         (
-            Fault("clock set back by an hour", _clock_stepped("-3600"), _ALL),
-            Fault("clock set forward by an hour", _clock_stepped("+3600"), _ALL),
+            Fault("clock set back by an hour", _clock_stepped("-3600"), _POSTGRES),
+            Fault("clock set forward by an hour", _clock_stepped("+3600"), _POSTGRES),
         ),
         _missing_clock(),
     ),

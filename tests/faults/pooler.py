@@ -1,5 +1,7 @@
 """PgBouncer in transaction mode, as a process. Debian's package has it: apt-get install pgbouncer."""
 
+import os
+import pwd
 import shutil
 import signal
 import socket
@@ -12,6 +14,8 @@ from typing import Any
 
 import psycopg
 from psycopg.conninfo import conninfo_to_dict, make_conninfo
+
+from tests.faults.ports import free_port
 
 TIMEOUT = 30.0
 """Limit of every wait for the process (s)."""
@@ -40,10 +44,10 @@ class Pooler:
         self._database = conninfo
         host = str(conninfo_to_dict(conninfo)["host"])
         # Where the database runs as another user than root, only that user may enter the folder of its socket.
-        self._user = Path(host).stat().st_uid if host.startswith("/") else _NOBODY
+        user = Path(host).stat().st_uid if host.startswith("/") else _NOBODY
+        self._identity = ["-u", pwd.getpwuid(user).pw_name] if os.geteuid() == 0 else []
         self._process: subprocess.Popen[bytes] | None = None
-        with socket.create_server(("127.0.0.1", 0)) as probe:
-            self._port = probe.getsockname()[1]
+        self._port = free_port()
         known = conninfo_to_dict(conninfo)
         name = str(known["dbname"])
         self.conninfo = make_conninfo(host="127.0.0.1", port=self._port, dbname=name, user=known["user"])
@@ -65,8 +69,9 @@ class Pooler:
         executable = program()
         assert executable, "PgBouncer is not installed"
         with (self._folder / "pgbouncer.log").open("ab") as log:
-            arguments = [executable, "-q", str(self._folder / "pgbouncer.ini")]
-            self._process = subprocess.Popen(arguments, stdout=log, stderr=log, user=self._user, extra_groups=())
+            # It changes the user itself: Popen would have to fork for that, in which gRPC's threads may be in the way.
+            arguments = [executable, "-q", *self._identity, str(self._folder / "pgbouncer.ini")]
+            self._process = subprocess.Popen(arguments, stdout=log, stderr=log)
         deadline = monotonic() + TIMEOUT
         while True:
             with suppress(OSError):

@@ -3,7 +3,6 @@
 import functools
 import os
 import signal
-import socket
 import subprocess
 import sys
 import tempfile
@@ -16,6 +15,7 @@ import psycopg
 from psycopg.conninfo import conninfo_to_dict, make_conninfo
 
 from tests.faults.pooler import Pooler, running_pooler
+from tests.faults.ports import free_port
 from tests.postgres import fresh_database, running_postgres
 from tests.proxy import Proxy, proxied
 
@@ -44,7 +44,7 @@ class ServerProcess:
     ) -> None:
         self.folder = folder
         self.database_url = database_url
-        self.address = f"127.0.0.1:{_free_port()}"
+        self.address = f"127.0.0.1:{free_port()}"
         self.log = folder / "server.log"
         self._launcher = launcher
         self._settings = settings or {}
@@ -175,10 +175,3 @@ def _service_role(admin_url: str) -> str:
             admin.execute(f"CREATE ROLE {_ROLE} LOGIN")
         admin.execute(f"ALTER DATABASE {admin.info.dbname} OWNER TO {_ROLE}")
     return _ROLE
-
-
-def _free_port() -> int:
-    with socket.socket() as probe, suppress(OSError):
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])
-    raise AssertionError("no port is free")
