@@ -47,9 +47,6 @@ from service.tasks.methods import Tasks
 from service.tls.files import CertificateError
 from service.tls.grpc_credentials import server_credentials
 
-# New objects before the garbage collector looks at those, and how often it then looks at older ones (gc.set_threshold).
-_COLLECTION_THRESHOLDS = 50_000, 20, 10
-
 if TYPE_CHECKING:
     from service.metrics.endpoint import MetricsEndpoint
     from service.server.rest import Rest
@@ -59,6 +56,9 @@ _log = structlog.get_logger("app")
 # Minimum time for a step of the shutdown (s): NOT_SERVING must reach health watchers before their streams end, and the
 # last responses their callers before the connections are closed.
 _MIN_STEP = 0.1
+
+# New objects before the garbage collector looks at those, and how often it then looks at older ones (gc.set_threshold).
+_COLLECTION_THRESHOLDS = 50_000, 20, 10
 
 
 class Service:
