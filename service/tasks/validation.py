@@ -2,6 +2,8 @@
 
 import re
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
+from dataclasses import fields
+from operator import attrgetter
 from typing import Any
 
 from service.errors import InvalidArgument, Violation, excerpt
@@ -28,6 +30,7 @@ _OUTPUT_ONLY_PATH = re.compile(r"(?:id|etag|(?:create|update|complete)_time(?:\.
 _CAPITAL = re.compile("[A-Z]")
 # Size of a task without its texts: id, three times, etag and the tags of the fields, rounded up.
 _TASK_BYTES = 150
+_texts = attrgetter(*(field.name for field in fields(TaskDraft) if field.type is str))
 _NUL = "must not contain the NUL character (U+0000)"
 
 
@@ -41,7 +44,7 @@ def fitting(tasks: Sequence[Task]) -> int:
     """The number of these tasks that fit into a page: maybe fewer than requested (AIP-158), but at least one."""
     size = 0
     for count, task in enumerate(tasks):
-        size += _TASK_BYTES + len(task.title.encode()) + len(task.description.encode())
+        size += _TASK_BYTES + len("".join(_texts(task)).encode())
         if size > PAGE_BYTES_MAX and count:
             return count
     return len(tasks)
