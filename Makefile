@@ -174,7 +174,7 @@ bench-pages: .venv/installed ## Measure the first and the thousandth page of a u
 	@$(BIN)/python bench/pages.py
 
 faults: .venv/installed ## Run a workload under faults on each database; its history must have no anomaly (OPERATIONS=60000, 3 minutes)
-	@$(BIN)/python -m tests.faults.run --calls $(or $(OPERATIONS),60000)
+	@$(BIN)/python -m tests.faults.run --calls $(or $(OPERATIONS),60000) $(FAULTS)
 
 abuse: .venv/installed ## Attack servers on loopback with an honest client beside each attack, and print a table (3 minutes)
 	@$(BIN)/python -m tests.abuse.run

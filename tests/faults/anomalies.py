@@ -45,6 +45,10 @@ class Kind(StrEnum):
     STALL = "health checks waited for the event loop"
 
 
+BUSY_MACHINE = frozenset({Kind.LATE, Kind.STALL, Kind.SLOW_RECOVERY, Kind.FAILED_WITHOUT_FAULT, Kind.MEMORY})
+"""The kinds that a machine that is busy with something else can cause as well."""
+
+
 @dataclass(frozen=True, slots=True)
 class Anomaly:
     """A contradiction, and the calls that show it."""

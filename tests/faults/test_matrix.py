@@ -4,7 +4,7 @@ from dataclasses import replace
 
 import pytest
 
-from tests.faults.anomalies import Kind
+from tests.faults.anomalies import BUSY_MACHINE
 from tests.faults.campaign import SETTINGS
 from tests.faults.catalogue import FAULTS
 from tests.faults.fault import POSTGRESQL
@@ -12,8 +12,6 @@ from tests.faults.matrix import METHODS, run_case
 from tests.faults.system import running_system
 from tests.messages import STARTUP, Messages
 
-# Tests run on busy machines.
-_TIMING = {Kind.LATE, Kind.STALL, Kind.SLOW_RECOVERY, Kind.FAILED_WITHOUT_FAULT, Kind.MEMORY}
 _ROUNDS = 20
 _QUICK = (
     "connections reset",
@@ -39,7 +37,7 @@ def test_no_fault_loses_or_doubles_writes_or_is_internal() -> None:
         # How many faults a round has time for depends on the machine.
         for seed in range(_ROUNDS):
             case = run_case(system, list(left.values()), calls=1200, seed=seed, calls_between=8)
-            assert [str(anomaly) for anomaly in case.anomalies if anomaly.kind not in _TIMING] == []
+            assert [str(anomaly) for anomaly in case.anomalies if anomaly.kind not in BUSY_MACHINE] == []
             methods |= {call.method for call in case.during()}
             left = {name: fault for name, fault in left.items() if name not in {f.name for f in case.history.faults}}
             if not left:
