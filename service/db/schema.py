@@ -161,14 +161,14 @@ class Schema:
             try:
                 self._run_once(action)
             except DatabaseUnavailable as error:
-                if _failure(error.__cause__) is not Failure.LOCKED:
+                if not _is_locked(error.__cause__):
                     raise
                 time.sleep(_LOCK_PAUSE)
             else:
                 return
         raise SchemaUnknown(
-            f"nothing was migrated: other sessions held a table locked in each of {_LOCK_ATTEMPTS} attempts. Look in "
-            "pg_stat_activity for long transactions, end them, and migrate again"
+            f"nothing was migrated: other sessions held a table locked in each of {_LOCK_ATTEMPTS} attempts. End long "
+            "transactions (PostgreSQL lists them in pg_stat_activity), and migrate again"
         )
 
     def _run_once(self, action: "Callable[[Config], None]") -> None:
@@ -212,6 +212,12 @@ def _failure(error: BaseException | None) -> Failure | None:
     """The class of the driver's error that SQLAlchemy raised as `error`."""
     original = getattr(error, "orig", None)
     return failure_of(original) if isinstance(original, DRIVER_ERRORS) else None
+
+
+def _is_locked(error: BaseException | None) -> bool:
+    """True if another session held a lock for too long."""
+    is_busy = getattr(getattr(error, "orig", None), "sqlite_errorname", None) == "SQLITE_BUSY"
+    return is_busy or _failure(error) is Failure.LOCKED
 
 
 def known_revisions() -> list[str]:

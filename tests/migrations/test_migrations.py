@@ -15,6 +15,7 @@ from psycopg.conninfo import make_conninfo
 from sqlalchemy import Engine, create_engine, inspect, text
 
 from service.db.schema import Schema, SchemaUnknown, alembic_config, known_revisions
+from service.db.sqlite import SQLITE_PRAGMAS
 from service.db.tables import metadata, taskwell_schema
 from service.db.url import PostgresServer, parse_database_url
 from service.server.startup import StartError, prepare_schema
@@ -193,16 +194,17 @@ def test_two_programs_share_a_database_by_search_path(empty_database_url: str) -
         assert Api(channel).create("Buy milk").title == "Buy milk"
 
 
-@pytest.mark.parametrize("database_kind", ["postgresql"], indirect=True)
 def test_a_migration_gives_up_its_place_in_the_queue_for_a_lock(
-    empty_database_url: str, monkeypatch: pytest.MonkeyPatch
+    empty_database_url: str, database_kind: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Others wait behind a migration that waits for a lock, for a second at most; then it is tried again."""
+    monkeypatch.setattr("service.db.sqlite.SQLITE_PRAGMAS", ("busy_timeout = 10", *SQLITE_PRAGMAS[1:]))
     schema = Schema(parse_database_url(empty_database_url))
     schema.up("20261121")
     pauses: list[float] = []
+    lock = "BEGIN IMMEDIATE" if database_kind == "sqlite" else "LOCK TABLE tasks IN SHARE UPDATE EXCLUSIVE MODE"
     with engine_of(empty_database_url) as engine, engine.connect() as holder:
-        holder.execute(text("LOCK TABLE tasks IN SHARE UPDATE EXCLUSIVE MODE"))
+        holder.exec_driver_sql(lock)
 
         def pause(seconds: float) -> None:
             pauses.append(seconds)
