@@ -3,21 +3,18 @@
 from __future__ import annotations
 
 import asyncio
-import logging
 import time
 import uuid
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
-from contextvars import ContextVar
 from itertools import chain
 from typing import Any, Protocol, TypeAlias
 
-import structlog
 from google.protobuf.message import DecodeError
-from grpc import HandlerCallDetails, StatusCode
+from grpc import HandlerCallDetails
 from grpc.aio import AbortError, ServerInterceptor
 
+from service.call_record import CallRecord, RequestIds, current_call
 from service.errors import (
-    DeadlineExceeded,
     Internal,
     MessageMalformed,
     MessageTooLarge,
@@ -31,6 +28,7 @@ from service.errors import (
 )
 from service.model import Caller
 from service.rpc.call_limits import CallLimits
+from service.rpc.call_log import CallLog
 from service.rpc.drain import Drain
 from service.rpc.handlers import (
     Behaviour,
@@ -43,26 +41,14 @@ from service.rpc.handlers import (
     refusing_handler,
     with_behaviour,
 )
+from service.rpc.in_process import Details
 from service.rpc.policy import TASK_SERVICE, Access, require_scope
 from service.rpc.rate_limit import RefusalDelay
 from service.rpc.status import CODES, grpc_status_of
 from service.rpc.streams import OpenStreams
 
-_log = structlog.get_logger("rpc")
-_caller: ContextVar[Caller | None] = ContextVar("caller", default=None)
-
-# Other codes are the caller's fault and logged at info; these point to a problem of the service.
-_LOG_LEVELS = {
-    StatusCode.INTERNAL: "error",
-    StatusCode.UNAVAILABLE: "warning",
-    StatusCode.RESOURCE_EXHAUSTED: "warning",
-}
-
 # Bytes that count for a name and a value beside their own (RFC 7541, 4.1).
 _METADATA_OVERHEAD = 32
-
-# Most log lines a second for calls whose deadline passed.
-_MAX_DEADLINE_LINES = 10
 
 # Most health checks in flight.
 _MAX_OTHER_CALLS = 1000
@@ -106,7 +92,7 @@ UNOBSERVED: Observer = _Unobserved()
 
 def current_caller() -> Caller:
     """Return the caller of the call in this asyncio task. Raises MethodNotAllowed if the method requires no caller."""
-    caller = _caller.get()
+    caller: Caller | None = record.caller if (record := current_call.get()) else None
     if caller is None:
         raise MethodNotAllowed
     return caller
@@ -152,23 +138,24 @@ class CallInterceptor(ServerInterceptor):
         self._observer = observer
         self._handlers: dict[str, Handler] = {}
         self._refusal_delay = RefusalDelay()
-        self._overloads = self._deadlines = 0  # in the current second
+        self._request_ids = RequestIds()
+        self._log = CallLog()
 
     async def intercept_service(self, continuation: Continuation, details: HandlerCallDetails) -> Handler:
         method = details.method
-        started = time.perf_counter()
+        record = self._begin(details)
         try:
             handler = self._handlers.get(method)
             if handler is None:
                 handler = self._handlers[method] = self._wrap(method, await continuation(details))
             self._check_metadata(details.invocation_metadata)
-            await self._admit(method, details)
+            await self._admit(method, details, record)
         except Exception as error:  # noqa: BLE001 - the outermost frame: every error gets a status
             failure = error
 
             async def refuse(context: Context) -> None:
                 self._observer.on_start(method)
-                await self._abort(failure, method, context, started)
+                await self._abort(failure, method, context, record)
 
             return refusing_handler(refuse)
         return handler
@@ -179,16 +166,24 @@ class CallInterceptor(ServerInterceptor):
         The guards run only if the check `counts`: one of them is the rate limit. A call that may not be made is
         aborted, counted and logged like any other.
         """
-        started = time.perf_counter()
+        record = self._begin(details)
         try:
-            await self._admit(details.method, details)
+            await self._admit(details.method, details, record)
             if counts and self._policy.get(details.method) is not Access.OPEN:
                 for guard in self._guards:
                     guard(context)
         except Exception as error:  # noqa: BLE001 - the outermost frame: every error gets a status
             self._observer.on_start(details.method)
-            await self._abort(error, details.method, context, started)
-        return _caller.get()
+            await self._abort(error, details.method, context, record)
+        caller: Caller | None = record.caller
+        return caller
+
+    def _begin(self, details: HandlerCallDetails) -> CallRecord:
+        """Make the record of a call, for everything that runs in its task."""
+        api = "rest" if isinstance(details, Details) else "grpc"
+        record = CallRecord(self._request_ids.of(details.invocation_metadata or ()), api, time.perf_counter())
+        current_call.set(record)
+        return record
 
     def _check_metadata(self, metadata: Any) -> None:  # noqa: ANN401 - pairs of names and values
         """Refuse metadata over the limit, so that it is freed at once.
@@ -200,7 +195,7 @@ class CallInterceptor(ServerInterceptor):
         if size > self._max_metadata_bytes:
             raise MetadataTooLarge(size=size, limit=self._max_metadata_bytes)
 
-    async def _admit(self, method: str, details: HandlerCallDetails) -> None:
+    async def _admit(self, method: str, details: HandlerCallDetails, record: CallRecord) -> None:
         """Authenticate and authorize the caller, before the request is decoded."""
         access = self._policy.get(method)
         if access is Access.OPEN:
@@ -211,7 +206,7 @@ class CallInterceptor(ServerInterceptor):
         caller = self._authenticate(details.invocation_metadata)
         if not isinstance(caller, Caller):
             caller = await caller
-        _caller.set(caller)
+        record.caller = caller
         require_scope(access, caller, self._scopes)
 
     def _wrap(self, method: str, handler: Handler | None) -> Handler:
@@ -230,47 +225,47 @@ class CallInterceptor(ServerInterceptor):
             return reading_handler(handler, self._wrap_streaming(method, behaviour, _guarded((), _undecoded)))
         limits = self._limits if method.startswith(f"/{TASK_SERVICE}/") else self._other_limits
         serialize = handler.response_serializer or bytes
-        behaviour = limits.apply(behaviour, read, serialize, _caller.get)
+        behaviour = limits.apply(behaviour, read, serialize, _current_owner)
         return reading_handler(handler, self._wrap_unary(method, behaviour), serializes=True)
 
     def _wrap_unary(self, method: str, behaviour: Behaviour) -> Behaviour:
         on_start, on_call = self._observer.on_start, self._observer.on_call
-        log_ok = _log.debug if _log.is_enabled_for(logging.DEBUG) else None
+        log_ok = self._log.on_success if self._log.has_successes else None
 
         async def respond(request: Any, context: Context) -> Any:  # noqa: ANN401 - any message
-            started = time.perf_counter()
+            record = _current_record()
             on_start(method)
             try:
                 response = await behaviour(request, context)
             except AbortError:
                 raise
             except Exception as error:  # noqa: BLE001 - the outermost frame: every error gets a status
-                await self._abort(error, method, context, started)
+                await self._abort(error, method, context, record)
             except asyncio.CancelledError:
-                on_call(method, _code_of_cancelled(context), time.perf_counter() - started)
+                on_call(method, _code_of_cancelled(context), time.perf_counter() - record.started)
                 raise
             else:
-                on_call(method, "OK", time.perf_counter() - started)
+                on_call(method, "OK", time.perf_counter() - record.started)
                 if log_ok:
-                    log_ok("rpc", method=method, code="OK", **_log_fields(started))
+                    log_ok(method, record)
                 return response
 
         return respond
 
     def _wrap_streaming(self, method: str, behaviour: Behaviour, read: Reader) -> Behaviour:
         async def stream(requests: Any, context: Context) -> AsyncIterator[Any]:  # noqa: ANN401 - any messages
-            started = time.perf_counter()
+            record = _current_record()
             self._observer.on_start(method)
             try:
                 async for response in behaviour(read(requests, context), context):
                     yield response
-                self._observer.on_call(method, "OK", time.perf_counter() - started)
+                self._observer.on_call(method, "OK", time.perf_counter() - record.started)
             except AbortError:
                 raise
             except Exception as error:  # noqa: BLE001 - the outermost frame: every error gets a status
-                await self._abort(error, method, context, started)
+                await self._abort(error, method, context, record)
             except asyncio.CancelledError:
-                self._observer.on_call(method, _code_of_cancelled(context), time.perf_counter() - started)
+                self._observer.on_call(method, _code_of_cancelled(context), time.perf_counter() - record.started)
                 raise
 
         return stream
@@ -286,7 +281,7 @@ class CallInterceptor(ServerInterceptor):
 
         return decoded
 
-    async def _abort(self, error: Exception, method: str, context: Context, started: float) -> None:
+    async def _abort(self, error: Exception, method: str, context: Context, record: CallRecord) -> None:
         """Abort the call with the status of this error, count it and log it."""
         found, cause = error, error.__cause__
         if not isinstance(error, RequestError):
@@ -294,23 +289,10 @@ class CallInterceptor(ServerInterceptor):
         if isinstance(error, RateLimited):
             error = await self._refusal_delay.wait(error, context.time_remaining())
         code = CODES[type(error)]
-        self._observer.on_call(method, code.name, time.perf_counter() - started)
+        self._observer.on_call(method, code.name, time.perf_counter() - record.started)
         if isinstance(error, Overloaded):
             self._observer.on_overload()
-            self._count_overloads(method)
-        # Only the log gets the cause of an error. Refusals that come in floods are logged at debug.
-        is_flood = isinstance(error, RateLimited | Overloaded) or self._is_flood_of_deadlines(error)
-        level = "debug" if is_flood else _LOG_LEVELS.get(code, "info")
-        private = {"exc_info": cause} if code is StatusCode.INTERNAL else {"cause": repr(cause)} if cause else {}
-        getattr(_log, level)(
-            "rpc",
-            method=method,
-            code=code.name,
-            reason=error.reason,
-            message=str(error),
-            **_log_fields(started),
-            **private,
-        )
+        self._log.on_failure(method, code, error, cause, record)
         self._drain.start()
         try:
             await context.abort_with_status(grpc_status_of(error))
@@ -320,31 +302,17 @@ class CallInterceptor(ServerInterceptor):
         finally:
             self._drain.end()
 
-    def _is_flood_of_deadlines(self, error: Exception) -> bool:
-        """True for a deadline that passed when many have in this second: under overload, lines cost more than calls."""
-        if not isinstance(error, DeadlineExceeded):
-            return False
-        self._deadlines += 1
-        if self._deadlines == 1:
-            asyncio.get_running_loop().call_later(1.0, self._log_deadlines)
-        return self._deadlines > _MAX_DEADLINE_LINES
 
-    def _log_deadlines(self) -> None:
-        if (more := self._deadlines - _MAX_DEADLINE_LINES) > 0:
-            _log.info("more deadlines passed", calls=more)
-        self._deadlines = 0
+def _current_record() -> CallRecord:
+    """Return the record that `intercept_service` has made in this task."""
+    record = current_call.get()
+    assert record is not None
+    return record
 
-    def _count_overloads(self, method: str) -> None:
-        """Log the first refusal for overload at once, and the number of those that follow once a second."""
-        self._overloads += 1
-        if self._overloads == 1:
-            _log.warning("overloaded", method=method, message=str(Overloaded()))
-            asyncio.get_running_loop().call_later(1.0, self._log_overloads)
 
-    def _log_overloads(self) -> None:
-        if self._overloads > 1:
-            _log.warning("overloaded", refused=self._overloads - 1)
-        self._overloads = 0
+def _current_owner() -> Caller | None:
+    owner: Caller | None = _current_record().caller
+    return owner
 
 
 def _code_of_cancelled(context: Context) -> str:
@@ -368,12 +336,3 @@ def _guarded(guards: Sequence[Guard], decode: Decoder) -> Reader:
 
 def _undecoded(requests: Any) -> Any:  # noqa: ANN401 - an iterator of messages
     return requests
-
-
-def _log_fields(started: float) -> dict[str, object]:
-    """Return the fields that every log line of a call has."""
-    caller = _caller.get()
-    return {
-        "user": caller.user_id if caller else None,
-        "duration_ms": round((time.perf_counter() - started) * 1000, 2),
-    }

@@ -1,0 +1,133 @@
+"""The record of a call: its id, where it is, and how long each phase took. For log lines, metrics and traces.
+
+The interceptor sets `current_call`, batching and the database fill the phases in. A call is in one phase at a time:
+`queue` (it waits for admission, or for its batch), `connection` (its batch waits for a database connection),
+`statement` (its batch runs in the database).
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterable
+from contextvars import ContextVar
+from itertools import count
+from typing import Any
+
+REQUEST_ID_KEY = "x-request-id"
+"""The metadata key, and the HTTP header, of the id of a call."""
+
+_MAX_ID_LENGTH = 128
+
+QUEUE = "queue"
+CONNECTION = "connection"
+STATEMENT = "statement"
+
+
+class BatchRecord:
+    """Where a batch is and how long it took, for all of its calls; times are of `time.perf_counter` (s).
+
+    It has the ids of its calls and not their records, which refer to it: a cycle would wait for the garbage collector.
+    """
+
+    __slots__ = ("connection_seconds", "phase", "request_ids", "since", "statement_seconds")
+
+    def __init__(self, now: float, request_ids: tuple[str, ...] = ()) -> None:
+        self.phase: str | None = None
+        self.since = now
+        self.connection_seconds = 0.0
+        self.statement_seconds = 0.0
+        self.request_ids = request_ids
+
+    def enter(self, phase: str | None, now: float) -> None:
+        """End the current phase, and begin this one; None for none."""
+        if self.phase == CONNECTION:
+            self.connection_seconds += now - self.since
+        elif self.phase == STATEMENT:
+            self.statement_seconds += now - self.since
+        self.phase, self.since = phase, now
+
+
+class CallRecord:
+    """One call, from its arrival to its end."""
+
+    __slots__ = (
+        *("api", "batch", "caller", "request_id", "span", "started", "trace_id"),
+        *("_connection_seconds", "_queue_seconds", "_queued", "_statement_seconds"),
+    )
+
+    def __init__(self, request_id: str, api: str, started: float) -> None:
+        self.request_id = request_id
+        self.api = api
+        """`grpc` or `rest`."""
+        self.started = started
+        self.caller: Any = None
+        """The Caller, once authenticated."""
+        self.trace_id: str | None = None
+        self.span: Any = None
+        self.batch: BatchRecord | None = None
+        self._queued: float | None = None
+        self._queue_seconds = self._connection_seconds = self._statement_seconds = 0.0
+
+    @property
+    def phase(self) -> str | None:
+        """`queue`, `connection`, `statement`, or None before and after them."""
+        if self._queued is not None:
+            return QUEUE
+        return self.batch.phase if self.batch else None
+
+    def enter_queue(self, now: float) -> None:
+        """Begin to wait; a call that waits again after a batch keeps the times of both."""
+        if batch := self.batch:
+            batch.enter(None, now)
+            self._connection_seconds += batch.connection_seconds
+            self._statement_seconds += batch.statement_seconds
+            self.batch = None
+        self._queued = now
+
+    def leave_queue(self, now: float, batch: BatchRecord | None = None) -> None:
+        """End the wait, for a batch or otherwise."""
+        if self._queued is not None:
+            self._queue_seconds += now - self._queued
+            self._queued = None
+        self.batch = batch
+
+    def seconds(self, now: float) -> dict[str, float]:
+        """The time spent in each phase until now (s)."""
+        times = {QUEUE: self._queue_seconds, CONNECTION: self._connection_seconds, STATEMENT: self._statement_seconds}
+        if batch := self.batch:
+            times[CONNECTION] += batch.connection_seconds
+            times[STATEMENT] += batch.statement_seconds
+        if self._queued is not None:
+            times[QUEUE] += now - self._queued
+        elif batch and batch.phase:
+            times[batch.phase] += now - batch.since
+        return times
+
+
+current_call: ContextVar[CallRecord | None] = ContextVar("current_call", default=None)
+"""The call of this asyncio task."""
+current_batch: ContextVar[BatchRecord | None] = ContextVar("current_batch", default=None)
+"""The batch of this asyncio task, which serves several calls: `current_call` is then any of them."""
+
+
+class RequestIds:
+    """Takes the id of a call from its metadata, or makes one: random for this process, and counted."""
+
+    def __init__(self) -> None:
+        self._prefix = os.urandom(8).hex()
+        self._numbers = count(1)
+
+    def of(self, metadata: Iterable[tuple[str, str | bytes]]) -> str:
+        """Return the caller's id if it is 1 to 128 printable ASCII characters, else a new one."""
+        for name, value in metadata:
+            if name == REQUEST_ID_KEY and is_request_id(value):
+                return str(value)
+        return self.new()
+
+    def new(self) -> str:
+        return f"{self._prefix}-{next(self._numbers):x}"
+
+
+def is_request_id(value: str | bytes) -> bool:
+    """True for 1 to 128 printable ASCII characters."""
+    return isinstance(value, str) and 0 < len(value) <= _MAX_ID_LENGTH and value.isascii() and value.isprintable()
