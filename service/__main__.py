@@ -9,6 +9,7 @@ import signal
 import sys
 import time
 from collections.abc import Callable
+from functools import partial
 from typing import TYPE_CHECKING, NoReturn
 
 from service.standard_streams import drain_streams, never_block, open_missing
@@ -25,8 +26,8 @@ usage: taskwell COMMAND [--SETTING VALUE ...]
   migrate up         migrate the database schema to this version   [REVISION]
   migrate down       revert the last migration; its data is lost   [REVISION]
   migrate current    print the schema revision of the database
-  check              verify the settings, the database and its schema, without serving
-                     [--wait SECONDS: until the database is up and migrated, default 0]
+  check              verify the settings, certificates, the issuer's keys, the database and its schema, without serving
+                     [--wait SECONDS: for the keys, the database and its migration, default 0]
   config             print the effective settings, with secrets masked
   health             check the server with these settings: exit status 0 if it is SERVING, else 1
   token --user NAME  print a development token signed with TASKWELL_JWT_SECRET
@@ -140,31 +141,28 @@ def check(arguments: list[str]) -> int:
     parser.add_argument("--wait", type=float, default=0.0)
     wanted, rest = parser.parse_known_args(arguments)
     settings = _settings("check", rest)
+    from service.auth.jwks import KeysError
+    from service.server.authentication import check_keys
     from service.tls.files import CertificateError
 
-    if settings.tls:
-        from service.tls.certificates import verified
-
-        try:
-            verified(settings.tls.read())
-        except CertificateError as error:
-            return _fail(str(error))
-
     deadline = time.monotonic() + wanted.wait
+    try:
+        if settings.tls:
+            from service.tls.certificates import verified
+
+            verified(settings.tls.read())
+        _retry(partial(check_keys, settings), deadline, KeysError)
+    except (CertificateError, KeysError) as error:
+        return _fail(str(error))
 
     def verify(schema: "Schema") -> str:
         from service.db.schema import SchemaUnknown
         from service.errors import DatabaseUnavailable
 
-        while True:
-            try:
-                schema.verify(makes_users=settings.users == "any")
-            except (SchemaUnknown, DatabaseUnavailable):
-                if time.monotonic() > deadline:
-                    raise
-                time.sleep(0.5)
-            else:
-                return f"ok: the settings, the database ({settings.database}) and its schema ({schema.current()})"
+        verify = partial(schema.verify, makes_users=settings.users == "any")
+        _retry(verify, deadline, SchemaUnknown, DatabaseUnavailable)
+        keys = f", the keys ({settings.jwks})" if settings.jwks else ""
+        return f"ok: the settings{keys}, the database ({settings.database}) and its schema ({schema.current()})"
 
     return _with_schema(settings, verify)
 
@@ -308,6 +306,19 @@ def _with_schema(settings: "Settings", action: Callable[["Schema"], str]) -> int
         cause = getattr(error.__cause__, "orig", error.__cause__)
         return _fail(f"cannot reach the database ({settings.database}): {str(cause).strip()}")
     return 0
+
+
+def _retry(action: Callable[[], object], deadline: float, *errors: type[Exception]) -> None:
+    """Call the action until it raises none of these errors; from the deadline on, raise them."""
+    while True:
+        try:
+            action()
+        except errors:
+            if time.monotonic() > deadline:
+                raise
+            time.sleep(0.5)
+        else:
+            return
 
 
 def _shown(value: object) -> object:

@@ -61,12 +61,19 @@ class SecretKey:
 class IssuerKeys:
     """The keys that an issuer publishes, fetched in a thread. During an outage of the issuer the last good keys stay.
 
-    `clock` is monotonic (s). Keys are there after `load`, and while `keep_fresh` runs.
+    `clock` is monotonic (s). Keys are there after `load`, and while `keep_fresh` runs. `on_load` is called after each
+    fetch, with the reason if it failed, else None.
     """
 
-    def __init__(self, source: JwksSource, clock: Callable[[], float]) -> None:
+    def __init__(
+        self,
+        source: JwksSource,
+        clock: Callable[[], float],
+        on_load: Callable[[str | None], object] = lambda _: None,
+    ) -> None:
         self._source = source
         self._clock = clock
+        self._on_load = on_load
         self._content = b""
         self._keys: KeySet | None = None
         self._asked_at = float("-inf")
@@ -77,6 +84,11 @@ class IssuerKeys:
 
     def find(self, kid: str | None) -> PyJWK | None:
         return self._keys.find(kid) if self._keys else None
+
+    @property
+    def is_loaded(self) -> bool:
+        """True once keys were fetched."""
+        return self._keys is not None
 
     def when_changed(self, action: Callable[[], object]) -> None:
         self._changed.append(action)
@@ -91,12 +103,17 @@ class IssuerKeys:
     async def load(self) -> None:
         """Fetch the keys now. Raises KeysError if the source has none."""
         self._asked_at = self._clock()
-        content, keys = await asyncio.to_thread(self._read)
+        try:
+            content, keys = await asyncio.to_thread(self._read)
+        except Exception as error:
+            self._on_load(str(error))
+            raise
         if content != self._content:
             self._content, self._keys = content, keys
             _log.info("keys read", source=str(self._source), kids=keys.kids)
             for action in self._changed:
                 action()
+        self._on_load(None)
 
     async def keep_fresh(self, sleep: Callable[[float], Awaitable[object]] = asyncio.sleep) -> None:
         """Fetch the keys periodically until cancelled. No failure of the issuer ends the loop."""

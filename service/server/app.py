@@ -25,6 +25,7 @@ from service.config.settings import Settings
 from service.db.engine import Database
 from service.db.pool import PoolSettings
 from service.db.store import SqlTaskStore
+from service.readiness import SHUTTING_DOWN, STARTING, Readiness
 from service.rpc.call_limits import CallLimits
 from service.rpc.drain import Drain
 from service.rpc.handlers import Context
@@ -98,10 +99,11 @@ class Service:
             coalesce=settings.coalesce,
             on_batch=observer.on_batch,
         )
-        self._health = Health(("", TASK_SERVICE))
+        self._readiness = Readiness()
+        self._readiness.block(STARTING)
         self._streams = OpenStreams()
         self._drain = Drain()
-        self._authentication = Authentication(settings)
+        self._authentication = Authentication(settings, self._readiness)
         limits = CallLimits(
             max_in_flight=settings.max_in_flight, max_seconds=settings.max_call_seconds, drain=self._drain
         )
@@ -130,10 +132,11 @@ class Service:
         )
         # REST calls the same methods behind the same interceptor and cannot bypass it.
         in_process, servicer = InProcess(interceptor), TaskServicer(self._tasks)
+        health = Health(("", TASK_SERVICE), self._readiness)
         for server in (self._server, in_process):
             tasks_pb2_grpc.add_TaskServiceServicer_to_server(servicer, cast("grpc.aio.Server", server))
-            health_pb2_grpc.add_HealthServicer_to_server(self._health, cast("grpc.aio.Server", server))
-        self._rest = _rest(settings, settings.rest, in_process) if settings.rest else None
+            health_pb2_grpc.add_HealthServicer_to_server(health, cast("grpc.aio.Server", server))
+        self._rest = _rest(settings, settings.rest, in_process, self._readiness) if settings.rest else None
         if settings.reflection != "off":
             add_reflection(self._server, (TASK_SERVICE, HEALTH))
 
@@ -163,6 +166,7 @@ class Service:
         if self._rest:
             await self._start_rest(self._rest)
         await self._server.start()
+        self._readiness.unblock(STARTING)
         return Address(wanted.host, port)
 
     @property
@@ -205,7 +209,7 @@ class Service:
         New calls are refused with UNAVAILABLE until `close`, or until the process exits. The gRPC core has no such
         status: once it is told to stop, it resets the calls that still arrive, and their callers see CANCELLED.
         """
-        self._health.set_not_serving()
+        self._readiness.block(SHUTTING_DOWN)
         if self._rest:
             self._rest.drain()
         await asyncio.sleep(max(delay, _MIN_STEP))
@@ -252,11 +256,11 @@ def _metrics_endpoint(address: Address, methods: Mapping[str, str], worker: int 
     return MetricsEndpoint(address, methods, worker)
 
 
-def _rest(settings: Settings, address: Address, in_process: InProcess) -> "Rest":
+def _rest(settings: Settings, address: Address, in_process: InProcess, readiness: Readiness) -> "Rest":
     """Create the REST server. Its libraries are imported only when REST is on."""
     from service.server.rest import Rest
 
-    return Rest(settings, address, in_process)
+    return Rest(settings, address, in_process, readiness)
 
 
 async def serve(settings: Settings, worker: int | None = None) -> None:

@@ -9,27 +9,33 @@ from collections.abc import Awaitable, Iterable
 from typing import TYPE_CHECKING
 
 from service.auth.claims import Expected
-from service.auth.jwks import JwksFile, KeysError
+from service.auth.jwks import JwksFile, JwksSource, KeysError
 from service.auth.metadata import caller_from_metadata
 from service.auth.modes import User
 from service.auth.peers import Peers
 from service.config.field_types import PREFIX
 from service.config.settings import Settings
 from service.model import Caller
+from service.readiness import NO_KEYS, Readiness
 from service.rpc.policy import Access
 
 if TYPE_CHECKING:
-    from service.auth.keys import Keys
+    from service.auth.keys import IssuerKeys, Keys
     from service.auth.tokens import TokenAuthentication
     from service.tls.certificates import Certificates
 
 
 class Authentication:
-    """Authenticates callers as the settings say. Create it in a running event loop, then `start` it."""
+    """Authenticates callers as the settings say. Create it in a running event loop, then `start` it.
 
-    def __init__(self, settings: Settings) -> None:
+    The process is not ready before the first keys of an issuer are loaded.
+    """
+
+    def __init__(self, settings: Settings, readiness: Readiness) -> None:
         self._source = settings.jwks
-        self._keys = _keys(settings) if settings.auth_rule.user is User.TOKEN else None
+        self._readiness = readiness
+        self._issuer: IssuerKeys | None = None
+        self._keys = self._create_keys(settings) if settings.auth_rule.user is User.TOKEN else None
         self._tokens = _tokens(self._keys, settings) if self._keys else None
         self._refreshing: asyncio.Task[None] | None = None
         self._files = settings.tls
@@ -43,21 +49,17 @@ class Authentication:
     async def start(self) -> None:
         """Start to refresh the issuer's keys in the background.
 
-        The server starts without an issuer that is unreachable, and calls are UNAVAILABLE until it is back. A file
-        without keys is permanent: it raises KeysError.
+        The server starts without an issuer that is unreachable, is not ready and answers calls with UNAVAILABLE until
+        it is back. A file without keys is permanent: it raises KeysError.
         """
-        if self._keys is None:
-            return
-        from service.auth.keys import IssuerKeys
-
-        if not isinstance(self._keys, IssuerKeys):
+        if self._issuer is None:
             return
         try:
             if isinstance(self._source, JwksFile):
-                await self._keys.load()
+                await self._issuer.load()
         except KeysError as error:
-            raise KeysError(f"{PREFIX}JWT_JWKS: {self._source}: {error}") from error
-        self._refreshing = asyncio.create_task(self._keys.keep_fresh())
+            raise _unusable(self._source, error) from error
+        self._refreshing = asyncio.create_task(self._issuer.keep_fresh())
 
     def certificates(self) -> "Certificates | None":
         """Load the certificates; None without TLS. Raises CertificateError."""
@@ -72,6 +74,23 @@ class Authentication:
         if self._refreshing:
             self._refreshing.cancel()
 
+    def _create_keys(self, settings: Settings) -> "Keys":
+        from service.auth.keys import IssuerKeys, SecretKey
+
+        if settings.jwks:
+            self._issuer = IssuerKeys(settings.jwks, time.monotonic, self._on_load)
+            self._readiness.block(NO_KEYS, f"{self._source} has not been asked yet")
+            return self._issuer
+        assert settings.jwt_secret
+        return SecretKey(settings.jwt_secret.get_secret_value())
+
+    def _on_load(self, failure: str | None) -> None:
+        assert self._issuer
+        if self._issuer.is_loaded:
+            self._readiness.unblock(NO_KEYS)
+        else:
+            self._readiness.block(NO_KEYS, f"{self._source}: {failure}")
+
 
 def expected_of(settings: Settings) -> Expected:
     """Return the claims that tokens must have. With `auth` jwt, issuer and audience are set."""
@@ -80,13 +99,20 @@ def expected_of(settings: Settings) -> Expected:
     return Expected(settings.jwt_issuer, settings.jwt_audience, settings.jwt_scope_claim)
 
 
-def _keys(settings: Settings) -> "Keys":
-    from service.auth.keys import IssuerKeys, SecretKey
+def check_keys(settings: Settings) -> None:
+    """Read the keys of the issuer once. Raises KeysError with a sentence for the operator."""
+    if settings.jwks is None:
+        return
+    from service.auth.keys import KeySet
 
-    if settings.jwks:
-        return IssuerKeys(settings.jwks, time.monotonic)
-    assert settings.jwt_secret
-    return SecretKey(settings.jwt_secret.get_secret_value())
+    try:
+        KeySet(settings.jwks.read())
+    except KeysError as error:
+        raise _unusable(settings.jwks, error) from error
+
+
+def _unusable(source: JwksSource | None, error: KeysError) -> KeysError:
+    return KeysError(f"{PREFIX}JWT_JWKS: {source}: {error}")
 
 
 def _tokens(keys: "Keys", settings: Settings) -> "TokenAuthentication":

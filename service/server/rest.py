@@ -13,6 +13,7 @@ from service.auth.metadata import USER_ID_KEY
 from service.auth.modes import User
 from service.auth.peers import Peers
 from service.config.settings import Settings
+from service.readiness import Readiness
 from service.rest.connections import Limits
 from service.rest.docs_pages import docs_pages
 from service.rest.gateway import Calls, Gateway, Rules
@@ -42,7 +43,7 @@ _CORS_RESPONSE_HEADERS = ("etag", "retry-after", "www-authenticate")
 class Rest:
     """The gateway to the methods of the contract, served at an address from `start` to `stop`."""
 
-    def __init__(self, settings: Settings, address: Address, calls: Calls) -> None:
+    def __init__(self, settings: Settings, address: Address, calls: Calls, readiness: Readiness) -> None:
         self.address = address
         self._files = settings.tls
         self._peers = Peers(settings.client_names) if settings.client_names else None
@@ -58,7 +59,7 @@ class Rest:
         )
         # The OpenAPI document shows what reflection shows, to the same clients.
         scheme = "token" if settings.auth_rule.user is User.TOKEN else "user"
-        pages = {**health_checks(calls), **(docs_pages(scheme) if settings.reflection == "open" else {})}
+        pages = {**health_checks(readiness), **(docs_pages(scheme) if settings.reflection == "open" else {})}
         self._gateway = Gateway(Routes(*tasks_pb2.DESCRIPTOR.services_by_name.values()), calls, rules, pages)
         app: ASGIApp = self._gateway
         if settings.cors_origins:

@@ -11,6 +11,7 @@ from grpc.aio import AioRpcError
 from grpc_health.v1.health_pb2 import HealthCheckResponse
 from taskwell.v1 import tasks_pb2
 
+from service.readiness import Readiness
 from service.rest.gateway import Gateway, Rules
 from service.rest.health_checks import health_checks
 from service.rest.routes import Routes
@@ -45,8 +46,8 @@ class Calls:
         raise NotImplementedError
 
 
-def gateway(calls: Any) -> Gateway:
-    return Gateway(ROUTES, calls, RULES, health_checks(calls))
+def gateway(calls: Any, readiness: Readiness | None = None) -> Gateway:
+    return Gateway(ROUTES, calls, RULES, health_checks(readiness or Readiness()))
 
 
 async def asked(app: Any, path: str, *headers: tuple[str, str]) -> tuple[int, Any]:
@@ -94,25 +95,18 @@ async def test_an_internal_error_is_a_500_without_details() -> None:
     assert "secret" not in json.dumps(body)
 
 
-@pytest.mark.parametrize(
-    ("status", "expected"), [(HealthCheckResponse.SERVING, 200), (HealthCheckResponse.NOT_SERVING, 503)]
-)
-async def test_readiness_is_what_the_health_service_says(status: Any, expected: int) -> None:
-    calls = Calls(HealthCheckResponse(status=status))
-    app = gateway(calls)
-    name = HealthCheckResponse.ServingStatus.Name(status)
-    assert await asked(app, "/readyz") == (expected, {"status": name})
+async def test_readyz_names_the_reasons_against_readiness_without_their_details() -> None:
+    readiness = Readiness()
+    app = gateway(Calls(HealthCheckResponse()), readiness)
+    assert await asked(app, "/readyz") == (200, {"status": "SERVING"})
+    readiness.block("the disk is full", "of host 10.0.0.1")
+    readiness.block("the server is starting")
+    expected = {"status": "NOT_SERVING", "reasons": ["the disk is full", "the server is starting"]}
+    assert await asked(app, "/readyz") == (503, expected)
     assert await asked(app, "/healthz") == (200, {"status": "alive"})
-    assert [method for method, *_ in calls.made] == ["/grpc.health.v1.Health/Check"]
-
-
-async def test_readiness_turns_as_soon_as_the_service_says_so(sqlite_url: str) -> None:
-    service = Service(settings_for(sqlite_url, rest_address="127.0.0.1:0"))
-    assert service._rest
-    app = service._rest._gateway
-    assert (await asked(app, "/readyz", ("host", "localhost")))[0] == 200
-    service._health.set_not_serving()
-    assert await asked(app, "/readyz", ("host", "localhost")) == (503, {"status": "NOT_SERVING"})
+    readiness.unblock("the disk is full")
+    readiness.unblock("the server is starting")
+    assert await asked(app, "/readyz") == (200, {"status": "SERVING"})
 
 
 async def test_a_call_in_the_process_meets_the_interceptor(sqlite_url: str) -> None:

@@ -137,7 +137,7 @@ def _health() -> Schema:
             ("/healthz", "Alive", "Whether this server is alive", {200: ["alive"]}),
             (
                 *("/readyz", "Ready", "Whether this server takes calls: what its gRPC health service says"),
-                {200: ["SERVING"], 503: ["NOT_SERVING", "UNKNOWN"]},
+                {200: ["SERVING"], 503: ["NOT_SERVING"]},
             ),
         )
     }

@@ -64,6 +64,7 @@ def responses(binding: Binding) -> Schema:
 
 def health_responses(answers: Mapping[int, Sequence[str]]) -> Schema:
     """The responses of a health check, by status, with the words that each may have."""
+    reasons: Schema = {"reasons": {"type": "array", "items": {"type": "string"}}}
     found: Schema = {
         str(status): {
             "description": "Yes." if status == HTTPStatus.OK else "No.",
@@ -71,7 +72,8 @@ def health_responses(answers: Mapping[int, Sequence[str]]) -> Schema:
                 "application/json": {
                     "schema": {
                         "type": "object",
-                        "properties": {"status": {"type": "string", "enum": [*words]}},
+                        "properties": {"status": {"type": "string", "enum": [*words]}}
+                        | ({} if status == HTTPStatus.OK else reasons),
                         "required": ["status"],
                     }
                 }
