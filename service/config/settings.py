@@ -74,7 +74,9 @@ class Settings(BaseSettings):
         "by commas, or * for any. Unset: none",
     )
     metrics_address: AddressText | None = Field(
-        None, description="Address to serve Prometheus metrics on, host:port. Unset: metrics are off"
+        None,
+        description="Address to serve Prometheus metrics and the probes /livez and /readyz on, over plain HTTP, "
+        "host:port. Unset: off",
     )
     workers: Literal["auto"] | int = Field(
         "auto", description="Number of server processes; auto is one per CPU on PostgreSQL (on Linux), else 1"

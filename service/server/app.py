@@ -72,6 +72,8 @@ class Service:
     def __init__(self, settings: Settings, worker: int | None = None) -> None:
         self._settings = settings
         self._shares_ports = worker is not None
+        self._readiness = Readiness()
+        self._readiness.block(STARTING)
         self._database = Database(
             settings.database,
             PoolSettings(
@@ -88,7 +90,7 @@ class Service:
         policy = POLICY
         if settings.reflection != "off":
             policy = policy_with_reflection(Access.OPEN if settings.reflection == "open" else Access.CALLER)
-        self._metrics = _metrics_endpoint(settings.metrics, grpc_types(policy), worker) if settings.metrics else None
+        self._metrics = _metrics_endpoint(settings, grpc_types(policy), worker, self._readiness)
         observer = self._metrics.metrics if self._metrics else UNOBSERVED
         known_users_only = settings.users == "known"
         self._tasks = Tasks(
@@ -99,8 +101,6 @@ class Service:
             coalesce=settings.coalesce,
             on_batch=observer.on_batch,
         )
-        self._readiness = Readiness()
-        self._readiness.block(STARTING)
         self._streams = OpenStreams()
         self._drain = Drain()
         self._authentication = Authentication(settings, self._readiness)
@@ -249,11 +249,16 @@ def _check_peer(peers: Peers, context: "Context | InProcessContext") -> None:
         peers.require(context.auth_context())
 
 
-def _metrics_endpoint(address: Address, methods: Mapping[str, str], worker: int | None) -> "MetricsEndpoint":
-    """Create the metrics endpoint. Its libraries are imported only when metrics are on."""
+def _metrics_endpoint(
+    settings: Settings, methods: Mapping[str, str], worker: int | None, readiness: Readiness
+) -> "MetricsEndpoint | None":
+    """Create the metrics endpoint; None if metrics are off. Its libraries are imported only when they are on."""
+    if settings.metrics is None:
+        return None
     from service.metrics.endpoint import MetricsEndpoint
 
-    return MetricsEndpoint(address, methods, worker)
+    timeout = settings.worker_timeout
+    return MetricsEndpoint(settings.metrics, methods, worker, readiness=readiness, hang_timeout=timeout)
 
 
 def _rest(settings: Settings, address: Address, in_process: InProcess, readiness: Readiness) -> "Rest":
