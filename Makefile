@@ -156,7 +156,10 @@ assets: .venv/installed ## Fetch the assets of the documentation page again (nee
 soak-lost-answers: .venv/installed ## Lose the responses of 5 % of 40,000 creates: every task must exist once (two minutes)
 	@$(BIN)/python -m tests.soak.lost_answers
 
-.PHONY: soak soak-kills soak-restarts
+.PHONY: soak soak-kills soak-restarts prometheus
+
+prometheus: ## Put prometheus and promtool into .tools/bin, from Debian's package
+	@sh tools/prometheus.sh
 
 MINUTES ?= 60
 soak: .venv/installed ## Put steady load on both databases for an hour: memory and descriptors must not grow (MINUTES=n RATE=calls/s)
