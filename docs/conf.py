@@ -11,6 +11,7 @@ include_patterns = [
     "*.md",
     "bench/README.md",
     "clients/python/README.md",
+    "deploy/observability/README.md",
     "docs/**.md",
     "examples/python/README.md",
 ]
@@ -34,8 +35,8 @@ html_show_sphinx = False
 
 
 def add_navigation(_app: Sphinx, page: str, source: list[str]) -> None:
-    """Make the navigation of the lists of links in two pages: one group for each heading."""
-    if page not in {root_doc, "docs/architecture/decisions"}:
+    """Make the navigation of the lists of links in three pages: one group for each heading."""
+    if page not in {root_doc, "docs/architecture/decisions", "docs/operations/runbooks/index"}:
         return
     for heading, links in re.findall(r"^## (.+)\n\n((?:- .*\n|  .*\n)+)", source[0], flags=re.MULTILINE):
         targets = re.findall(r"^- \[.*?\]\(([^)]+)\)", links, flags=re.MULTILINE)

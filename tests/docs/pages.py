@@ -12,7 +12,10 @@ PAGES = {
         [
             *ROOT.glob("*.md"),
             *(ROOT / "docs").rglob("*.md"),
-            *(ROOT / name / "README.md" for name in ("bench", "clients/python", "examples/python")),
+            *(
+                ROOT / name / "README.md"
+                for name in ("bench", "clients/python", "deploy/observability", "examples/python")
+            ),
         ]
     )
 }
