@@ -1,6 +1,7 @@
 """The ASGI application: turns each HTTP request into a call, and its result into a response."""
 
 import asyncio
+import time
 import uuid
 from collections.abc import Awaitable, Callable, Collection, Mapping, Sequence
 from typing import NamedTuple, Protocol
@@ -11,6 +12,7 @@ from grpc import StatusCode
 from grpc.aio import AioRpcError
 from starlette.types import Receive, Scope, Send
 
+from service.call_record import REQUEST_ID_KEY, CallRecord, RequestIds, current_call
 from service.errors import InvalidArgument, ShuttingDown, break_reference_cycles
 from service.rest.headers import JSON, MERGE_PATCH, Head, parse_timeout, read_head, require_host
 from service.rest.preconditions import apply_conditions, is_known
@@ -27,6 +29,8 @@ from service.rest.responses import (
 from service.rest.routes import Route, Routes, method_unknown
 
 _log = structlog.get_logger("rest")
+
+_REQUEST_ID = REQUEST_ID_KEY.encode()
 
 Page = Callable[[Mapping[bytes, bytes]], Awaitable[Response]]
 """Responds to GET by the headers of the request."""
@@ -64,6 +68,7 @@ class Gateway:
 
     def __init__(self, routes: Routes, calls: Calls, rules: Rules, pages: Mapping[str, Page]) -> None:
         self._routes, self._calls, self._rules, self._pages = routes, calls, rules, pages
+        self._request_ids = RequestIds()
         self._is_draining = False
 
     def drain(self) -> None:
@@ -71,10 +76,11 @@ class Gateway:
         self._is_draining = True
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        body = None
+        body, request_id = None, self._begin(scope)
         try:
             target = len(scope["raw_path"]) + len(scope["query_string"])
             head = read_head(target, scope["headers"], self._rules.forwarded, self._rules.max_head_bytes)
+            head.metadata.append((REQUEST_ID_KEY, request_id))
             body = RequestBody(head.values, receive, self._rules.max_body_bytes, self._rules.body_seconds)
             response = await self._respond(scope, head, body)
             is_kept = await body.keeps_connection()
@@ -85,6 +91,7 @@ class Gateway:
                 raise  # the client has disconnected
             refusal = HttpError(str(ShuttingDown()), ShuttingDown.reason, 503, StatusCode.UNAVAILABLE)
             response, is_kept, body = response_to_http_error(refusal), False, None
+        response.headers.append((_REQUEST_ID, request_id.encode()))
         if response.body:
             response.headers.append((b"content-length", b"%d" % len(response.body)))
         if self._is_draining or not is_kept:
@@ -95,6 +102,13 @@ class Gateway:
             await body.discard()
             response = response._replace(body=b"")
         await send({"type": "http.response.body", "body": response.body})
+
+    def _begin(self, scope: Scope) -> str:
+        """Return the id of a request, and name it in all log lines of its task."""
+        given = ((REQUEST_ID_KEY, value.decode("latin-1")) for name, value in scope["headers"] if name == _REQUEST_ID)
+        request_id = self._request_ids.of(given)
+        current_call.set(CallRecord(request_id, "rest", time.perf_counter()))
+        return request_id
 
     async def _respond(self, scope: Scope, head: Head, body: RequestBody) -> Response:
         try:

@@ -92,6 +92,9 @@ class InProcessContext:
     def time_remaining(self) -> float | None:
         return None if self._deadline is None else self._deadline - time.monotonic()
 
+    def set_trailing_metadata(self, _trailing_metadata: Pairs) -> None:
+        """Do nothing: the gateway has made the request id, which is all that they have."""
+
     async def abort_with_status(self, status: grpc.Status) -> NoReturn:
         trailers = Metadata(*status.trailing_metadata or ())
         raise AioRpcError(status.code, Metadata(), trailers, details=status.details)

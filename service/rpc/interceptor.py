@@ -13,7 +13,7 @@ from google.protobuf.message import DecodeError
 from grpc import HandlerCallDetails
 from grpc.aio import AbortError, ServerInterceptor
 
-from service.call_record import CallRecord, RequestIds, current_call
+from service.call_record import REQUEST_ID_KEY, CallRecord, RequestIds, current_call
 from service.errors import (
     Internal,
     MessageMalformed,
@@ -248,6 +248,8 @@ class CallInterceptor(ServerInterceptor):
                 on_call(method, "OK", time.perf_counter() - record.started)
                 if log_ok:
                     log_ok(method, record)
+                # At the end: metadata at the beginning would cost a message of its own (15 % of an empty call).
+                context.set_trailing_metadata(((REQUEST_ID_KEY, record.request_id),))
                 return response
 
         return respond
@@ -255,6 +257,7 @@ class CallInterceptor(ServerInterceptor):
     def _wrap_streaming(self, method: str, behaviour: Behaviour, read: Reader) -> Behaviour:
         async def stream(requests: Any, context: Context) -> AsyncIterator[Any]:  # noqa: ANN401 - any messages
             record = _current_record()
+            context.set_trailing_metadata(((REQUEST_ID_KEY, record.request_id),))
             self._observer.on_start(method)
             try:
                 async for response in behaviour(read(requests, context), context):
@@ -295,7 +298,7 @@ class CallInterceptor(ServerInterceptor):
         self._log.on_failure(method, code, error, cause, record)
         self._drain.start()
         try:
-            await context.abort_with_status(grpc_status_of(error))
+            await context.abort_with_status(grpc_status_of(error, record.request_id))
         except Exception as aborted:
             asyncio.get_running_loop().call_soon(break_reference_cycles, aborted, found)
             raise

@@ -2,6 +2,7 @@
 
 import math
 from collections.abc import Mapping
+from dataclasses import dataclass
 from types import MappingProxyType
 
 import grpc
@@ -11,6 +12,7 @@ from grpc import StatusCode
 from grpc_status import rpc_status
 
 from service import errors
+from service.call_record import REQUEST_ID_KEY
 from service.error_status import new_status
 from service.errors import InvalidArgument, RateLimited, RequestError
 
@@ -79,17 +81,26 @@ def status_of(error: RequestError) -> status_pb2.Status:
 _unvarying: dict[type[RequestError], grpc.Status] = {}
 
 
-def grpc_status_of(error: RequestError) -> grpc.Status:
-    """Return the same status as gRPC takes it.
+@dataclass(frozen=True, slots=True)
+class _Status(grpc.Status):
+    code: StatusCode
+    details: str
+    trailing_metadata: tuple[tuple[str, str | bytes], ...]
 
-    Where nothing in it varies it is made once: a server under overload sends thousands of the same a second.
+
+def grpc_status_of(error: RequestError, request_id: str) -> grpc.Status:
+    """Return the same status as gRPC takes it, with the id of the call.
+
+    Where nothing else in it varies it is made once: a server under overload sends thousands of the same a second.
     """
     if error.metadata or isinstance(error, InvalidArgument | RateLimited):
-        return rpc_status.to_status(status_of(error))
-    status = _unvarying.get(type(error))
-    if status is None:
+        status = rpc_status.to_status(status_of(error))
+    elif (known := _unvarying.get(type(error))) is None:
         status = _unvarying[type(error)] = rpc_status.to_status(status_of(error))
-    return status
+    else:
+        status = known
+    trailing = (*(status.trailing_metadata or ()), (REQUEST_ID_KEY, request_id))
+    return _Status(status.code, status.details, trailing)
 
 
 def _retry_delay(error: RequestError) -> int | None:

@@ -12,6 +12,7 @@ from service.address import Address
 from service.auth.metadata import USER_ID_KEY
 from service.auth.modes import User
 from service.auth.peers import Peers
+from service.call_record import REQUEST_ID_KEY
 from service.config.settings import Settings
 from service.readiness import Readiness
 from service.rest.connections import Limits
@@ -34,10 +35,10 @@ _CALLERS = {
     User.METADATA: (USER_ID_KEY, b'X-User-Id realm="taskwell"'),
     User.TOKEN: ("authorization", b'Bearer realm="taskwell"'),
 }
-_FORWARDED = ("traceparent", "x-request-id")
+_FORWARDED = ("traceparent",)
 _CORS_METHODS = ("GET", "HEAD", "POST", "PATCH", "PUT", "DELETE")
-_CORS_REQUEST_HEADERS = ("content-type", "grpc-timeout", "if-match", "if-none-match")
-_CORS_RESPONSE_HEADERS = ("etag", "retry-after", "www-authenticate")
+_CORS_REQUEST_HEADERS = (REQUEST_ID_KEY, "content-type", "grpc-timeout", "if-match", "if-none-match")
+_CORS_RESPONSE_HEADERS = (REQUEST_ID_KEY, "etag", "retry-after", "www-authenticate")
 
 
 class Rest:

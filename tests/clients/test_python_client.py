@@ -102,6 +102,7 @@ def test_errors_have_what_the_service_says(client: Any) -> None:
     assert [violation.field for violation in error.violations] == ["task.title", "task.description"]
     assert error.violations[0].description == "must not consist of white space alone"
     assert (error.code, error.reason, error.retry_delay) == (grpc.StatusCode.INVALID_ARGUMENT, "INVALID_FIELD", None)
+    assert error.call_id
     assert str(error) == error.message
     assert "task.title must not" in error.message
     assert isinstance(error.__cause__, grpc.RpcError)
@@ -152,6 +153,7 @@ def test_where_nobody_listens_the_service_is_unavailable(connect: Connect) -> No
         with pytest.raises(Unavailable) as caught:
             client.page()
     assert (caught.value.reason, caught.value.violations, caught.value.retry_delay) == ("", (), None)
+    assert caught.value.call_id == ""
     assert "refused" in caught.value.message
 
 

@@ -155,11 +155,12 @@ def test_what_a_path_takes_is_said_when_asked_and_when_refused(api: RestApi) -> 
 
 
 def test_head_answers_what_get_does_without_the_body(api: RestApi) -> None:
+    own = {"date": "", "x-request-id": ""}
     path = f"/v1/tasks/{api.create().id}"
     for target in (path, "/v1/tasks", "/v1/tasks/1", f"/v1/tasks/{NO_TASK}", "/healthz", "/readyz"):
         get, head = api.send("GET", target), api.send("HEAD", target)
         assert (get.status, b"") == (head.status, head.body)
-        assert {**get.headers, "date": ""} == {**head.headers, "date": ""}
+        assert {**get.headers, **own} == {**head.headers, **own}
 
 
 BODIES: dict[str, tuple[bytes, str]] = {

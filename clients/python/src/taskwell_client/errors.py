@@ -19,6 +19,7 @@ from google.rpc import error_details_pb2, status_pb2
 from grpc import StatusCode
 
 _DETAILS = "grpc-status-details-bin"
+_CALL_ID = "x-request-id"
 _DOMAIN = "taskwell.v1"
 
 
@@ -41,8 +42,9 @@ class TaskwellError(Exception):
         reason: str = "",
         violations: tuple[Violation, ...] = (),
         retry_delay: float | None = None,
+        call_id: str = "",
     ) -> None:
-        super().__init__(message, code, reason, violations, retry_delay)
+        super().__init__(message, code, reason, violations, retry_delay, call_id)
         self.message = message
         """The service's sentence, which says what to do; gRPC's own text if the service did not answer."""
         self.code = code
@@ -52,6 +54,8 @@ class TaskwellError(Exception):
         """The invalid fields, of an INVALID_ARGUMENT."""
         self.retry_delay = retry_delay
         """The time (s) after which the same call may succeed; None if the service names none."""
+        self.call_id = call_id
+        """The id (`x-request-id`) that the service's log has for the call; empty if the service did not answer."""
 
     def __str__(self) -> str:
         return self.message
@@ -139,7 +143,9 @@ def error_of(error: grpc.RpcError) -> TaskwellError:
     reason = ""
     violations: tuple[Violation, ...] = ()
     retry_delay: float | None = None
-    for detail in _details(error):
+    trailers: Any = error.trailing_metadata() or ()  # pairs, of one type in grpc and of another in grpc.aio
+    call_id = next((value for key, value in trailers if key == _CALL_ID), "")
+    for detail in _details(trailers):
         if detail.Is(error_details_pb2.ErrorInfo.DESCRIPTOR):
             info = error_details_pb2.ErrorInfo.FromString(detail.value)
             reason = info.reason if info.domain == _DOMAIN else reason
@@ -149,11 +155,11 @@ def error_of(error: grpc.RpcError) -> TaskwellError:
         elif detail.Is(error_details_pb2.RetryInfo.DESCRIPTOR):
             delay = error_details_pb2.RetryInfo.FromString(detail.value).retry_delay
             retry_delay = delay.seconds + delay.nanos / 10**9
-    return _CLASSES.get(code, TaskwellError)(error.details() or code.name, code, reason, violations, retry_delay)
+    message = error.details() or code.name
+    return _CLASSES.get(code, TaskwellError)(message, code, reason, violations, retry_delay, call_id)
 
 
-def _details(error: grpc.RpcError) -> Iterable[AnyMessage]:
-    trailers: Any = error.trailing_metadata() or ()  # pairs, of one type in grpc and of another in grpc.aio
+def _details(trailers: Iterable[tuple[str, Any]]) -> Iterable[AnyMessage]:
     details: Iterable[AnyMessage] = ()
     for key, value in trailers:
         if key == _DETAILS:
