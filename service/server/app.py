@@ -10,6 +10,7 @@ import time
 from collections.abc import Awaitable, Mapping
 from datetime import UTC, datetime
 from functools import partial
+from importlib.metadata import version
 from typing import TYPE_CHECKING, cast
 
 import grpc
@@ -47,16 +48,23 @@ from service.standard_streams import drain_streams
 from service.tasks.methods import Tasks
 from service.tls.files import CertificateError
 from service.tls.grpc_credentials import server_credentials
+from service.tracing import sdk
 
 if TYPE_CHECKING:
+    from opentelemetry.sdk.trace import TracerProvider
+
     from service.metrics.endpoint import MetricsEndpoint
     from service.server.rest import Rest
+    from service.tracing.spans import CallTracer
 
 _log = structlog.get_logger("app")
 
 # Minimum time for a step of the shutdown (s): NOT_SERVING must reach health watchers before their streams end, and the
 # last responses their callers before the connections are closed.
 _MIN_STEP = 0.1
+
+# Time for the last spans to be sent at shutdown (s): at least, also when the grace is over, and at most.
+_MIN_FLUSH, _MAX_FLUSH = 1.0, 3.0
 
 # New objects before the garbage collector looks at those, and how often it then looks at older ones (gc.set_threshold).
 _COLLECTION_THRESHOLDS = 50_000, 20, 10
@@ -113,6 +121,8 @@ class Service:
                 waiting=self._tasks.waiting,
                 connections=self._database.connections_in_use,
             )
+        self._traces = sdk.start(os.environ) if sdk.are_wanted(os.environ) else None
+        tracer = _call_tracer(self._traces, policy, settings.grpc) if self._traces else None
         interceptor = CallInterceptor(
             policy=policy,
             authenticate=self._authentication.authenticate,
@@ -124,6 +134,7 @@ class Service:
             max_metadata_bytes=settings.max_metadata_bytes,
             observer=observer,
             guards=self._guards(),
+            tracer=tracer,
         )
         self._server = grpc.aio.server(
             interceptors=(interceptor,),
@@ -226,6 +237,8 @@ class Service:
         await asyncio.sleep(_MIN_STEP)
         await _at_most(deadline - time.monotonic(), self._tasks.drain())
         await _at_most(deadline - time.monotonic(), self._database.close(max(_MIN_STEP, deadline - time.monotonic())))
+        if self._traces:
+            await sdk.stop(self._traces, max(_MIN_FLUSH, min(_MAX_FLUSH, deadline - time.monotonic())))
 
     async def close(self) -> None:
         """Close the port and every connection, after `drain`."""
@@ -259,6 +272,21 @@ def _metrics_endpoint(
 
     timeout = settings.worker_timeout
     return MetricsEndpoint(settings.metrics, methods, worker, readiness=readiness, hang_timeout=timeout)
+
+
+def _call_tracer(provider: "TracerProvider", policy: Mapping[str, Access], address: Address) -> "CallTracer":
+    """Create the tracer of calls. OpenTelemetry is imported only when traces are on."""
+    from service.tracing.spans import CallTracer
+
+    methods = [method for method in policy if method.startswith(f"/{TASK_SERVICE}/")]
+    return CallTracer(
+        provider,
+        version("taskwell"),
+        methods=methods,
+        untraced=policy.keys() - methods,
+        address=address,
+        honours_parents=sdk.honours_parents(os.environ),
+    )
 
 
 def _rest(settings: Settings, address: Address, in_process: InProcess, readiness: Readiness) -> "Rest":

@@ -1,5 +1,7 @@
 """The record of a call: ids that are taken or made, and the time in each phase."""
 
+from types import SimpleNamespace
+
 import pytest
 
 from service.call_record import BatchRecord, CallRecord, RequestIds
@@ -15,6 +17,23 @@ def test_a_request_id_that_is_not_printable_or_too_long_is_replaced(bad: str | b
     made = [ids.of([("x-request-id", bad)]), ids.of([]), RequestIds().of([])]
     assert len({*made, bad}) == 4
     assert all(len(each) < 40 and each.isascii() and each.isprintable() for each in made)
+
+
+@pytest.mark.parametrize(
+    ("header", "trace_id"),
+    [
+        (f"00-{'1' * 32}-{'2' * 16}-00", "1" * 32),
+        (f"cc-{'1' * 32}-{'2' * 16}-01-later-versions", "1" * 32),
+        (f"00-{'0' * 32}-{'2' * 16}-01", None),
+        (f"ff-{'1' * 32}-{'2' * 16}-01", None),
+        (f"00-{'1' * 32}-{'2' * 16}-01\nmore", None),
+        (b"\xff", None),
+    ],
+)
+def test_the_trace_of_a_call_is_that_of_its_caller(header: str | bytes, trace_id: str | None) -> None:
+    details = SimpleNamespace(invocation_metadata=[("x-user-id", "alice"), ("traceparent", header)])
+    assert CallRecord("1", "grpc", 0.0, details).trace_id == trace_id
+    assert CallRecord("1", "grpc", 0.0).trace_id is None
 
 
 def test_phases_add_up_while_and_after_they_last() -> None:

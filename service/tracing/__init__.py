@@ -1,0 +1,1 @@
+"""Traces: spans of calls and statements, by OpenTelemetry. Imported only when traces are on."""
