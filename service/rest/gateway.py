@@ -140,6 +140,7 @@ class Gateway:
             )  # RFC 5789, 3.1
             return Response(204, [(b"allow", ", ".join(allowed).encode()), *accepted], b"")
         route, match = self._routes.find(http_method, path)
+        scope["taskwell.route"] = route.template  # for service/tracing/http.py
         try:
             if not body.is_received:
                 await self._calls.admit(route.call, head.metadata, counts=False)

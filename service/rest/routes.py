@@ -28,6 +28,8 @@ class Route:
     """One binding of a method."""
 
     http_method: str
+    template: str
+    """The path as the annotation has it, `/v1/tasks/{id}`."""
     pattern: re.Pattern[str]
     variables: tuple[Path, ...]
     """The fields that the path fills."""
@@ -136,6 +138,7 @@ def _route(method: MethodDescriptor, binding: HttpRule, http_method: str, templa
     masks = [field for field in request.fields if is_mask(field)]
     return Route(
         http_method,
+        template,
         re.compile("".join(f"({_regex(inner or '*')})" if name else _regex(text) for name, inner, text in pieces)),
         tuple(filter(None, variables)),
         body,

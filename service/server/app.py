@@ -147,7 +147,7 @@ class Service:
         for server in (self._server, in_process):
             tasks_pb2_grpc.add_TaskServiceServicer_to_server(servicer, cast("grpc.aio.Server", server))
             health_pb2_grpc.add_HealthServicer_to_server(health, cast("grpc.aio.Server", server))
-        self._rest = _rest(settings, settings.rest, in_process, self._readiness) if settings.rest else None
+        self._rest = _rest(settings, settings.rest, in_process, self._readiness, tracer) if settings.rest else None
         if settings.reflection != "off":
             add_reflection(self._server, (TASK_SERVICE, HEALTH))
 
@@ -289,11 +289,17 @@ def _call_tracer(provider: "TracerProvider", policy: Mapping[str, Access], addre
     )
 
 
-def _rest(settings: Settings, address: Address, in_process: InProcess, readiness: Readiness) -> "Rest":
+def _rest(
+    settings: Settings,
+    address: Address,
+    in_process: InProcess,
+    readiness: Readiness,
+    tracer: "CallTracer | None",
+) -> "Rest":
     """Create the REST server. Its libraries are imported only when REST is on."""
     from service.server.rest import Rest
 
-    return Rest(settings, address, in_process, readiness)
+    return Rest(settings, address, in_process, readiness, tracer)
 
 
 async def serve(settings: Settings, worker: int | None = None) -> None:

@@ -29,6 +29,8 @@ from service.tls.ssl_context import server_context
 if TYPE_CHECKING:
     from starlette.types import ASGIApp
 
+    from service.tracing.spans import CallTracer
+
 # The header that names the caller, and the challenge of a 401 (RFC 9110, 11.6.1). X-User-Id is not a registered scheme,
 # so that no browser asks for a password.
 _CALLERS = {
@@ -37,14 +39,16 @@ _CALLERS = {
 }
 _FORWARDED = ("traceparent",)
 _CORS_METHODS = ("GET", "HEAD", "POST", "PATCH", "PUT", "DELETE")
-_CORS_REQUEST_HEADERS = (REQUEST_ID_KEY, "content-type", "grpc-timeout", "if-match", "if-none-match")
+_CORS_REQUEST_HEADERS = (REQUEST_ID_KEY, "content-type", "grpc-timeout", "if-match", "if-none-match", "tracestate")
 _CORS_RESPONSE_HEADERS = (REQUEST_ID_KEY, "etag", "retry-after", "www-authenticate")
 
 
 class Rest:
     """The gateway to the methods of the contract, served at an address from `start` to `stop`."""
 
-    def __init__(self, settings: Settings, address: Address, calls: Calls, readiness: Readiness) -> None:
+    def __init__(
+        self, settings: Settings, address: Address, calls: Calls, readiness: Readiness, tracer: CallTracer | None = None
+    ) -> None:
         self.address = address
         self._files = settings.tls
         self._peers = Peers(settings.client_names) if settings.client_names else None
@@ -63,6 +67,10 @@ class Rest:
         pages = {**health_checks(readiness), **(docs_pages(scheme) if settings.reflection == "open" else {})}
         self._gateway = Gateway(Routes(*tasks_pb2.DESCRIPTOR.services_by_name.values()), calls, rules, pages)
         app: ASGIApp = self._gateway
+        if tracer:
+            from service.tracing.http import TracedGateway
+
+            app = TracedGateway(app, tracer, address, untraced=pages)
         if settings.cors_origins:
             app = CORSMiddleware(
                 app,
