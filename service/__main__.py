@@ -85,12 +85,6 @@ def supervise(arguments: list[str]) -> int:
     def announce(announcement: str) -> None:
         print(announcement, end="")
 
-    def drop_gauges(worker: int) -> None:
-        if folder:
-            from prometheus_client.multiprocess import mark_process_dead
-
-            mark_process_dead(worker, folder)  # type: ignore[no-untyped-call]  # of prometheus_client
-
     if len(arguments) != 6:
         return _fail("'taskwell supervise' is started by 'taskwell serve': run that", status=2)
     count, grace, timeout, log_level, log_format, folder = arguments
@@ -98,7 +92,12 @@ def supervise(arguments: list[str]) -> int:
     policy = RestartPolicy(grace=float(grace), heartbeat_timeout=float(timeout))
     command = [*_this_program(), "work"]
     gc.enable()
-    supervisor = Supervisor(command, int(count), announce=announce, on_exit=drop_gauges, policy=policy)
+    observer = None
+    if folder:
+        from service.metrics.supervision import WorkerMetrics
+
+        observer = WorkerMetrics.of_supervisor(int(count))
+    supervisor = Supervisor(command, int(count), announce=announce, policy=policy, observer=observer)
     try:
         return asyncio.run(run_until_signalled(supervisor))
     except WorkersFailed as error:

@@ -11,6 +11,7 @@ from service.address import Address
 from service.metrics.http_server import serve
 from service.metrics.probes import LoopWatch, pages
 from service.metrics.recorder import CONNECTIONS, IN_FLIGHT, WAITING, Metrics
+from service.metrics.supervision import WorkerMetrics
 from service.readiness import Readiness
 
 # Interval between samples of the gauges (s).
@@ -40,6 +41,10 @@ class MetricsEndpoint:
         self._watch = LoopWatch(hang_timeout)
         self.metrics = Metrics(methods, worker)
         self._is_alone = worker is None
+        if worker is None:
+            workers = WorkerMetrics(range(1), self.metrics.registry)
+            workers.on_ready(1)
+            workers.watch_heartbeat(0, lambda: self._watch.silent)
         self._sampling: asyncio.Task[None] | None = None
 
     def watch(

@@ -3,15 +3,17 @@
 No label has a value that a caller sends: calls of unknown methods are counted with the method `unknown`.
 """
 
+import os
 import platform
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from importlib.metadata import version
+from pathlib import Path
 
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, disable_created_metrics
-from prometheus_client.multiprocess import MultiProcessCollector
 
 from service.metrics.value_storage import use_value_storage
+from service.metrics.worker_files import WorkerFiles, prepare_folder
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,7 +38,29 @@ CONNECTIONS = Series("taskwell_database_connections_in_use", (), "Database conne
 BUILD = Series(
     "taskwell_build_info", ("version", "python_version", "grpc_version"), "1, with the versions of this server"
 )
-ALL_SERIES = (STARTED, HANDLED, HANDLING, BATCH_SIZE, OVERLOADED, IN_FLIGHT, WAITING, CONNECTIONS, BUILD)
+# The supervisor writes these three (supervision.py).
+WORKERS = Series(
+    "taskwell_workers",
+    ("state",),
+    "Workers, by state: configured are those that should run, ready are those that accept calls",
+)
+RESTARTS = Series(
+    "taskwell_worker_restarts_total",
+    ("cause",),
+    "Restarts of workers, by cause: exit; hang, if no heartbeat came; start, if it never became ready",
+)
+HEARTBEAT_AGE = Series(
+    "taskwell_worker_heartbeat_age_seconds", ("worker",), "Time since the last heartbeat of a worker (s)"
+)
+UNREADABLE = Series(
+    "taskwell_metrics_files_unreadable",
+    (),
+    "Metrics files of workers that cannot be read: this scrape lacks their counts",
+)
+ALL_SERIES = (
+    *(STARTED, HANDLED, HANDLING, BATCH_SIZE, OVERLOADED, IN_FLIGHT, WAITING, CONNECTIONS, BUILD),
+    *(WORKERS, RESTARTS, HEARTBEAT_AGE, UNREADABLE),
+)
 
 _SECONDS = (0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0)
 _SIZES = (1, 2, 4, 8, 16, 32, 64, 128, 256)
@@ -73,11 +97,16 @@ class Metrics:
 
     def __init__(self, methods: Mapping[str, str], worker: int | None = None) -> None:
         disable_created_metrics()  # type: ignore[no-untyped-call]  # of prometheus_client, as below
-        use_value_storage(worker)
         own = self.registry = CollectorRegistry()
-        if worker is not None:
+        if worker is None:
+            use_value_storage(None)
+            Gauge(UNREADABLE.name, UNREADABLE.description, registry=own)
+        else:
             self.registry = CollectorRegistry()
-            MultiProcessCollector(self.registry)  # type: ignore[no-untyped-call]
+            folder = Path(os.environ["PROMETHEUS_MULTIPROC_DIR"])
+            prepare_folder(folder, worker)
+            use_value_storage(worker)
+            WorkerFiles(folder, (UNREADABLE.name, UNREADABLE.description), self.registry)
         self._started = Counter(STARTED.name, STARTED.description, STARTED.labels, registry=own)
         self._handled = Counter(HANDLED.name, HANDLED.description, HANDLED.labels, registry=own)
         self._handling = _histogram(HANDLING, _SECONDS, own)

@@ -9,12 +9,12 @@ docs/architecture/private-apis.md; tests/layers/test_private_apis.py fails when 
 from prometheus_client import values
 
 
-def use_value_storage(worker: int | None) -> None:
+def use_value_storage(owner: int | str | None) -> None:
     """Keep the values of metrics created from now on in memory, or in files named by the number of the worker.
 
     A worker that replaces a dead one has its number and continues its counts.
     """
-    if worker is None:
+    if owner is None:
         values.ValueClass = values.MutexValue
     else:
-        values.ValueClass = values.MultiProcessValue(lambda: worker)  # type: ignore[no-untyped-call]  # of prometheus_client
+        values.ValueClass = values.MultiProcessValue(lambda: owner)  # type: ignore[no-untyped-call]  # of prometheus_client

@@ -16,6 +16,7 @@ from asyncio.subprocess import PIPE, Process
 from collections.abc import Callable, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
+from typing import Literal, Protocol
 
 import structlog
 
@@ -34,13 +35,26 @@ class RestartPolicy:
     reset_after: float = 60.0
     """A process that ran for this long is restarted with the first backoff again."""
     max_failed_starts: int = 5
-    """When each process exited this many times in a row before it was ready, and none is, the supervisor gives up."""
+    """When each process exited this many times in a row, and none was ever ready, the supervisor gives up."""
     start_timeout: float = 60.0
     """Time for a process to become ready; then it is killed."""
     heartbeat_timeout: float = 10.0
     """Time without a heartbeat after which a process is killed."""
     grace: float = 30.0
     """Time for processes to exit after `stop`; then they are killed."""
+
+
+class Observer(Protocol):
+    """Hooks that metrics implement, so that the supervisor does not import them."""
+
+    def on_ready(self, count: int) -> None:
+        """Record how many processes are ready."""
+
+    def on_restart(self, worker: int, cause: Literal["exit", "hang", "start"]) -> None:
+        """Record that a process ended: after it was ready, killed because it hung, or before it was ready."""
+
+    def on_heartbeat_age(self, worker: int, seconds: float) -> None:
+        """Record the time since a process was last heard of (s), once a second."""
 
 
 class WorkersFailed(Exception):
@@ -51,7 +65,7 @@ class Supervisor:
     """Keeps `count` processes of a command running until `stop`.
 
     A process gets its number, from 1, as its last argument. `announce` is called once, with the announcement of one
-    process; `on_exit` with the number of each process that exits before `stop`.
+    process.
     """
 
     def __init__(
@@ -60,16 +74,18 @@ class Supervisor:
         count: int,
         *,
         announce: Callable[[str], None],
-        on_exit: Callable[[int], None] = lambda _: None,
         policy: RestartPolicy,
+        observer: Observer | None = None,
     ) -> None:
         self._command = command
         self._count = count
         self._announce = announce
-        self._on_exit = on_exit
         self._policy = policy
+        self._observer = observer
         self._running: dict[int, Process] = {}
         self._ready: set[int] = set()
+        self._was_ever_ready = False
+        self._hung: set[int] = set()
         self._heard: set[int] = set()
         self._announcement = ""
         self._announced = False
@@ -112,13 +128,12 @@ class Supervisor:
             status = await self._run_once(number)
             if self._stopping.is_set():
                 return
-            if not self._ready and len(self._failed()) == self._count:
+            if not self._was_ever_ready and len(self._failed()) == self._count:
                 self._give_up(status)
                 return
             self._announce_once()
             if loop.time() - started >= self._policy.reset_after:
                 backoff = self._policy.backoff
-            self._on_exit(number)
             _log.warning("worker exited", worker=number, status=status, restart_in=backoff)
             with suppress(TimeoutError):
                 await asyncio.wait_for(self._stopping.wait(), backoff)
@@ -130,6 +145,7 @@ class Supervisor:
             process = await asyncio.create_subprocess_exec(*self._command, str(number), stdin=PIPE, stdout=PIPE)
         except OSError as error:
             self._failed_starts[number] += 1
+            self._record_exit(number)
             return str(error)
         self._running[number] = process
         if self._stopping.is_set():
@@ -143,8 +159,21 @@ class Supervisor:
             self._failed_starts[number] += 1
         elif status and self._stopping.is_set():
             self._clean = False
-        self._ready.discard(number)
+        self._record_exit(number)
         return _describe(status)
+
+    def _record_exit(self, number: int) -> None:
+        cause: Literal["exit", "hang", "start"] = "exit"
+        if number not in self._ready:
+            cause = "start"
+        elif number in self._hung:
+            cause = "hang"
+        self._ready.discard(number)
+        self._hung.discard(number)
+        if self._observer:
+            self._observer.on_ready(len(self._ready))
+            if not self._stopping.is_set():
+                self._observer.on_restart(number, cause)
 
     async def _listen(self, number: int, process: Process) -> None:
         """Read the announcement and the heartbeats of the process until it exits."""
@@ -161,6 +190,9 @@ class Supervisor:
     def _on_ready(self, number: int, process: Process) -> None:
         self._failed_starts[number] = 0
         self._ready.add(number)
+        self._was_ever_ready = True
+        if self._observer:
+            self._observer.on_ready(len(self._ready))
         _log.info("worker ready", worker=number, pid=process.pid)
         self._announce_once()
 
@@ -187,8 +219,11 @@ class Supervisor:
             await asyncio.sleep(pause)
             silent = 0.0 if number in self._heard else silent + pause
             self._heard.discard(number)
+            if self._observer:
+                self._observer.on_heartbeat_age(number, silent)
             if number in self._ready:
                 limit = self._policy.heartbeat_timeout
+        self._hung.add(number)
         _log.error("worker hangs", worker=number, pid=process.pid, silent_for=limit, was_ready=number in self._ready)
         with suppress(ProcessLookupError):
             process.kill()

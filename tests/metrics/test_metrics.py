@@ -7,8 +7,10 @@ from pathlib import Path
 import pytest
 from grpc import StatusCode
 from prometheus_client import generate_latest
+from structlog.testing import capture_logs
 
 from service.metrics.recorder import ALL_SERIES, CONNECTIONS, IN_FLIGHT, Metrics
+from service.metrics.supervision import WorkerMetrics
 
 GET = "/taskwell.v1.TaskService/GetTask"
 LABELS = {"grpc_type": "unary", "grpc_service": "taskwell.v1.TaskService", "grpc_method": "GetTask"}
@@ -106,7 +108,16 @@ def test_a_gauge_is_sampled(metrics: Metrics) -> None:
 def test_no_label_contains_a_user() -> None:
     labels = {label for series in ALL_SERIES for label in series.labels}
     grpc_labels = {"grpc_type", "grpc_service", "grpc_method", "grpc_code"}
-    assert labels == {*grpc_labels, "operation", "version", "python_version", "grpc_version"}
+    assert labels == {
+        *grpc_labels,
+        "operation",
+        "version",
+        "python_version",
+        "grpc_version",
+        "state",
+        "cause",
+        "worker",
+    }
 
 
 def test_workers_metrics_are_summed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -119,6 +130,68 @@ def test_workers_metrics_are_summed(tmp_path: Path, monkeypatch: pytest.MonkeyPa
     assert handled(metrics, "OK") == 2
     assert metrics.registry.get_sample_value("grpc_server_handling_seconds_count", LABELS) == 2
     assert metrics.registry.get_sample_value(IN_FLIGHT.name) == 8
+
+
+UNREADABLE = {
+    "noise": (100).to_bytes(8, "little") + b"\x7f" * 4088,
+    "cut off": b"\x01",
+    "longer than it is": (2**20).to_bytes(8, "little") + bytes(100),
+    "no JSON": (48).to_bytes(8, "little") + (4).to_bytes(4, "little") + b"none" + bytes(80),
+    "no UTF-8": (48).to_bytes(8, "little") + (4).to_bytes(4, "little") + b"\xff" * 4 + bytes(80),
+}
+
+
+@pytest.mark.parametrize("name", ["counter_1.db", "gauge_livesum_9.db", "no_metric.db"])
+@pytest.mark.parametrize("content", [*UNREADABLE.values(), None], ids=[*UNREADABLE, "a folder"])
+def test_a_file_that_cannot_be_read_is_skipped_and_logged_once(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, content: bytes | None, name: str
+) -> None:
+    monkeypatch.setenv("PROMETHEUS_MULTIPROC_DIR", str(tmp_path))
+    metrics = Metrics({GET: "unary"}, worker=2)
+    metrics.on_call(GET, "OK", 0.001)
+    (tmp_path / "counter_3.db").touch()  # of a worker that is just starting
+    assert metrics.registry.get_sample_value("taskwell_metrics_files_unreadable") == 0
+    path = tmp_path / name
+    path.mkdir() if content is None else path.write_bytes(content)
+    with capture_logs() as logs:
+        for _ in range(3):
+            assert metrics.registry.get_sample_value("taskwell_metrics_files_unreadable") == 1
+            assert handled(metrics, "OK") == 1
+    assert [(line["event"], list(line["files"])) for line in logs] == [("metrics files cannot be read", [name])]
+
+
+@pytest.mark.parametrize("content", UNREADABLE.values(), ids=UNREADABLE)
+def test_a_worker_replaces_its_files_that_cannot_be_read(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, content: bytes
+) -> None:
+    folder = tmp_path / "removed by a cleaner of temporary files"
+    monkeypatch.setenv("PROMETHEUS_MULTIPROC_DIR", str(folder))
+    Metrics({GET: "unary"}, worker=1).on_call(GET, "OK", 0.001)
+    Metrics({GET: "unary"}, worker=11).on_call(GET, "OK", 0.001)
+    (folder / "histogram_1.db").unlink()
+    (folder / "histogram_1.db").write_bytes(content)
+    metrics = Metrics({GET: "unary"}, worker=1)
+    metrics.on_call(GET, "OK", 0.001)
+    assert handled(metrics, "OK") == 3
+    assert metrics.registry.get_sample_value("grpc_server_handling_seconds_count", LABELS) == 2
+    assert metrics.registry.get_sample_value("taskwell_metrics_files_unreadable") == 0
+
+
+def test_metrics_of_workers_are_those_of_the_supervisor(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("PROMETHEUS_MULTIPROC_DIR", str(tmp_path))
+    value = Metrics({GET: "unary"}, worker=2).registry.get_sample_value
+    supervisor = WorkerMetrics.of_supervisor(2)
+    found = {cause: value("taskwell_worker_restarts_total", {"cause": cause}) for cause in ("exit", "hang", "start")}
+    assert found == {"exit": 0, "hang": 0, "start": 0}
+    supervisor.on_ready(2)
+    supervisor.on_restart(1, "hang")
+    supervisor.on_ready(1)
+    supervisor.on_heartbeat_age(1, 3)
+    assert value("taskwell_workers", {"state": "configured"}) == 2
+    assert value("taskwell_workers", {"state": "ready"}) == 1
+    assert value("taskwell_worker_restarts_total", {"cause": "hang"}) == 1
+    assert value("taskwell_worker_heartbeat_age_seconds", {"worker": "1"}) == 3
+    assert value("taskwell_worker_heartbeat_age_seconds", {"worker": "2"}) == 0
 
 
 def test_a_restarted_worker_continues_the_counts(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

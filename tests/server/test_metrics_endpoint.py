@@ -193,12 +193,22 @@ def test_metrics_do_not_say_which_version_of_what_serves_them(folder: Path) -> N
                 assert (answer.status, answer.headers.get_all("server")) == (code, ["taskwell"])
 
 
-def test_metrics_that_cannot_be_read_are_logged_as_json(folder: Path) -> None:
-    with scraped(folder) as running:
+def test_a_metrics_file_that_cannot_be_read_is_skipped_and_its_worker_replaces_it(folder: Path) -> None:
+    with scraped(folder) as running, running.api() as api:
+        api.list()
+        assert running.value("taskwell_metrics_files_unreadable") == 0
         [metrics] = (folder / "tmp").iterdir()
-        (metrics / "counter_9.db").write_bytes((100).to_bytes(8, "little") + b"\x7f" * 4088)
-        with pytest.raises(HTTPError) as failed:
-            running.scrape()
-        with failed.value as answer:
-            assert (answer.status, answer.headers.get_all("server")) == (500, ["taskwell"])
-        until(lambda: running.lines("metrics cannot be read") != [])
+        unreadable = metrics / "broken"
+        unreadable.write_bytes((100).to_bytes(8, "little") + b"\x7f" * 4088)
+        unreadable.rename(metrics / "counter_1.db")
+        for _ in range(8):
+            assert running.value("taskwell_metrics_files_unreadable") == 1
+        assert running.value("taskwell_workers", state="ready") == 2
+        # Both workers have probably been asked; each logs the file once.
+        assert len(running.lines("metrics files cannot be read")) in {1, 2}
+        os.kill(running.pids[1], signal.SIGKILL)
+        until(lambda: len(running.lines("worker ready")) == 3)
+        assert len(running.lines("metrics file is replaced: it cannot be read")) == 1
+        assert running.value("taskwell_metrics_files_unreadable") == 0
+        assert running.value("taskwell_worker_restarts_total", cause="exit") == 1
+        assert running.value("taskwell_worker_restarts_total", cause="hang") == 0

@@ -10,7 +10,7 @@ import pytest
 from structlog.testing import capture_logs
 
 from service.server.supervisor import RestartPolicy, Supervisor, WorkersFailed
-from tests.waiting import until
+from tests.waiting import eventually, until
 
 # Ready at once; runs until end of file on standard input.
 READY = "os.write(1, b'Ready.\\n\\0')"
@@ -103,6 +103,57 @@ async def test_a_process_without_heartbeats_is_killed_and_restarted(tmp_path: Pa
     hangs = [line for line in log if line["event"] == "worker hangs"]
     assert {line["status"] for line in log if "status" in line} == {"signal 9 (Killed)"}
     assert {line["was_ready"] for line in hangs} <= {"READY" in hang or "Ready" in hang, False}
+
+
+class Recorded:
+    """What a supervisor tells its observer."""
+
+    def __init__(self) -> None:
+        self.ready: list[int] = []
+        self.restarts: list[tuple[int, str]] = []
+        self.ages: list[tuple[int, float]] = []
+
+    def on_ready(self, count: int) -> None:
+        self.ready.append(count)
+
+    def on_restart(self, worker: int, cause: str) -> None:
+        self.restarts.append((worker, cause))
+
+    def on_heartbeat_age(self, worker: int, seconds: float) -> None:
+        self.ages.append((worker, seconds))
+
+
+async def test_restarts_are_recorded_by_cause_and_heartbeats_by_age(tmp_path: Path) -> None:
+    deaths = f"os._exit(3) if died == 0 else {READY}; os._exit(3) if died == 1 else threading.Event().wait()"
+    recorded = Recorded()
+    policy = RestartPolicy(backoff=0, heartbeat_timeout=0.1)
+    program = after(3, tmp_path, deaths)
+    supervisor = Supervisor(command_of(program), 1, announce=lambda _: None, policy=policy, observer=recorded)
+    running = asyncio.create_task(supervisor.run())
+    await eventually(lambda: recorded.ready[-1:] == [1] and len(recorded.restarts) == 3)
+    supervisor.stop()
+    assert await running
+    assert recorded.restarts == [(1, "start"), (1, "exit"), (1, "hang")], "and nothing for the shutdown"
+    assert recorded.ready == [0, 1, 0, 1, 0, 1, 0]
+    assert max(recorded.ages) >= (1, 0.1)
+
+
+async def test_processes_that_were_ready_once_are_restarted_for_ever(tmp_path: Path) -> None:
+    folders = [tmp_path / number for number in "12"]
+    for folder in folders:
+        folder.mkdir()
+    program = f"""
+folder = Path({str(tmp_path)!r}, sys.argv[1])
+started = len(list(folder.iterdir()))
+Path(folder, str(started)).touch()
+if started == 0: {READY}
+else: os._exit(3)
+"""
+    supervisor = Supervisor(command_of(program), 2, announce=lambda _: None, policy=NO_BACKOFF)
+    running = asyncio.create_task(supervisor.run())
+    await eventually(lambda: all((folder / "8").exists() for folder in folders) or running.done())
+    supervisor.stop()
+    assert await running
 
 
 async def test_exits_of_ready_processes_are_not_failed_starts(tmp_path: Path) -> None:

@@ -6,6 +6,7 @@ import socket
 import threading
 from contextlib import suppress
 from pathlib import Path
+from urllib.request import urlopen
 
 import pytest
 from grpc import StatusCode
@@ -134,14 +135,19 @@ def test_a_worker_that_does_not_start_stops_none_that_serves(folder: Path) -> No
 
 @pytest.mark.parametrize("hang", ["stopped", "blocked event loop"])
 def test_a_worker_that_hangs_is_replaced_while_the_others_serve(folder: Path, hang: str) -> None:
-    code = "import signal, threading\nsignal.signal(signal.SIGUSR1, lambda *_: threading.Event().wait())\n"
-    with workers(folder, "--worker-timeout", "5", PYTHONPATH=path_with(folder, code)) as running:
+    code = "import signal, threading\nsignal.signal(signal.SIGALRM, lambda *_: threading.Event().wait())\n"
+    options = ("--worker-timeout", "5", "--metrics-address", "127.0.0.1:0")
+    with workers(folder, *options, PYTHONPATH=path_with(folder, code)) as running:
         before = running.pids
-        os.kill(before[1], signal.SIGSTOP if hang == "stopped" else signal.SIGUSR1)
+        os.kill(before[1], signal.SIGSTOP if hang == "stopped" else signal.SIGALRM)
         until(lambda: running.pids[1] != before[1])
         assert [(line["worker"], line["pid"]) for line in running.lines("worker hangs")] == [(1, before[1])]
         assert running.pids[2] == before[2]
         call_until(lambda: running.serving() == {1, 2}, running)
+        with urlopen(f"http://{running.server.metrics_address}/metrics", timeout=TIMEOUT) as answer:
+            metrics = answer.read().decode()
+        assert 'taskwell_worker_restarts_total{cause="hang"} 1.0' in metrics
+        assert 'taskwell_workers{state="ready"} 2.0' in metrics
         assert running.server.end() == 0
 
 
