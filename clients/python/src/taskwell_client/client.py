@@ -22,6 +22,7 @@ from taskwell_client.errors import ResourceExhausted, TaskwellError
 from taskwell_client.overload import Attempts
 from taskwell_client.targets import is_local
 from taskwell_client.tasks import Tasks
+from taskwell_client.tracing import with_trace
 
 if TYPE_CHECKING:
     from typing_extensions import Self
@@ -75,7 +76,8 @@ class Client(
     def _attempt(self, call: Call, seconds: float) -> Any:  # noqa: ANN401 - of every method
         method = self._connection.method(call)
         try:
-            return _response(method(call.request, timeout=seconds, metadata=self._caller.metadata()))
+            metadata = with_trace(self._caller.metadata())
+            return _response(method(call.request, timeout=seconds, metadata=metadata))
         except grpc.RpcError as error:
             raise self._connection.error_of(error) from error
         except ValueError as error:  # of grpc: another thread has closed the channel
@@ -102,7 +104,7 @@ class Client(
     def _started(self, call: Call, seconds: float, free: threading.Semaphore) -> grpc.Future[Any] | TaskwellError:
         """Start a call, and release the semaphore when it has ended."""
         try:
-            metadata = self._caller.metadata()
+            metadata = with_trace(self._caller.metadata())
             future: grpc.Future[Any] = self._connection.method(call).future(
                 call.request, timeout=seconds, metadata=metadata
             )
@@ -191,7 +193,7 @@ class AsyncClient(
             metadata = await metadata
         method = self._connection.method(call)
         try:
-            return _response(await method(call.request, timeout=seconds, metadata=metadata))
+            return _response(await method(call.request, timeout=seconds, metadata=with_trace(metadata)))
         except grpc.RpcError as error:
             raise self._connection.error_of(error) from error
         except asyncio.CancelledError as error:
