@@ -65,6 +65,7 @@ _UNAVAILABLE_CLASSES = (
     "53",  # insufficient resources: disk, memory, connections
     "58",  # system error: I/O
 )
+_QUOTES_VALUES = "22"  # data exceptions
 _ENDS_SESSION = ("FATAL", "PANIC")
 PREPARED_STATEMENT_SQLSTATES = frozenset({"26000", "42P05"})
 
@@ -89,6 +90,19 @@ class Failed(Exception):
     def __init__(self, failure: Failure) -> None:
         super().__init__(failure.name)
         self.failure = failure
+
+
+class StatementFault(Exception):
+    """The database refused a statement: a fault of ours, or a constraint that somebody added.
+
+    Names the driver's error without the details, which may quote rows: they would be logged.
+    """
+
+    def __init__(self, error: BaseException) -> None:
+        words = str(error)
+        if isinstance(error, psycopg.Error):
+            words = "" if (error.sqlstate or "").startswith(_QUOTES_VALUES) else error.diag.message_primary or ""
+        super().__init__(" ".join(filter(None, (type(error).__name__, sqlstate_of(error), words))))
 
 
 DRIVER_ERRORS = (psycopg.Error, sqlite3.Error)

@@ -14,6 +14,7 @@ from service.db.driver_errors import (
     PREPARED_STATEMENT_SQLSTATES,
     Failed,
     Failure,
+    StatementFault,
     failure_of,
     sqlstate_of,
 )
@@ -168,7 +169,8 @@ class Database:
                 if failure is Failure.LOCKED and not waits:
                     raise LockTimeout from cause
                 if attempt >= _ATTEMPTS.get(failure, 1):
-                    raise _outcome(failure, cause) from cause
+                    outcome = _outcome(failure, cause)
+                    raise outcome from None if isinstance(outcome, StatementFault) else cause
             if failure is Failure.CONFLICT:
                 await asyncio.sleep(random.uniform(0, _CONFLICT_PAUSE * 2**attempt))  # noqa: S311 - no secret
             attempt += 1
@@ -251,5 +253,5 @@ def _outcome(failure: Failure, cause: BaseException | None) -> BaseException:
     if failure is Failure.FOREIGN_KEY:
         return ForeignKeyBroken()
     if failure in {Failure.FAULT, Failure.STALE_PLAN} and cause:
-        return cause
+        return StatementFault(cause)
     return DatabaseUnavailable()

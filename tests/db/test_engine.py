@@ -15,7 +15,7 @@ from sqlalchemy import text
 
 from service.db import engine
 from service.db.compiled_statement import CompiledStatement
-from service.db.driver_errors import Failure, failure_of
+from service.db.driver_errors import Failure, StatementFault, failure_of
 from service.db.engine import Database
 from service.db.pool import PoolSettings
 from service.db.store import SqlTaskStore
@@ -274,7 +274,7 @@ async def test_conflicts_are_repeated_until_there_are_none(postgresql_url: str) 
 
 async def test_what_the_database_cannot_do_is_a_fault_at_once(single: Database) -> None:
     pid = await backend(single)
-    with pytest.raises(psycopg.errors.FeatureNotSupported):
+    with pytest.raises(StatementFault, match="FeatureNotSupported"):
         await single.read(statement(single, "SELECT count(*) FROM tasks FOR UPDATE"), {})
     assert await backend(single) == pid
 
@@ -288,7 +288,7 @@ async def test_a_plan_that_is_stale_twice_is_a_fault(single: Database, monkeypat
         return Failure.STALE_PLAN
 
     monkeypatch.setattr(engine, "failure_of", stale)
-    with pytest.raises(psycopg.errors.FeatureNotSupported):
+    with pytest.raises(StatementFault, match="FeatureNotSupported"):
         await single.read(statement(single, "SELECT count(*) FROM tasks FOR UPDATE"), {})
     assert attempts == 2
 
