@@ -30,6 +30,9 @@ class Failure(Enum):
     FOREIGN_KEY = auto()
     """A row that another one needs is missing."""
 
+    UNUSABLE = auto()
+    """A right, a table or a column is missing, whoever asks: an operator has to mend the database."""
+
     FAULT = auto()
     """Anything else: a fault of ours or of the schema."""
 
@@ -52,6 +55,14 @@ _BY_SQLSTATE = {
     "25P03": Failure.UNAVAILABLE,  # idle in transaction timeout
     "25P04": Failure.UNAVAILABLE,  # transaction timeout
     "3D000": Failure.UNAVAILABLE,  # no such database
+    "3F000": Failure.UNUSABLE,  # no such schema
+    "42501": Failure.UNUSABLE,  # the role lacks a right
+    "42P01": Failure.UNUSABLE,  # no such table
+    "42703": Failure.UNUSABLE,  # no such column
+    "42883": Failure.UNUSABLE,  # no such function, or no operator for the types
+    "42704": Failure.UNUSABLE,  # no such type
+    "42804": Failure.UNUSABLE,  # a column of another type
+    "42P10": Failure.UNUSABLE,  # no unique index for ON CONFLICT
 }
 # Errors whose SQLSTATE stands for many things, by the function of the server that raised them. It is a field of its own
 # in every error: https://www.postgresql.org/docs/current/protocol-error-fields.html

@@ -201,7 +201,7 @@ class Schema:
                     f"the file of {self._url} is not an SQLite database; it was left as it is. Name another with "
                     "TASKWELL_DATABASE_URL or --database-url"
                 ) from error
-            if _failure(error) is Failure.FAULT:
+            if _failure(error) in {Failure.FAULT, Failure.UNUSABLE}:
                 # Rights, names, tables of somebody else: what the database says is what its operator needs.
                 words = getattr(getattr(error.orig, "diag", None), "message_primary", None) or error.orig
                 raise SchemaUnknown(f"the database ({self._url}) refused: {words}") from error

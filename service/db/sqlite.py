@@ -30,6 +30,10 @@ class FileReplaced(OSError):
     """The database file was deleted or replaced under the server."""
 
 
+class SchemaChanged(OSError):
+    """A statement failed, and tables have changed since the server opened the file."""
+
+
 class Sqlite:
     """The driver of one SQLite file, which it does not create."""
 
@@ -40,6 +44,7 @@ class Sqlite:
         self._path = url.path.absolute()
         self._uri = f"{self._path.as_uri()}?mode=rw"
         self._identity: tuple[int, int] | None = None
+        self._schema_version: Row | None = None
         self._closing: set[asyncio.Future[Any]] = set()
 
     async def connect(self) -> aiosqlite.Connection:
@@ -49,6 +54,7 @@ class Sqlite:
         try:
             for pragma in SQLITE_PRAGMAS:
                 await connection.execute_fetchall(f"PRAGMA {pragma}")
+            self._schema_version = self._schema_version or await self._read_schema_version(connection)
         except BaseException:
             self.close(connection)
             raise
@@ -69,19 +75,19 @@ class Sqlite:
         Raises FileReplaced if the file is not there any more, where what was written would be lost.
         """
         *before, last = statements
-        if not before:
-            rows = last.read(await self.fetch(connection, last.text, last.bound(parameters)))
-            self._verify_file()
-            return rows
-        await self.fetch(connection, "BEGIN IMMEDIATE")
         try:
+            if before:
+                await self.fetch(connection, "BEGIN IMMEDIATE")
             for statement in before:
                 await self.fetch(connection, statement.text, statement.bound(parameters))
             rows = last.read(await self.fetch(connection, last.text, last.bound(parameters)))
-            await self.fetch(connection, "COMMIT")
-        except BaseException:
-            with suppress(*DRIVER_ERRORS):  # undone already: the first error is the one that says why
-                await self.fetch(connection, "ROLLBACK")
+            if before:
+                await self.fetch(connection, "COMMIT")
+        except BaseException as error:
+            if before:
+                with suppress(*DRIVER_ERRORS):  # undone already: the first error is the one that says why
+                    await self.fetch(connection, "ROLLBACK")
+            await self._verify_schema(connection, error)
             raise
         self._verify_file()
         return rows
@@ -113,6 +119,17 @@ class Sqlite:
         """Return when the threads of closed connections have ended."""
         if self._closing:
             await asyncio.wait(self._closing, timeout=_CLOSE_LIMIT)
+
+    async def _read_schema_version(self, connection: aiosqlite.Connection) -> Row | None:
+        """The number that each change of a table increments (https://www.sqlite.org/pragma.html#pragma_schema_version)."""
+        return next(iter(await self.fetch(connection, "PRAGMA schema_version")), None)
+
+    async def _verify_schema(self, connection: aiosqlite.Connection, error: BaseException) -> None:
+        """Raise SchemaChanged if that may be why a statement failed: SQLITE_ERROR alone can mean any mistake in SQL."""
+        if getattr(error, "sqlite_errorname", None) != "SQLITE_ERROR":
+            return
+        if (found := await self._read_schema_version(connection)) != self._schema_version:
+            raise SchemaChanged(f"the schema version was {self._schema_version} and is {found}") from error
 
     def _verify_file(self) -> None:
         try:

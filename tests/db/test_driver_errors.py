@@ -19,7 +19,15 @@ from service.db.driver_errors import Failure, failure_of
         ("42P05", Failure.NOT_DONE),
         ("23503", Failure.FOREIGN_KEY),
         ("23505", Failure.FAULT),
-        ("42P01", Failure.FAULT),
+        ("3F000", Failure.UNUSABLE),
+        ("42501", Failure.UNUSABLE),
+        ("42P01", Failure.UNUSABLE),
+        ("42703", Failure.UNUSABLE),
+        ("42704", Failure.UNUSABLE),
+        ("42804", Failure.UNUSABLE),
+        ("42883", Failure.UNUSABLE),
+        ("42P10", Failure.UNUSABLE),
+        ("42601", Failure.FAULT),
         ("53100", Failure.UNAVAILABLE),  # disk full
         ("53300", Failure.UNAVAILABLE),  # too many connections
         ("08006", Failure.UNAVAILABLE),

@@ -70,6 +70,18 @@ def test_an_sqlite_write_is_unavailable_while_another_program_holds_the_lock(tmp
         api.complete(task.id)
 
 
+def test_an_sqlite_table_that_is_missing_is_unavailable_until_it_is_back(tmp_path: Path) -> None:
+    path = tmp_path / "taskwell.db"
+    with serving(path) as api, beside(path) as other:
+        task = api.create()
+        other.execute("ALTER TABLE tasks RENAME TO away")
+        for method in (api.create, api.list, lambda: api.get(task.id), lambda: api.complete(task.id)):
+            with refused(StatusCode.UNAVAILABLE, "DATABASE_UNAVAILABLE"):
+                method()
+        other.execute("ALTER TABLE away RENAME TO tasks")
+        assert api.get(task.id) == task
+
+
 def test_a_full_disk_is_unavailable_and_loses_no_task(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     path = tmp_path / "taskwell.db"
     monkeypatch.setattr("service.db.sqlite.SQLITE_PRAGMAS", (*pragmas(), "max_page_count = 60"))
@@ -111,12 +123,13 @@ def pragmas() -> tuple[str, ...]:
     return SQLITE_PRAGMAS
 
 
-def test_a_missing_sqlite_table_is_internal_and_tells_only_an_id_of_the_log(tmp_path: Path) -> None:
+def test_an_sqlite_trigger_of_others_is_internal_and_tells_only_an_id_of_the_log(tmp_path: Path) -> None:
     path = tmp_path / "taskwell.db"
     with serving(path) as api, capture_logs() as log, beside(path) as other:
         task = api.create("A secret title")
-        other.execute("ALTER TABLE tasks RENAME TO others")
-        for method in (lambda: api.get(task.id), lambda: api.create("A secret title"), lambda: api.delete(task.id)):
+        other.execute("CREATE TRIGGER others BEFORE DELETE ON tasks BEGIN SELECT RAISE(ABORT, 'others'); END")
+        other.execute("CREATE TRIGGER more BEFORE INSERT ON tasks BEGIN SELECT RAISE(ABORT, 'others'); END")
+        for method in (lambda: api.create("A secret title"), lambda: api.delete(task.id)):
             with refused(StatusCode.INTERNAL, "INTERNAL") as refusal:
                 method()
             sentence, _, error_id = refusal.message.rpartition(" ")
