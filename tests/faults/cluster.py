@@ -74,6 +74,12 @@ class Node:
         """The process id of the postmaster."""
         return int((self.data / "postmaster.pid").read_text().split()[0])
 
+    def runs(self) -> bool:
+        """True if the postmaster has not ended, though it may be recovering."""
+        with suppress(FileNotFoundError):
+            return Path(f"/proc/{self.pid}").exists()
+        return False
+
     def children(self) -> list[int]:
         """The process ids of the server's other processes."""
         return [int(pid) for pid in Path(f"/proc/{self.pid}/task/{self.pid}/children").read_text().split()]
@@ -101,7 +107,7 @@ class Node:
     def execute(self, statement: str) -> list[tuple[object, ...]]:
         """Run one statement as the superuser and answer its rows."""
         with psycopg.connect(self.url, autocommit=True, connect_timeout=10) as admin:
-            cursor = admin.execute(statement)  # type: ignore[call-overload]
+            cursor = admin.execute(statement)
             return cursor.fetchall() if cursor.description else []
 
     def run(self, program: str, *arguments: str) -> None:

@@ -195,15 +195,22 @@ def _filled(part: str) -> Callable[[System], AbstractContextManager[object]]:
         with suppress(OSError), filler.open("wb", buffering=0) as file:
             while file.write(b"\0" * 4096):
                 pass
+        if part == ".":
+            _use_up_wal(node)
         yield
         filler.unlink()
-        try:
-            node.execute("SELECT 1")
-        except psycopg.OperationalError:
-            if not Path(f"/proc/{node.pid}").exists():
-                node.start_again()
+        if not node.runs():
+            node.start_again()
 
     return filled
+
+
+def _use_up_wal(node: Node) -> None:
+    """Write WAL until its disk is full, which ends the server (PANIC)."""
+    ends = time.monotonic() + TIMEOUT
+    with suppress(psycopg.OperationalError), psycopg.connect(node.url, autocommit=True, connect_timeout=10) as admin:
+        while time.monotonic() < ends:
+            admin.execute("SELECT pg_logical_emit_message(true, 'filler', repeat('x', 500000))")
 
 
 @contextmanager
@@ -280,7 +287,7 @@ OWN_SYSTEMS = (
     ),
     OwnSystem(
         _system(_on_small_tablespace),
-        (Fault("disk of the tables full", _filled("space"), _BOTH),),
+        (Fault("disk of the tables full", _filled("space"), _BOTH, seconds=2),),
         missing_mounts(),
     ),
     OwnSystem(

@@ -7,9 +7,12 @@ from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 
 import psycopg
+from psycopg.conninfo import make_conninfo
 
+from service.db.schema import Schema
+from service.db.url import parse_database_url
 from tests.faults.fault import Fault, Injection
-from tests.faults.system import System
+from tests.faults.system import ROLE, System
 
 _OTHERS = "FROM pg_stat_activity WHERE datname = current_database() AND pid <> pg_backend_pid()"
 _LOCK_WAIT = "2s"
@@ -162,6 +165,69 @@ def _altered(change: str, reset: str) -> Injection:
     return changed
 
 
+def _of_role(setting: str) -> Injection:
+    """Change a default of the service's role, and end its sessions."""
+    return _done(f"ALTER ROLE {ROLE} SET {setting}", f"ALTER ROLE {ROLE} RESET {setting.partition(' ')[0]}")
+
+
+def _done(break_: str, heal: str, *, ends_sessions: bool = True) -> Injection:
+    """Run a statement that breaks something and then one that heals it, from another database.
+
+    Before each, sessions are ended if they are in the way or would not notice. {database} stands for the name.
+    """
+
+    @contextmanager
+    def done(system: System) -> Iterator[None]:
+        name = system.database_name
+        elsewhere = make_conninfo(system.admin_url, dbname="postgres")
+        with psycopg.connect(elsewhere, autocommit=True, connect_timeout=10) as admin:
+            for statement in (break_, heal):
+                _until_unused(admin, statement.format(database=name), name if ends_sessions else "")
+                if statement == break_:
+                    yield
+
+    return done
+
+
+def _until_unused(admin: psycopg.Connection, statement: str, database: str) -> None:
+    """Run a statement that needs a database without sessions, or sessions that begin after it."""
+    end = f"SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE datname LIKE '{database}%'"
+    deadline = time.monotonic() + 60
+    while True:
+        admin.execute(end)
+        try:
+            admin.execute(statement)
+        except psycopg.errors.ObjectInUse:
+            assert time.monotonic() < deadline, statement
+        else:
+            break
+    admin.execute(end)
+
+
+def _within(break_: str, heal: str) -> Injection:
+    """Run statements in the database that lock its tables."""
+
+    @contextmanager
+    def changed(system: System) -> Iterator[None]:
+        with _admin(system) as admin:
+            _until_granted(admin, break_)
+            yield
+            _until_granted(admin, heal)
+
+    return changed
+
+
+@contextmanager
+def migrated_down(system: System) -> Iterator[None]:
+    """Migrate one revision down under the server, and up again."""
+    with _admin(system) as admin:
+        [(newest,)] = admin.execute("SELECT version_num FROM alembic_version")
+    schema = Schema(parse_database_url(system.admin_url))
+    schema.down("-1")
+    yield
+    schema.up(str(newest))
+
+
 def _send(pids: list[int], number: signal.Signals) -> None:
     for pid in pids:
         with suppress(ProcessLookupError):
@@ -180,6 +246,38 @@ FAULTS = (
     Fault("lock_timeout of 1 ms", _default("lock_timeout = '1ms'")),
     Fault("idle_session_timeout of 20 ms", _default("idle_session_timeout = '20ms'"), seconds=1),
     Fault("synchronous_commit off by default", _default("synchronous_commit = off")),
+    Fault("statement_timeout of 3 ms, of the role", _of_role("statement_timeout = '3ms'")),
+    Fault("transaction_timeout of 3 ms", _of_role("transaction_timeout = '3ms'")),
+    Fault(
+        "idle_in_transaction_session_timeout of 1 ms",
+        _of_role("idle_in_transaction_session_timeout = '1ms'"),
+    ),
+    Fault("search_path leads elsewhere", _of_role("search_path = nowhere")),
+    Fault("rights revoked", _within(f"REVOKE ALL ON tasks, users FROM {ROLE}", f"GRANT ALL ON tasks, users TO {ROLE}")),
+    Fault("role may not log in", _done(f"ALTER ROLE {ROLE} NOLOGIN", f"ALTER ROLE {ROLE} LOGIN")),
+    Fault(
+        "role may not connect",
+        _done(
+            f"REVOKE CONNECT ON DATABASE {{database}} FROM PUBLIC, {ROLE}",
+            f"GRANT CONNECT ON DATABASE {{database}} TO PUBLIC, {ROLE}",
+        ),
+    ),
+    Fault(
+        "database closed to connections",
+        _done("ALTER DATABASE {database} ALLOW_CONNECTIONS false", "ALTER DATABASE {database} ALLOW_CONNECTIONS true"),
+    ),
+    Fault(
+        "database renamed",
+        _done(
+            "ALTER DATABASE {database} RENAME TO {database}_away", "ALTER DATABASE {database}_away RENAME TO {database}"
+        ),
+    ),
+    Fault("table renamed", _within("ALTER TABLE tasks RENAME TO away", "ALTER TABLE away RENAME TO tasks")),
+    Fault(
+        "column renamed",
+        _within("ALTER TABLE tasks RENAME title TO away", "ALTER TABLE tasks RENAME away TO title"),
+    ),
+    Fault("schema migrated down", migrated_down),
     Fault("no connection allowed", _limited(0)),
     Fault("two connections allowed", _limited(2), seconds=1),
     Fault("column added", column_added, seconds=0.3),

@@ -1,38 +1,30 @@
 """Faults that need a system of their own: several workers, a small disk, a clock that steps, a log without reader."""
 
 import os
+import shutil
 import signal
+import struct
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import AbstractContextManager, contextmanager, suppress
-from dataclasses import dataclass
 from pathlib import Path
 
+from tests.faults import cluster_faults, disk_faults, name_faults
 from tests.faults.campaign import SETTINGS
 from tests.faults.fault import POSTGRESQL, SQLITE, Fault, Injection
+from tests.faults.own_system import OwnSystem, missing_mounts
 from tests.faults.system import System, running_system
 
 _ONLY_SQLITE, _POSTGRES = frozenset({SQLITE}), frozenset({POSTGRESQL})
 _ALL = _ONLY_SQLITE | _POSTGRES
 _CLOCK = "clock"
 """The file with the offset of the server's clock, in the folder of its system."""
-_FAKETIME = Path("/usr/lib/x86_64-linux-gnu/faketime/libfaketimeMT.so.1")
 _SIZE = "6m"
 """Size of the small disk."""
 _LIMIT = 30.0
 """Limit of every wait (s)."""
-
-
-@dataclass(frozen=True)
-class OwnSystem:
-    """A way to start a system, and the faults that can be done to it."""
-
-    start: Callable[[str], AbstractContextManager[System]]
-    faults: tuple[Fault, ...]
-    missing: str | None = None
-    """Why it cannot run on this machine."""
 
 
 def _workers(kind: str) -> AbstractContextManager[System]:
@@ -100,29 +92,32 @@ def disk_full(system: System) -> Iterator[None]:
 
 
 def _with_clock(kind: str) -> AbstractContextManager[System]:
-    environment = {
-        "LD_PRELOAD": str(_FAKETIME),
-        "FAKETIME_TIMESTAMP_FILE": f"{{folder}}/{_CLOCK}",
-        "FAKETIME_NO_CACHE": "1",
-        "DONT_FAKE_MONOTONIC": "1",
-    }
+    environment = {"LD_PRELOAD": "{folder}/stepped_clock.so", "CLOCK_OFFSET_FILE": f"{{folder}}/{_CLOCK}"}
     return running_system(kind, settings=SETTINGS, environment=environment, mount=_clock_at_zero)
 
 
 @contextmanager
 def _clock_at_zero(folder: Path) -> Iterator[None]:
-    (folder / _CLOCK).write_text("+0")
+    _set_clock(folder, 0)
+    source, library = Path(__file__).with_name("stepped_clock.c"), folder / "stepped_clock.so"
+    subprocess.run(["cc", "-shared", "-fPIC", "-O1", "-o", library, source], check=True, timeout=_LIMIT)
     yield
 
 
-def _clock_stepped(offset: str) -> Injection:
+def _set_clock(folder: Path, seconds: int) -> None:
+    """Write the offset into the file, which the server has mapped."""
+    with (folder / _CLOCK).open("r+b" if (folder / _CLOCK).exists() else "wb") as file:
+        file.write(struct.pack("@l", seconds))
+
+
+def _clock_stepped(seconds: int) -> Injection:
     """Set the wall clock of the server forward or back."""
 
     @contextmanager
     def stepped(system: System) -> Iterator[None]:
-        (system.folder / _CLOCK).write_text(offset)
+        _set_clock(system.folder, seconds)
         yield
-        (system.folder / _CLOCK).write_text("+0")
+        _set_clock(system.folder, 0)
 
     return stepped
 
@@ -148,12 +143,8 @@ def log_blocked(_system: System) -> Iterator[None]:
     yield
 
 
-def _missing_mounts() -> str | None:
-    return None if sys.platform == "linux" and os.geteuid() == 0 else "only root on Linux may mount file systems"
-
-
 def _missing_clock() -> str | None:
-    return None if _FAKETIME.exists() else "libfaketime is not installed"
+    return None if sys.platform == "linux" and shutil.which("cc") else "there is no C compiler, or no LD_PRELOAD"
 
 
 OWN_SYSTEMS = (
@@ -176,15 +167,18 @@ OWN_SYSTEMS = (
             Fault("disk full (SQLite's file and log)", disk_full, _ONLY_SQLITE),
             Fault("log on a full disk", disk_full, _POSTGRES),
         ),
-        _missing_mounts(),
+        missing_mounts(),
     ),
     OwnSystem(
         _with_clock,
         (
-            Fault("clock set back by an hour", _clock_stepped("-3600"), _POSTGRES),
-            Fault("clock set forward by an hour", _clock_stepped("+3600"), _POSTGRES),
+            Fault("clock set back by an hour", _clock_stepped(-3600), _ALL),
+            Fault("clock set forward by an hour", _clock_stepped(3600), _ALL),
         ),
         _missing_clock(),
     ),
     OwnSystem(_log_reader_gone, (Fault("log that nobody reads", log_blocked, _ALL),)),
+    *disk_faults.OWN_SYSTEMS,
+    *name_faults.OWN_SYSTEMS,
+    *cluster_faults.OWN_SYSTEMS,
 )

@@ -3,7 +3,8 @@
 import resource
 import signal
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
+from pathlib import Path
 
 from tests.faults.fault import PGBOUNCER, POSTGRESQL, SQLITE, Fault
 from tests.faults.system import System
@@ -49,9 +50,25 @@ def without_descriptors(system: System) -> Iterator[None]:
         resource.prlimit(system.server.pid, resource.RLIMIT_NOFILE, limits)
 
 
+@contextmanager
+def with_little_memory(system: System) -> Iterator[None]:
+    """Let the server have no more memory than it has (RLIMIT_AS). If that ends it, start it again."""
+    pid = system.server.pid
+    limits = resource.prlimit(pid, resource.RLIMIT_AS)
+    pages = int(Path(f"/proc/{pid}/statm").read_text().split()[0])
+    resource.prlimit(pid, resource.RLIMIT_AS, (pages * resource.getpagesize(), limits[1]))
+    try:
+        yield
+    finally:
+        with suppress(ProcessLookupError):
+            resource.prlimit(pid, resource.RLIMIT_AS, limits)
+        system.server.start_if_ended()
+
+
 FAULTS = (
     Fault("server killed (kill -9)", killed, _ALL, seconds=0.1, server_away=True),
     Fault("server restarted (SIGTERM)", restarted, _ALL, seconds=0, server_away=True),
     Fault("server stopped for 0.5 s (SIGSTOP)", stopped, _ALL, seconds=0.5, server_away=True),
     Fault("server out of file descriptors", without_descriptors, _ALL, server_away=True),
+    Fault("server out of memory (RLIMIT_AS)", with_little_memory, _ALL, server_away=True),
 )

@@ -5,6 +5,8 @@ import sqlite3
 from collections.abc import Iterator
 from contextlib import closing, contextmanager
 
+from service.db.schema import Schema
+from service.db.url import SqliteFile
 from tests.faults.fault import SQLITE, Fault
 from tests.faults.system import System
 
@@ -65,10 +67,31 @@ def column_added(system: System) -> Iterator[None]:
         other.execute("ALTER TABLE tasks DROP COLUMN priority")
 
 
+@contextmanager
+def table_renamed(system: System) -> Iterator[None]:
+    """Rename the table under the server, and back."""
+    with closing(sqlite3.connect(system.folder / "taskwell.db", isolation_level=None, timeout=30)) as other:
+        other.execute("ALTER TABLE tasks RENAME TO away")
+        yield
+        other.execute("ALTER TABLE away RENAME TO tasks")
+
+
+@contextmanager
+def migrated_down(system: System) -> Iterator[None]:
+    """Migrate one revision down under the server, and up again."""
+    schema = Schema(SqliteFile(system.folder / "taskwell.db"))
+    newest = schema.current()
+    schema.down("-1")
+    yield
+    schema.up(str(newest))
+
+
 FAULTS = (
     Fault("file locked by another program", file_locked, _ONLY_SQLITE),
     Fault("file moved away", file_moved, _ONLY_SQLITE, seconds=0.3),
     Fault("file replaced by a copy", file_replaced, _ONLY_SQLITE, seconds=0.3),
     Fault("file in a long read", file_read, _ONLY_SQLITE),
     Fault("column added", column_added, _ONLY_SQLITE, seconds=0.3),
+    Fault("table renamed", table_renamed, _ONLY_SQLITE, seconds=0.3),
+    Fault("schema migrated down", migrated_down, _ONLY_SQLITE, seconds=0.3),
 )
