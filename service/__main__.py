@@ -18,6 +18,7 @@ from service.standard_streams import drain_streams, never_block, open_missing
 if TYPE_CHECKING:
     from service.config.settings import Settings
     from service.db.schema import Schema
+    from service.log import UserIds
 
 USAGE = """\
 usage: taskwell COMMAND [--SETTING VALUE ...]
@@ -67,7 +68,7 @@ def serve(arguments: list[str]) -> int:
     settings = _settings("serve", arguments)
     from service.server.startup import StartError, make_metrics_folder, prepare_schema, reserve_addresses
 
-    _start_log(settings.log_level, settings.log_format)
+    _start_log(settings.log_level, settings.log_format, settings.log_user_ids)
     _exit_on_signal()
     try:
         prepare_schema(settings)
@@ -115,7 +116,7 @@ def work(arguments: list[str]) -> int:
     if len(arguments) != 1:
         return _fail("'taskwell work' is started by the supervisor: run 'taskwell serve'", status=2)
     settings, worker = inherited_settings(), int(arguments[0])
-    _start_log(settings.log_level, settings.log_format, worker=worker)
+    _start_log(settings.log_level, settings.log_format, settings.log_user_ids, worker=worker)
     _exit_on_signal()
     try:
         return _serve(settings, worker)
@@ -242,14 +243,14 @@ def _settings(command: str, arguments: list[str]) -> "Settings":
         sys.exit(_fail(str(error), status=2))
 
 
-def _start_log(level: str, style: str, **always: object) -> None:
+def _start_log(level: str, style: str, user_ids: "UserIds" = "plain", **always: object) -> None:
     """Set up the log of a long-running process: no write to it may block or fail."""
     from service.log import configure_log, log_uncaught
 
     # The gRPC core writes to the file descriptor directly, which may block, and in its own format.
     os.environ.setdefault("GRPC_VERBOSITY", "NONE")
     never_block()
-    configure_log(level, style, **always)
+    configure_log(level, style, user_ids, **always)
     log_uncaught()
 
 

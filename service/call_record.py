@@ -54,7 +54,7 @@ class CallRecord:
     """One call, from its arrival to its end."""
 
     __slots__ = (
-        *("api", "batch", "caller", "details", "request_id", "started"),
+        *("api", "batch", "caller", "details", "peer", "request_id", "started"),
         *("_connection_seconds", "_queue_seconds", "_queued", "_statement_seconds"),
     )
 
@@ -65,6 +65,8 @@ class CallRecord:
         self.started = started
         self.caller: Any = None
         """The Caller, once authenticated."""
+        self.peer = ""
+        """The address of an HTTP client, as gRPC writes it; that of a gRPC client is in the context of its call."""
         self.details = details
         """Method and metadata of the call, a grpc.HandlerCallDetails."""
         self.batch: BatchRecord | None = None

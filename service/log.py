@@ -1,61 +1,142 @@
 """Logging: one event per line on standard error. Standard output is for the announcements."""
 
+import hashlib
 import json
 import logging
+import re
 import select
 import sys
 import threading
 import time
 from collections.abc import Mapping
+from io import StringIO
 from types import TracebackType
-from typing import Any
+from typing import Any, Literal, TextIO
 
 import structlog
+
+from service.call_record import current_batch, current_call
 
 # Maximum characters of a text and items of a list in a line. The further pairs shorten lines that are still longer than
 # a pipe accepts in one write (POSIX: PIPE_BUF): beyond that, the lines of several workers would mix.
 _CUTS = ((1024, 16), (256, 4), (64, 2))
+# A line of at most this many characters fits, however they are encoded.
+_SHORT = select.PIPE_BUF // 6 - 1
+# What is left of a line with too many fields.
+_LEAST = ("timestamp", "level", "event", "worker", "request_id", "reason")
 
 # Pause between two lines of a library about clients (s).
 _PAUSE = 1.0
 
+# The paragraphs of a message of PostgreSQL that quote rows.
+_DETAIL = re.compile(r"\n(?:DETAIL|CONTEXT|LINE \d+):.*", re.DOTALL)
+_DETAIL_LINE = re.compile(r"\n(?:DETAIL|CONTEXT|LINE \d+):.*")
 
-def configure_log(level: str, style: str, **always: object) -> None:
+# Characters that JSON does not escape, but where some programs break lines, and control characters of terminals.
+_LINE_BREAKS = re.compile("[\x80-\x9f\u2028\u2029]")
+
+# Most ids of a batch's calls in a line.
+_MAX_IDS = 5
+
+Line = structlog.typing.EventDict
+UserIds = Literal["plain", "hashed", "none"]
+
+
+class Level:
+    """The level of the log, where looking it up must cost nothing."""
+
+    is_debug = False
+
+
+def configure_log(level: str, style: str, user_ids: UserIds = "plain", **always: object) -> None:
     """Set up structlog for this process; `style` is `json`, `console`, or `auto` for console on a terminal.
 
     The fields in `always` are added to every line. Writing a line never blocks or fails if
     `standard_streams.never_block` was called before.
     """
-    # Tracebacks leave out local variables: they contain users' data.
-    tracebacks = structlog.tracebacks.ExceptionDictTransformer(show_locals=False)
-    for_terminal = style == "console" or (style == "auto" and sys.stderr.isatty())
 
-    def add_always(_logger: object, _method: str, line: structlog.typing.EventDict) -> structlog.typing.EventDict:
+    def add_always(_logger: object, _method: str, line: Line) -> Line:
         return {**line, **always}
 
     shared: list[structlog.typing.Processor] = [
         structlog.contextvars.merge_contextvars,
         *([add_always] if always else []),
+        _add_call,
+        *([_MASKS[user_ids]] if user_ids in _MASKS else []),
         structlog.processors.add_log_level,
         structlog.processors.TimeStamper(fmt="iso", utc=True),
     ]
     last: list[structlog.typing.Processor] = (
-        [structlog.dev.ConsoleRenderer(exception_formatter=structlog.dev.plain_traceback)]
-        if for_terminal
+        [structlog.dev.ConsoleRenderer(exception_formatter=_write_traceback)]
+        if style == "console" or (style == "auto" and sys.stderr.isatty())
         else [
-            structlog.processors.ExceptionRenderer(tracebacks),
+            structlog.processors.ExceptionRenderer(_render_exception),
             structlog.processors.JSONRenderer(_dumps_short, ensure_ascii=False),
         ]
     )
     structlog.configure(
         processors=[*shared, *last],
-        wrapper_class=structlog.make_filtering_bound_logger(logging.getLevelNamesMapping()[level.upper()]),
         logger_factory=structlog.WriteLoggerFactory(sys.stderr),
-        cache_logger_on_first_use=True,
+        cache_logger_on_first_use=False,  # so that `set_level` takes effect
     )
+    set_level(level)
     root = logging.getLogger()
     if not any(isinstance(handler, _ForwardToStructlog) for handler in root.handlers):
         root.addHandler(_ForwardToStructlog(logging.WARNING))
+
+
+def set_level(level: str) -> None:
+    """Change the level of the log: `debug`, `info`, `warning` or `error`."""
+    number = logging.getLevelNamesMapping()[level.upper()]
+    structlog.configure(**{**structlog.get_config(), "wrapper_class": structlog.make_filtering_bound_logger(number)})
+    Level.is_debug = number <= logging.DEBUG
+
+
+def without_details(message: str) -> str:
+    """Return a message of a driver without the paragraphs that quote rows, which are users' data."""
+    return _DETAIL.sub("", message)
+
+
+def _add_call(_logger: object, _method: str, line: Line) -> Line:
+    """Name the call, or the calls of the batch, that the line is about."""
+    if batch := current_batch.get():
+        line.setdefault("request_ids", batch.request_ids[:_MAX_IDS])
+    elif (call := current_call.get()) and "request_id" not in line:
+        line["request_id"] = call.request_id
+        if call.trace_id:
+            line["trace_id"] = call.trace_id
+    return line
+
+
+def _hash_user_ids(_logger: object, _method: str, line: Line) -> Line:
+    for fields in (line, *line.get("callers", ())):
+        if user := fields.get("user"):
+            fields["user"] = hashlib.blake2b(str(user).encode(), digest_size=8).hexdigest()
+    return line
+
+
+def _drop_user_ids(_logger: object, _method: str, line: Line) -> Line:
+    for fields in (line, *line.get("callers", ())):
+        fields.pop("user", None)
+    return line
+
+
+_MASKS: Mapping[str, structlog.typing.Processor] = {"hashed": _hash_user_ids, "none": _drop_user_ids}
+
+
+def _render_exception(exc_info: structlog.typing.ExcInfo) -> list[dict[str, Any]]:
+    """Describe an exception without local variables and without rows, which are users' data."""
+    stacks = structlog.tracebacks.ExceptionDictTransformer(show_locals=False)(exc_info)
+    for stack in stacks:
+        stack["exc_value"] = without_details(str(stack["exc_value"]))
+    return stacks
+
+
+def _write_traceback(stream: TextIO, given: structlog.typing.ExcInfo) -> None:
+    """Write a traceback for a terminal; it leaves out what `_render_exception` does."""
+    text = StringIO()
+    structlog.dev.plain_traceback(text, given)
+    stream.write(_DETAIL_LINE.sub("", text.getvalue()))
 
 
 def log_uncaught() -> None:
@@ -68,14 +149,24 @@ def log_uncaught() -> None:
 
 def _dumps_short(line: Mapping[str, Any], **options: Any) -> str:  # noqa: ANN401 - of json.dumps
     """Render a line as JSON, shortened to what a pipe accepts in one write."""
-    rendered = json.dumps(line, **options)
-    if len(rendered) <= _CUTS[0][0]:
+    try:
+        rendered = _dumps(line, allow_nan=False, **options)
+    except (TypeError, ValueError, RecursionError):  # a key that is no text, a cycle, NaN: nothing may fail a call
+        line = {str(key): value if isinstance(value, str | int) else repr(value) for key, value in line.items()}
+        rendered = _dumps(line, **options)
+    if len(rendered) <= _SHORT:
         return rendered
     for max_characters, max_items in _CUTS:
-        rendered = json.dumps(_cut(json.loads(rendered), max_characters, max_items), **options)
+        rendered = _dumps(_cut(json.loads(rendered), max_characters, max_items), **options)
         if len(rendered.encode(errors="backslashreplace")) < select.PIPE_BUF:
-            break
-    return rendered
+            return rendered
+    few = _dumps({key: line[key] for key in _LEAST if key in line}, **options)
+    return _dumps(_cut(json.loads(few), *_CUTS[-1]), **options)
+
+
+def _dumps(line: Mapping[str, Any], **options: Any) -> str:  # noqa: ANN401 - of json.dumps
+    rendered = json.dumps(line, **options)
+    return rendered if rendered.isascii() else _LINE_BREAKS.sub(lambda found: f"\\u{ord(found[0]):04x}", rendered)
 
 
 def _cut(value: Any, max_characters: int, max_items: int) -> Any:  # noqa: ANN401 - anything of JSON

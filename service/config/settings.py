@@ -27,6 +27,7 @@ from service.config.field_types import (
     listed,
 )
 from service.db.url import DatabaseUrl, PostgresServer, parse_database_url
+from service.log import UserIds
 from service.tls.files import CertificateFiles
 
 # At least as long as the output of HS256 (RFC 7518, 3.2), in bytes.
@@ -157,6 +158,15 @@ class Settings(BaseSettings):
     )
     log_format: Literal["auto", "json", "console"] = Field(
         "auto", description="Format of the log on standard error; auto is console on a terminal, else json"
+    )
+    log_slow_calls: Seconds = Field(
+        1, description="Duration from which on a call is logged as slow, with the time that each phase took (s)"
+    )
+    log_success_sample: Annotated[float, Field(ge=0, le=1)] = Field(
+        0, description="Share of the successful calls that are logged at level info, from 0 to 1"
+    )
+    log_user_ids: UserIds = Field(
+        "plain", description="User ids in the log: plain, hashed (the same hash for a user everywhere), or none"
     )
 
     coalesce: bool = Field(

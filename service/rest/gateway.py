@@ -107,7 +107,11 @@ class Gateway:
         """Return the id of a request, and name it in all log lines of its task."""
         given = ((REQUEST_ID_KEY, value.decode("latin-1")) for name, value in scope["headers"] if name == _REQUEST_ID)
         request_id = self._request_ids.of(given)
-        current_call.set(CallRecord(request_id, "rest", time.perf_counter()))
+        record = CallRecord(request_id, "rest", time.perf_counter())
+        if client := scope.get("client"):
+            host, port = client
+            record.peer = f"ipv6:%5B{host}%5D:{port}" if ":" in host else f"ipv4:{host}:{port}"
+        current_call.set(record)
         return request_id
 
     async def _respond(self, scope: Scope, head: Head, body: RequestBody) -> Response:

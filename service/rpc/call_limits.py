@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import asyncio
+import time
 from collections import Counter
 from collections.abc import AsyncIterator, Callable, Hashable
 from typing import Any
 
 from grpc.aio import EOF
 
+from service.call_record import current_call
 from service.errors import DeadlineExceeded, MessageMissing, Overloaded, RequestError
 from service.rpc.admission import Admission
 from service.rpc.drain import Drain
@@ -82,7 +84,7 @@ class CallLimits:
                     raise MessageMissing
                 received = True
                 if not self.admission.enter_at_once():
-                    await self.admission.enter(owner(), len(message))
+                    await self._enter(owner(), len(message))
                 entered = True
                 response = await behaviour(read(message, context), context)
                 if isinstance(context, InProcessContext):
@@ -106,6 +108,15 @@ class CallLimits:
                     self.admission.leave()
 
         return limited
+
+    async def _enter(self, owner: Hashable, size: int) -> None:
+        """Wait for admission."""
+        record = current_call.get()
+        if record:
+            record.enter_queue(time.perf_counter())
+        await self.admission.enter(owner, size)
+        if record:
+            record.leave_queue(time.perf_counter())
 
     def _refuse_if_unsent(self) -> None:
         if self._calls.in_flight - self._running >= MAX_UNSENT_RESPONSES:

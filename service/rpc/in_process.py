@@ -15,6 +15,7 @@ from google.protobuf.message import Message
 from grpc import HandlerCallDetails
 from grpc.aio import AioRpcError, Metadata
 
+from service.call_record import current_call
 from service.model import Caller
 from service.rpc.handlers import Context, Continuation, Handler, behaviour_of
 
@@ -79,12 +80,18 @@ class InProcessContext:
     """The part of grpc.aio.ServicerContext that the interceptor and the servicers use; anything else is INTERNAL."""
 
     def __init__(self, request: bytes, metadata: Pairs, seconds: float | None) -> None:
+        request_of_client = current_call.get()
+        self._peer = request_of_client.peer if request_of_client else ""
         self._request = request
         self._metadata = metadata
         self._deadline = None if seconds is None else time.monotonic() + seconds
 
     async def read(self) -> bytes:
         return self._request
+
+    def peer(self) -> str:
+        """The address of the HTTP client."""
+        return self._peer
 
     def invocation_metadata(self) -> Pairs:
         return self._metadata

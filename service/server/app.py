@@ -28,6 +28,7 @@ from service.db.pool import PoolSettings
 from service.db.store import SqlTaskStore
 from service.readiness import SHUTTING_DOWN, STARTING, Readiness
 from service.rpc.call_limits import CallLimits
+from service.rpc.call_log import CallLog
 from service.rpc.drain import Drain
 from service.rpc.handlers import Context
 from service.rpc.health import Health
@@ -135,6 +136,7 @@ class Service:
             observer=observer,
             guards=self._guards(),
             tracer=tracer,
+            log=CallLog(slow_seconds=settings.log_slow_calls, success_sample=settings.log_success_sample),
         )
         self._server = grpc.aio.server(
             interceptors=(interceptor,),
