@@ -9,6 +9,7 @@ import signal
 import sys
 import time
 from collections.abc import Callable
+from datetime import UTC, datetime
 from functools import partial
 from typing import TYPE_CHECKING, NoReturn
 
@@ -150,7 +151,7 @@ def check(arguments: list[str]) -> int:
         if settings.tls:
             from service.tls.certificates import verified
 
-            verified(settings.tls.read())
+            verified(settings.tls.read(), datetime.now(UTC))
         _retry(partial(check_keys, settings), deadline, KeysError)
     except (CertificateError, KeysError) as error:
         return _fail(str(error))

@@ -56,6 +56,7 @@ if TYPE_CHECKING:
 
     from service.metrics.endpoint import MetricsEndpoint
     from service.server.rest import Rest
+    from service.tls.certificates import Certificates
     from service.tracing.spans import CallTracer
 
 _log = structlog.get_logger("app")
@@ -170,14 +171,14 @@ class Service:
             if certificates is None:
                 port = self._server.add_insecure_port(str(wanted))
             else:
-                credentials = server_credentials(certificates.pem, certificates.renewed)
+                credentials = server_credentials(certificates.pem, certificates.follow())
                 port = self._server.add_secure_port(str(wanted), credentials)
         except (RuntimeError, OSError) as error:
             raise cannot_listen("grpc_address", wanted) from error
         if self._metrics:
             self._start_metrics(self._metrics)
         if self._rest:
-            await self._start_rest(self._rest)
+            await self._start_rest(self._rest, certificates)
         await self._server.start()
         self._readiness.unblock(STARTING)
         return Address(wanted.host, port)
@@ -198,9 +199,9 @@ class Service:
         except OSError as error:
             raise cannot_listen("metrics_address", endpoint.address) from error
 
-    async def _start_rest(self, rest: "Rest") -> None:
+    async def _start_rest(self, rest: "Rest", certificates: "Certificates | None") -> None:
         try:
-            await rest.start(shares_port=self._shares_ports)
+            await rest.start(certificates, shares_port=self._shares_ports)
         except CertificateError as error:
             raise StartError(str(error)) from error
         except OSError as error:

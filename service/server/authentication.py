@@ -25,6 +25,9 @@ if TYPE_CHECKING:
     from service.tls.certificates import Certificates
 
 
+_DAY = 86_400.0  # s
+
+
 class Authentication:
     """Authenticates callers as the settings say. Create it in a running event loop, then `start` it.
 
@@ -38,6 +41,7 @@ class Authentication:
         self._keys = self._create_keys(settings) if settings.auth_rule.user is User.TOKEN else None
         self._tokens = _tokens(self._keys, settings) if self._keys else None
         self._refreshing: asyncio.Task[None] | None = None
+        self._reporting: asyncio.Task[None] | None = None
         self._files = settings.tls
         self.peers = Peers(settings.client_names) if settings.client_names else None
         self.scopes = {Access.READ: settings.jwt_read_scope, Access.WRITE: settings.jwt_write_scope}
@@ -62,17 +66,23 @@ class Authentication:
         self._refreshing = asyncio.create_task(self._issuer.keep_fresh())
 
     def certificates(self) -> "Certificates | None":
-        """Load the certificates; None without TLS. Raises CertificateError."""
+        """Load the certificates; None without TLS. Raises CertificateError.
+
+        Those that end soon are logged now and once a day.
+        """
         if self._files is None:
             return None
         from service.tls.certificates import Certificates
 
-        return Certificates(self._files)
+        certificates = Certificates(self._files)
+        self._reporting = asyncio.create_task(_report_daily(certificates))
+        return certificates
 
     def stop(self) -> None:
-        """Stop refreshing keys."""
-        if self._refreshing:
-            self._refreshing.cancel()
+        """Stop refreshing keys and reporting certificates."""
+        for task in (self._refreshing, self._reporting):
+            if task:
+                task.cancel()
 
     def _create_keys(self, settings: Settings) -> "Keys":
         from service.auth.keys import IssuerKeys, SecretKey
@@ -90,6 +100,12 @@ class Authentication:
             self._readiness.unblock(NO_KEYS)
         else:
             self._readiness.block(NO_KEYS, f"{self._source}: {failure}")
+
+
+async def _report_daily(certificates: "Certificates") -> None:
+    while True:
+        await asyncio.sleep(_DAY)
+        certificates.report()
 
 
 def expected_of(settings: Settings) -> Expected:

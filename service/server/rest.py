@@ -22,13 +22,13 @@ from service.rest.health_checks import health_checks
 from service.rest.http_server import HttpServer
 from service.rest.routes import Routes
 from service.server.sockets import bind
-from service.tls.certificates import Certificates
 from service.tls.files import unusable
 from service.tls.ssl_context import server_context
 
 if TYPE_CHECKING:
     from starlette.types import ASGIApp
 
+    from service.tls.certificates import Certificates
     from service.tracing.spans import CallTracer
 
 # The header that names the caller, and the challenge of a 401 (RFC 9110, 11.6.1). X-User-Id is not a registered scheme,
@@ -50,7 +50,6 @@ class Rest:
         self, settings: Settings, address: Address, calls: Calls, readiness: Readiness, tracer: CallTracer | None = None
     ) -> None:
         self.address = address
-        self._files = settings.tls
         self._peers = Peers(settings.client_names) if settings.client_names else None
         key, challenge = _CALLERS[settings.auth_rule.user]
         forwarded = (key, *_FORWARDED)
@@ -89,12 +88,12 @@ class Rest:
         )
         self._server = HttpServer(app, limits)
 
-    async def start(self, *, shares_port: bool) -> None:
-        """Accept requests. From then on `address` has the port that was picked.
+    async def start(self, certificates: Certificates | None, *, shares_port: bool) -> None:
+        """Accept requests, over TLS with certificates. From then on `address` has the port that was picked.
 
         Raises OSError if the address is taken, CertificateError if the certificates cannot be used.
         """
-        tls = self._ssl_context()
+        tls = self._ssl_context(certificates) if certificates else None
         sockets = bind(self.address, shares=shares_port)
         self.address = Address(self.address.host, sockets[0].getsockname()[1])
         await self._server.start(sockets, tls)
@@ -107,12 +106,9 @@ class Rest:
         """Stop accepting, and let the requests in flight end within `grace` seconds."""
         await self._server.stop(grace)
 
-    def _ssl_context(self) -> ssl.SSLContext | None:
-        if self._files is None:
-            return None
-        certificates = Certificates(self._files)
-        check_peer = self._peers.require if self._peers else None
+    def _ssl_context(self, certificates: Certificates) -> ssl.SSLContext:
+        check_peer, files = self._peers.require if self._peers else None, certificates.files
         try:
-            return server_context(self._files.cert, self._files.key, certificates.pem, certificates.renewed, check_peer)
+            return server_context(files.cert, files.key, certificates.pem, certificates.follow(), check_peer)
         except OSError as error:
             raise unusable("TLS_CERT", f"REST cannot serve TLS with it: {error}") from error

@@ -265,7 +265,7 @@ def test_old_versions_of_tls_are_not_spoken(tmp_path: Path, authority: Authority
     files = Files(tmp_path, authority.issue(*HOSTS))
     found = CertificateFiles(**{name.removeprefix("tls_"): path for name, path in files.settings.items()})
     certificates = Certificates(found)
-    made = server_context(found.cert, found.key, certificates.pem, certificates.renewed)
+    made = server_context(found.cert, found.key, certificates.pem, certificates.follow())
     assert made.minimum_version is ssl.TLSVersion.TLSv1_2
 
 

@@ -1,5 +1,6 @@
 """TLS of a process: invalid files, the health check, and no leaks of private keys."""
 
+from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
@@ -32,6 +33,15 @@ def test_an_invalid_certificate_file_stops_serve_and_check(folder: Path, authori
         assert answer.stderr.splitlines()[-1] == (
             "taskwell: TASKWELL_TLS_KEY: it is not the key of the first certificate in TASKWELL_TLS_CERT"
         )
+
+
+def test_an_expired_certificate_stops_serve_and_check(folder: Path, authority: Authority) -> None:
+    files = Files(folder, authority.dated(timedelta(days=-9), timedelta(seconds=-1)))
+    for command in ("serve", "check"):
+        answer = run(command, folder=folder, **environment_of(files))
+        assert (answer.returncode, answer.stdout) == (1, "")
+        said = answer.stderr.splitlines()[-1]
+        assert said.startswith("taskwell: TASKWELL_TLS_CERT: the certificate has expired: it was valid until 20")
 
 
 def test_serve_announces_an_example_call_with_tls_flags(folder: Path, authority: Authority) -> None:

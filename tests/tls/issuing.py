@@ -42,7 +42,13 @@ class Authority:
         made = self._ca.issue_cert(*names, **options)
         return Issued(made.private_key_pem.bytes(), b"".join(pem.bytes() for pem in made.cert_chain_pems))
 
-    def issue_for(self, names: Sequence[x509.GeneralName], *, common_name: str = "client") -> Issued:
+    def issue_for(
+        self,
+        names: Sequence[x509.GeneralName],
+        *,
+        common_name: str = "client",
+        valid: tuple[datetime, datetime] | None = None,
+    ) -> Issued:
         """A certificate for names of any kind, or none."""
         key = ec.generate_private_key(ec.SECP256R1())
         ca_key = load_pem_private_key(self._ca.private_key_pem.bytes(), None)
@@ -53,14 +59,19 @@ class Authority:
             subject_name=x509.Name([x509.NameAttribute(x509.NameOID.COMMON_NAME, common_name)]),
             public_key=key.public_key(),
             serial_number=x509.random_serial_number(),
-            not_valid_before=now - timedelta(days=1),
-            not_valid_after=now + timedelta(days=1),
+            not_valid_before=valid[0] if valid else now - timedelta(days=1),
+            not_valid_after=valid[1] if valid else now + timedelta(days=1),
         )
         if names:
             builder = builder.add_extension(x509.SubjectAlternativeName(names), critical=False)
         certificate = builder.sign(ca_key, hashes.SHA256())
         pem = key.private_bytes(Encoding.PEM, PrivateFormat.PKCS8, NoEncryption())
         return Issued(pem, certificate.public_bytes(Encoding.PEM))
+
+    def dated(self, start: timedelta, end: timedelta, now: datetime | None = None) -> Issued:
+        """A certificate for localhost that is valid from and until these times from now."""
+        now = now or datetime.now(UTC)
+        return self.issue_for([x509.DNSName("localhost")], valid=(now + start, now + end))
 
 
 class Files:

@@ -1,6 +1,7 @@
 """Verification of certificate files, and their renewal while the server runs."""
 
 import os
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
@@ -12,7 +13,7 @@ from structlog.testing import capture_logs
 
 from service.tls.certificates import Certificates
 from service.tls.files import CertificateError, CertificateFiles
-from tests.tls.issuing import HOSTS, Authority, Files
+from tests.tls.issuing import HOSTS, Authority, Files, Issued
 
 Logs = list[Any]
 
@@ -74,28 +75,28 @@ def test_a_missing_certificate_file_is_refused(files: Files, file: str) -> None:
 
 
 def test_unchanged_certificates_are_not_renewed(files: Files) -> None:
-    assert certificates(files).renewed() is None
+    assert certificates(files).follow()() is None
 
 
 def test_each_change_of_the_files_renews_the_certificate_once(files: Files, authority: Authority) -> None:
-    kept = certificates(files)
+    renewed = certificates(files).follow()
     for _ in range(3):
         issued = authority.issue(*HOSTS)
         files.write(issued)
-        pem = kept.renewed()
+        pem = renewed()
         assert pem is not None
         assert (pem.key, pem.chain) == (issued.key, issued.chain)
-        assert kept.renewed() is None
+        assert renewed() is None
 
 
 def test_a_change_that_keeps_the_modification_time_renews_the_certificate(files: Files) -> None:
-    kept = certificates(files)
+    renewed = certificates(files).follow()
     other = Authority().pem
     assert files.client_ca
     before = files.client_ca.stat()
     files.client_ca.write_bytes(other)
     os.utime(files.client_ca, ns=(before.st_atime_ns, before.st_mtime_ns))
-    pem = kept.renewed()
+    pem = renewed()
     assert pem is not None
     assert pem.client_ca == other
 
@@ -105,34 +106,147 @@ def test_an_unusable_file_keeps_the_last_certificate_and_is_logged_once(
     files: Files, authority: Authority, file: str, content: bytes, sentence: str
 ) -> None:
     kept = certificates(files)
-    good = kept.pem
+    renewed, good = kept.follow(), kept.pem
     getattr(files, file).write_bytes(content)
     with capture_logs() as logs:
         for _ in range(10):
-            assert kept.renewed() is None
+            assert renewed() is None
     assert kept.pem is good
     assert [line["event"] for line in logs] == ["certificate not read"]
     assert sentence.partition(":")[0] in logs[0]["cause"]
     Files(files.cert.parent, authority.issue(*HOSTS), authority.pem)
-    assert kept.renewed() is not None
+    assert renewed() is not None
 
 
 def test_a_removed_file_keeps_the_last_certificate_and_is_logged_once(files: Files, authority: Authority) -> None:
-    kept = certificates(files)
+    renewed = certificates(files).follow()
     files.key.unlink()
     with capture_logs() as logs:
-        assert [kept.renewed() for _ in range(10)] == [None] * 10
+        assert [renewed() for _ in range(10)] == [None] * 10
     assert len(logs) == 1
     files.write(authority.issue(*HOSTS))
-    assert kept.renewed() is not None
+    assert renewed() is not None
 
 
 def test_a_new_key_is_used_when_its_certificate_is_there(files: Files, authority: Authority) -> None:
-    kept = certificates(files)
+    renewed = certificates(files).follow()
     issued = authority.issue(*HOSTS)
     files.key.write_bytes(issued.key)
-    assert kept.renewed() is None
+    assert renewed() is None
     files.cert.write_bytes(issued.chain)
-    pem = kept.renewed()
+    pem = renewed()
     assert pem is not None
     assert pem.chain == issued.chain
+
+
+# Validity
+
+NOW = datetime(2026, 11, 27, 12, tzinfo=UTC)
+DAY = timedelta(days=1)
+
+
+class Dated:
+    """Certificate files whose certificates are valid for some days, counted from NOW."""
+
+    def __init__(self, folder: Path, authority: Authority) -> None:
+        self._authority = authority
+        self.now = NOW
+        self.files = Files(folder, self.issued(-10, 100), self.issued(-10, 100).chain)
+
+    def issued(self, start: float, end: float) -> Issued:
+        return self._authority.dated(start * DAY, end * DAY, NOW)
+
+    def read(self) -> Certificates:
+        found = CertificateFiles(str(self.files.cert), str(self.files.key), str(self.files.client_ca))
+        return Certificates(found, lambda: self.now)
+
+
+@pytest.fixture
+def dated(tmp_path: Path, authority: Authority) -> Dated:
+    return Dated(tmp_path, authority)
+
+
+INVALID = {"expired": ((-10, -0.001), "has expired"), "not yet valid": ((0.001, 10), "is not valid yet")}
+
+
+@pytest.mark.parametrize(("dates", "problem"), INVALID.values(), ids=INVALID)
+def test_a_certificate_that_is_not_valid_now_is_refused(dated: Dated, dates: Any, problem: str) -> None:
+    dated.files.write(dated.issued(*dates))
+    with pytest.raises(CertificateError, match=f"TASKWELL_TLS_CERT: the certificate {problem}: it .* 2026-11-27T1"):
+        dated.read()
+
+
+@pytest.mark.parametrize(("dates", "problem"), INVALID.values(), ids=INVALID)
+def test_an_intermediate_that_is_not_valid_now_is_refused(dated: Dated, dates: Any, problem: str) -> None:
+    issued = dated.issued(-10, 10)
+    dated.files.write(Issued(issued.key, issued.chain + dated.issued(*dates).chain))
+    with pytest.raises(CertificateError, match=f"TASKWELL_TLS_CERT: certificate 2 in the file {problem}"):
+        dated.read()
+
+
+@pytest.mark.parametrize(("dates", "problem"), INVALID.values(), ids=INVALID)
+def test_client_cas_are_refused_if_none_is_valid_now(dated: Dated, dates: Any, problem: str) -> None:
+    assert dated.files.client_ca
+    old = dated.issued(*dates).chain
+    dated.files.client_ca.write_bytes(old)
+    with pytest.raises(CertificateError, match=f"TASKWELL_TLS_CLIENT_CA: the certificate {problem}"):
+        dated.read()
+    dated.files.client_ca.write_bytes(old + dated.issued(-1, 30).chain)
+    assert dated.read().pem.client_ca
+
+
+def test_a_renewed_certificate_that_has_expired_keeps_the_old_one_and_is_logged_once(dated: Dated) -> None:
+    kept = dated.read()
+    old = kept.pem
+    dated.files.write(dated.issued(-10, -1))
+    with capture_logs() as logs:
+        for _ in range(3):
+            assert kept.latest() is old
+    assert [(line["event"], line["log_level"]) for line in logs] == [("certificate not read", "warning")]
+    assert "has expired" in logs[0]["cause"]
+    dated.files.write(dated.issued(-10, 20))
+    assert kept.latest() is not old
+
+
+def test_a_renewed_certificate_that_is_not_valid_yet_is_used_as_soon_as_it_is(dated: Dated) -> None:
+    kept = dated.read()
+    old, renewed = kept.pem, kept.follow()
+    issued = dated.issued(1, 20)
+    dated.files.write(issued)
+    with capture_logs() as logs:
+        assert [renewed() for _ in range(3)] == [None] * 3
+    assert [line["event"] for line in logs] == ["certificate not read"]
+    dated.now += DAY
+    pem = renewed()
+    assert pem
+    assert (pem.chain, renewed()) == (issued.chain, None)
+    assert old.chain != issued.chain
+
+
+@pytest.mark.parametrize(("days", "level"), [(14.01, None), (13.9, "warning"), (2.01, "warning"), (1.9, "error")])
+def test_a_certificate_that_ends_soon_is_reported_when_it_is_read_and_later(
+    dated: Dated, days: float, level: str | None
+) -> None:
+    dated.files.write(dated.issued(-30, days))
+    with capture_logs() as logs:
+        kept = dated.read()
+        kept.report()
+    reports = [line for line in logs if line["event"] == "certificate expires"]
+    assert [(line["file"], line["log_level"]) for line in reports] == [("certificate", level)] * (2 * bool(level))
+    assert {line["days_left"] for line in reports} == ({round(days, 1)} if level else set())
+    dated.now += 2 * days * DAY
+    with capture_logs() as logs:
+        kept.report()
+    assert [(line["log_level"], line["days_left"]) for line in logs] == [("error", -round(days, 1))]
+
+
+def test_a_client_ca_that_ends_soon_is_reported(dated: Dated) -> None:
+    assert dated.files.client_ca
+    dated.files.client_ca.write_bytes(dated.issued(-10, 3).chain + dated.issued(-10, 50).chain)
+    kept = dated.read()
+    assert kept.pem.ends(NOW) == {"certificate": NOW + 100 * DAY, "client_ca": NOW + 3 * DAY}
+    with capture_logs() as logs:
+        kept.report()
+    assert [(line["file"], line["days_left"]) for line in logs] == [("client_ca", 3)]
+    assert kept.pem.ends(NOW + 4 * DAY)["client_ca"] == NOW + 50 * DAY, "the other one is still of use"
+    assert kept.pem.ends(NOW + 60 * DAY)["client_ca"] == NOW + 50 * DAY
