@@ -10,14 +10,14 @@ import pytest
 from hypothesis import HealthCheck
 from hypothesis import settings as hypothesis_settings
 
-from service.db.schema import Schema
 from service.db.url import parse_database_url
 from service.log import configure_log
+from tests.distribution import IS_DISTRIBUTED, VARIABLES, migrate
 from tests.postgres import URL_VARIABLE, fresh_database, running_postgres
 from tests.running import Api, running_service, settings_for
 
 # Tests set all settings themselves: ignore those of the environment.
-for name in [name for name in os.environ if name.startswith("TASKWELL_") and name != URL_VARIABLE]:
+for name in [name for name in os.environ if name.startswith("TASKWELL_") and name not in {URL_VARIABLE, *VARIABLES}]:
     del os.environ[name]
 
 # A log line for each call would take a fifth of the time of the tests.
@@ -32,7 +32,7 @@ hypothesis_settings.register_profile(
 hypothesis_settings.register_profile("long", hypothesis_settings.get_profile("taskwell"), max_examples=1000)
 hypothesis_settings.load_profile("taskwell")
 
-DATABASES = ("sqlite", "postgresql")
+DATABASES = ("postgresql",) if IS_DISTRIBUTED else ("sqlite", "postgresql")
 
 
 def pytest_configure(config: pytest.Config) -> None:
@@ -110,5 +110,5 @@ def api(channel: grpc.Channel) -> Api:
 
 
 def _migrated(url: str) -> str:
-    Schema(parse_database_url(url)).up()
+    migrate(parse_database_url(url))
     return url

@@ -12,6 +12,8 @@ from uuid import uuid4
 import psycopg
 from psycopg.conninfo import make_conninfo
 
+from tests.distribution import prepare
+
 URL_VARIABLE = "TASKWELL_TEST_POSTGRES_URL"
 
 # Faster, and safe unless the machine itself crashes: killed processes lose no committed data.
@@ -85,7 +87,9 @@ def fresh_database(admin_url: str) -> Iterator[str]:
     with psycopg.connect(admin_url, autocommit=True) as admin:
         admin.execute(f"CREATE DATABASE {name} ENCODING 'UTF8' TEMPLATE template0")
     try:
-        yield make_conninfo(admin_url, dbname=name)
+        url = make_conninfo(admin_url, dbname=name)
+        prepare(url)
+        yield url
     finally:
         # A new connection: the server may have been restarted since.
         with psycopg.connect(admin_url, autocommit=True) as admin:

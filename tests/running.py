@@ -19,6 +19,7 @@ from taskwell.v1 import tasks_pb2, tasks_pb2_grpc
 from service.config.settings import Settings
 from service.server.app import Service
 from service.server.startup import prepare_schema
+from tests.distribution import IS_DISTRIBUTED
 
 INCOMPLETE = tasks_pb2.TASK_STATUS_INCOMPLETE
 COMPLETE = tasks_pb2.TASK_STATUS_COMPLETE
@@ -28,6 +29,8 @@ DEADLINE = 30.0  # s; generous: only for calls that hang
 def settings_for(database_url: str, **more: Any) -> Settings:
     """Return settings with these values, a free port, and defaults."""
     values = {"grpc_address": "127.0.0.1:0", "database_url": database_url, **more}
+    if IS_DISTRIBUTED and not database_url.startswith("sqlite"):
+        values.setdefault("database_distributed", "true")
     return Settings(_env_file=None, **values)  # type: ignore[call-arg]  # an argument of pydantic-settings
 
 
@@ -49,7 +52,7 @@ class Addresses:
 @contextmanager
 def running_addresses(settings: Settings) -> Iterator[Addresses]:
     """Run a service as `running_service` does; yield both of its addresses."""
-    prepare_schema(settings)
+    settings = prepare_schema(settings)
     started: list[Addresses] = []
     ready = threading.Event()
     runner = asyncio.Runner(loop_factory=uvloop.new_event_loop)

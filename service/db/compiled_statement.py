@@ -8,6 +8,7 @@ and a row object to each run, which costs several times what the driver does.
 """
 
 from collections.abc import Iterable, Mapping, Sequence
+from functools import cached_property
 from typing import Any
 
 from sqlalchemy import Dialect
@@ -18,17 +19,38 @@ Row = Sequence[Any]
 
 
 class CompiledStatement:
-    """The text of a statement, and the conversions of parameters and rows that the driver does not make itself."""
+    """The text of a statement, and the conversions of parameters and rows that the driver does not make itself.
+
+    It is compiled when it is first used, which takes a few milliseconds: not all are used.
+    """
 
     def __init__(self, statement: Any, dialect: Dialect) -> None:  # noqa: ANN401 - SQLAlchemy has no type for what compiles
-        compiled = statement.compile(dialect=dialect)
-        self.text = str(compiled)
-        self._constants = {name: bind.value for bind, name in compiled.bind_names.items() if bind.value is not None}
-        binders = ((name, _binder(bind.type, dialect)) for bind, name in compiled.bind_names.items())
-        self._binders = [(name, bind) for name, bind in binders if bind]
-        columns = getattr(statement, "exported_columns", ())
-        readers = ((index, _reader(column.type, dialect)) for index, column in enumerate(columns))
-        self._readers = [(index, read) for index, read in readers if read]
+        self._statement = statement
+        self._dialect = dialect
+
+    @cached_property
+    def text(self) -> str:
+        """The text, with parameters as the driver takes them."""
+        return str(self._compiled)
+
+    @cached_property
+    def _compiled(self) -> Any:  # noqa: ANN401 - SQLAlchemy's type has no bind_names
+        return self._statement.compile(dialect=self._dialect)
+
+    @cached_property
+    def _constants(self) -> Parameters:
+        return {name: bind.value for bind, name in self._compiled.bind_names.items() if bind.value is not None}
+
+    @cached_property
+    def _binders(self) -> Sequence[tuple[str, Any]]:
+        binders = ((name, _binder(bind.type, self._dialect)) for bind, name in self._compiled.bind_names.items())
+        return [(name, bind) for name, bind in binders if bind]
+
+    @cached_property
+    def _readers(self) -> Sequence[tuple[int, Any]]:
+        columns = getattr(self._statement, "exported_columns", ())
+        readers = ((index, _reader(column.type, self._dialect)) for index, column in enumerate(columns))
+        return [(index, read) for index, read in readers if read]
 
     def bound(self, parameters: Parameters) -> Parameters:
         """Convert parameters for the driver, and add the constants of the statement."""

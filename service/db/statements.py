@@ -1,4 +1,10 @@
-"""Every statement of the serving path, built and compiled once for a dialect. `user_id` stands in every WHERE."""
+"""Every statement of the serving path, built and compiled once for a dialect. `user_id` stands in every WHERE.
+
+With `by_owner`, as a distributed database needs it, each statement is for rows of one user, and each use of a table has
+one more condition, `user_id = :owner`. A router such as that of Citus finds the shard by it, but does not look into the
+array of a RowSet. The condition stands beside the one on the RowSet and does not replace it: PostgreSQL's generic plan
+would then read all tasks of the user.
+"""
 
 from __future__ import annotations
 
@@ -36,7 +42,7 @@ from sqlalchemy.dialects import postgresql, sqlite
 from sqlalchemy.types import TypeEngine
 
 from service.db.compiled_statement import CompiledStatement
-from service.db.rowset import Columns, RowSet
+from service.db.rowset import OWNER, Columns, RowSet
 from service.db.tables import TaskId, UtcDateTime, tasks, users
 from service.model import CONTENT_FIELDS, WRITABLE_FIELDS, Task, TaskChange, TaskQuery, TaskStatus
 
@@ -92,37 +98,43 @@ _LOCK_LIMIT = "100ms"
 
 
 class Statements:
-    """All statements, and the RowSets that carry their parameters."""
+    """All statements, and the RowSets that carry their parameters: of any number of rows, or of a `single` one."""
 
-    def __init__(self, dialect: Dialect) -> None:
+    def __init__(self, dialect: Dialect, *, by_owner: bool = False, single: bool = False) -> None:
+        def row_set(name: str, columns: Columns, owner_column: str = "user_id") -> RowSet:
+            return RowSet(dialect, name, columns, owner_column=owner_column if by_owner else None, single=single)
+
+        self.by_owner = by_owner
         self._insert: Any = postgresql.insert if dialect.name == "postgresql" else sqlite.insert
-        self.has_lateral = dialect.name == "postgresql"
+        self.has_lateral = dialect.name == "postgresql" and not single
         key: Columns = {"user_id": Text(), "id": TaskId}
-        self.keys = RowSet(dialect, "keys", key)
-        self.requests = RowSet(dialect, "requests", {**key, "request_id": TaskId})
-        self.user_ids = RowSet(dialect, "user_ids", {"id": Text()})
-        self.removals = RowSet(dialect, "removals", {**key, "version": BigInteger()})
-        self.queries = RowSet(dialect, "queries", _QUERY_TYPES)
+        self.keys = row_set("keys", key)
+        self.requests = row_set("requests", {**key, "request_id": TaskId})
+        self.user_ids = row_set("user_ids", {"id": Text()}, "id")
+        self.removals = row_set("removals", {**key, "version": BigInteger()})
+        self.queries = row_set("queries", _QUERY_TYPES)
         drafted = {f"draft.{name}": tasks.c[name].type for name in CONTENT_FIELDS}
         request = {"request_id": TaskId, "request_digest": Text()}
-        self.new_tasks = RowSet(dialect, "new_tasks", {**key, **drafted, **request, "created_at": UtcDateTime()})
+        self.new_tasks = row_set("new_tasks", {**key, **drafted, **request, "created_at": UtcDateTime()})
         values = {name: tasks.c[name].type for name in WRITABLE_FIELDS}
         change: Columns = {"version": BigInteger(), "changed_at": UtcDateTime(), "written": Integer()}
-        self._changes = RowSet(dialect, "changes", {**key, **change, **values})
+        self._changes = row_set("changes", {**key, **change, **values})
         self._dialect = dialect
         self._pages: dict[PageKind, CompiledStatement] = {}
         self._task_columns = task_columns(dialect)
-        self.get = self._compiled(select(*self._task_columns).join(self.keys.cte, _same_task(self.keys)))
+        self.get = self._compiled(select(*self._task_columns).join(self.keys.cte, self._same_task(self.keys)))
         self.find_requests = self._compiled(self._find_requests())
         self.create = self._creates(self.new_tasks.cte, with_users=False)
         self.create_with_users = self._creates(self.new_tasks.cte, with_users=True)
         self.create_unlocked = self._creates(self._impatient_tasks(), with_users=False)
         self.create_with_users_unlocked = self._creates(self._impatient_tasks(), with_users=True)
-        self.update = self._compiled(self._update(_locked(self._changes)))
-        self.update_unlocked = self._compiled(self._update(_locked(self._changes, skips=True)))
-        self.delete = self._compiled(self._delete(_locked(self.removals)))
-        self.delete_unlocked = self._compiled(self._delete(_locked(self.removals, skips=True)))
-        self.find_users = self._compiled(select(users.c.id).where(users.c.id.in_(select(self.user_ids.c.id))))
+        self.create_user = self._compiled(self._insert_owner())
+        self.update = self._compiled(self._update(self._locked(self._changes)))
+        self.update_unlocked = self._compiled(self._update(self._locked(self._changes, skips=True)))
+        self.delete = self._compiled(self._delete(self._locked(self.removals)))
+        self.delete_unlocked = self._compiled(self._delete(self._locked(self.removals, skips=True)))
+        found = select(users.c.id).where(users.c.id.in_(select(self.user_ids.c.id)), *self._of_owner(users.c.id))
+        self.find_users = self._compiled(found)
 
     def pages(self, kind: PageKind) -> CompiledStatement:
         """The statement for pages, with LATERAL of several queries. Each row starts with the number of its query."""
@@ -131,12 +143,15 @@ class Statements:
         return self._pages[kind]
 
     def page_parameters(self, queries: Sequence[tuple[int, TaskQuery]]) -> dict[str, Any]:
-        """The parameters for numbered queries of one kind; for a single query if the database has no LATERAL."""
+        """The parameters for numbered queries of one kind; for a single query if there is no LATERAL for several."""
         rows = [
             (number, query.user_id, query.limit, query.status, *(query.after or (None, None)))
             for number, query in queries
         ]
-        return self.queries.parameters(rows) if self.has_lateral else dict(zip(_QUERY_TYPES, rows[0], strict=True))
+        if self.has_lateral:
+            return self.queries.parameters(rows)
+        parameters = dict(zip(_QUERY_TYPES, rows[0], strict=True))
+        return {**parameters, OWNER: parameters["user_id"]} if self.by_owner else parameters
 
     def change_parameters(self, changes: Sequence[TaskChange]) -> dict[str, Any]:
         """The parameters for these changes."""
@@ -163,7 +178,7 @@ class Statements:
 
     def _ranged(self, statement: Select[Any], kind: PageKind, asked: Any) -> Select[Any]:  # noqa: ANN401 - columns by name
         """Restrict a statement to a range of one index, in index order. Never uses OFFSET."""
-        statement = statement.where(tasks.c.user_id == asked.user_id)
+        statement = statement.where(tasks.c.user_id == asked.user_id, *self._of_owner(tasks.c.user_id))
         if kind.by_status:
             statement = statement.where(tasks.c.status == asked.status)
         position, after = tuple_(tasks.c.created_at, tasks.c.id), tuple_(asked.created_at, asked.id)
@@ -177,7 +192,7 @@ class Statements:
 
     def _creates(self, new: CTE, *, with_users: bool) -> tuple[CompiledStatement, ...]:
         """Create tasks and their users: in one statement, or on SQLite in two of one transaction."""
-        if not with_users:
+        if self.by_owner or not with_users:
             return (self._compiled(self._create(new)),)
         if self._dialect.name == "postgresql":
             return (self._compiled(self._create(new).add_cte(self._insert_users(new).cte("new_users"))),)
@@ -187,8 +202,10 @@ class Statements:
         """The new tasks, in a statement that does not wait for locks for long.
 
         A create waits for its user where that is being deleted, and for an equal request. Neither can be skipped.
+        A statement for one owner may wait: it delays no other user, and a router refuses to pass a function on that
+        changes a setting.
         """
-        if self._dialect.name != "postgresql":
+        if self._dialect.name != "postgresql" or self.by_owner:
             return self.new_tasks.cte
         # Local to the transaction, which is this statement.
         limit = select(func.set_config("lock_timeout", _LOCK_LIMIT, true())).cte("lock_limit")
@@ -201,10 +218,15 @@ class Statements:
         rows = rows.where(true()).order_by(new.c.user_id)
         return self._insert(users).from_select(["id", "created_at"], rows).on_conflict_do_nothing()
 
+    def _insert_owner(self) -> Any:  # noqa: ANN401 - the insert of either dialect
+        values = {"id": bindparam(OWNER, type_=Text()), "created_at": bindparam("created_at", type_=UtcDateTime())}
+        return self._insert(users).values(values).on_conflict_do_nothing()
+
     def _create(self, new_tasks: CTE) -> Any:  # noqa: ANN401 - the insert of either dialect
+        """Insert new tasks. By owner, only if the user has a row: a router must find the shard of what is inserted."""
         new = new_tasks.c
         source = {
-            "user_id": new.user_id,
+            "user_id": users.c.id if self.by_owner else new.user_id,
             "id": new.id,
             **{name: new[name] for name in CONTENT_FIELDS},
             "status": _constant(TaskStatus.INCOMPLETE, SmallInteger()),
@@ -214,7 +236,9 @@ class Statements:
             "created_at": new.created_at,
             "updated_at": new.created_at,
         }
-        rows = select(*source.values()).where(true())
+        rows = select(*source.values()).where(*self._of_owner(users.c.id) or (true(),))
+        if self.by_owner:
+            rows = rows.select_from(users).join(new_tasks, true())
         # No conflict target: a known request_id and our own id (a retry after a lost connection) are both skipped here
         # and looked up afterwards.
         statement = self._insert(tasks).from_select(list(source), rows).on_conflict_do_nothing()
@@ -223,10 +247,14 @@ class Statements:
     def _find_requests(self) -> Executable:
         """Find the tasks because of which a create inserted nothing: those with the same request_id or id."""
         asked = self.requests
-        by_request = and_(tasks.c.user_id == asked.c.user_id, tasks.c.request_id == asked.c.request_id)
+        by_request = and_(
+            tasks.c.user_id == asked.c.user_id,
+            tasks.c.request_id == asked.c.request_id,
+            *self._of_owner(tasks.c.user_id),
+        )
         found = select(*self._task_columns, tasks.c.request_id, tasks.c.request_digest)
         # Not one join with an OR: PostgreSQL would read the whole table for it.
-        return union_all(found.join(asked.cte, by_request), found.join(asked.cte, _same_task(asked)))
+        return union_all(found.join(asked.cte, by_request), found.join(asked.cte, self._same_task(asked)))
 
     def _update(self, locked: CTE) -> Executable:
         new = locked.c
@@ -250,7 +278,7 @@ class Statements:
                 ),
             )
             .where(
-                _same_task(locked),
+                self._same_task(locked),
                 or_(new.version.is_(None), new.version == tasks.c.version),
                 or_(*(value.is_distinct_from(tasks.c[name]) for name, value in values.items())),
             )
@@ -265,26 +293,29 @@ class Statements:
             delete(tasks)
             .where(
                 tuple_(tasks.c.user_id, tasks.c.id).in_(select(gone.c.user_id, gone.c.id)),
-                select(_constant(1)).where(_same_task(gone), any_version).correlate(tasks).exists(),
+                *self._of_owner(tasks.c.user_id),
+                select(_constant(1)).where(self._same_task(gone), any_version).correlate(tasks).exists(),
             )
             .returning(tasks.c.user_id, _ID)
         )
 
+    def _locked(self, rows: RowSet, *, skips: bool = False) -> CTE:
+        """These rows, with their tasks locked in the order of their keys, or two batches could deadlock.
 
-def _locked(rows: RowSet, *, skips: bool = False) -> CTE:
-    """These rows, with their tasks locked in the order of their keys, or two batches could deadlock.
+        Waits for tasks that another transaction has locked, or skips them. SQLite locks no rows and drops the clause.
+        """
+        order = (tasks.c.user_id, tasks.c.id)
+        found = select(rows.cte).join(tasks, self._same_task(rows)).order_by(*order)
+        return found.with_for_update(of=tasks, skip_locked=skips).cte("locked")
 
-    Waits for tasks that another transaction has locked, or skips them. SQLite locks no rows and drops the clause.
-    """
-    order = (tasks.c.user_id, tasks.c.id)
-    found = select(rows.cte).join(tasks, _same_task(rows)).order_by(*order)
-    return found.with_for_update(of=tasks, skip_locked=skips).cte("locked")
+    def _same_task(self, rows: RowSet | CTE) -> ColumnElement[bool]:
+        return and_(tasks.c.user_id == rows.c.user_id, tasks.c.id == rows.c.id, *self._of_owner(tasks.c.user_id))
+
+    def _of_owner(self, user_id: ColumnElement[str]) -> tuple[ColumnElement[bool], ...]:
+        """The condition of a statement for one user; none otherwise."""
+        return (user_id == bindparam(OWNER, type_=Text()),) if self.by_owner else ()
 
 
 def _constant(number: int, type_: TypeEngine[int] | None = None) -> ColumnElement[int]:
     """A number in the text of a statement. As a parameter, the driver would convert it for every batch."""
     return literal_column(str(int(number)), type_ or Integer())
-
-
-def _same_task(rows: RowSet | CTE) -> ColumnElement[bool]:
-    return and_(tasks.c.user_id == rows.c.user_id, tasks.c.id == rows.c.id)

@@ -6,6 +6,7 @@ import sqlglot
 from sqlglot import exp
 
 _OWNER = "user_id"
+_DISTRIBUTED_BY = {"tasks": "user_id", "users": "id"}
 
 
 def about_tasks(statement: str, dialect: str) -> bool:
@@ -19,8 +20,51 @@ def ownerless(statement: str, dialect: str) -> list[str]:
     A part is bound to a user if `user_id` is equal to something from elsewhere, in a condition that always holds and is
     not one half of an OR. An insertion must say whose the task is.
     """
-    parts = _parts(_parsed(statement, dialect))
+    parts = _parts(_parsed(statement, dialect), "tasks")
     return [part.sql() for part, name in parts if not _says_whose(part, name)]
+
+
+def unrouted(statement: str) -> list[str]:
+    """The parts of a PostgreSQL statement that a router cannot send to the shard of one user.
+
+    A part is routed if the column that distributes its table is equal to a parameter, in a condition that always holds.
+    An insertion is routed if it inserts a parameter, or the column of a query that is routed itself.
+    """
+    parsed = _parsed(statement, "postgresql")
+    parts = [
+        (part, name, column)
+        for table_name, column in _DISTRIBUTED_BY.items()
+        for part, name in _parts(parsed, table_name)
+    ]
+    return [part.sql() for part, name, column in parts if not _is_routed(part, name, column)]
+
+
+def _is_routed(part: exp.Expr, table: str, column: str) -> bool:
+    if not isinstance(part, exp.Insert):
+        return any(_is_column_of_parameter(condition, table, column) for condition in _conditions(part))
+    names = [each.name for each in part.this.expressions]
+    source = part.expression
+    rows = [source] if isinstance(source, exp.Select) else source.expressions
+    inserted = [row.expressions[names.index(column)].unalias() for row in rows]
+    return bool(inserted) and all(
+        _is_parameter(each)
+        or any(
+            _is_column(each, name, distributed_by) and _is_routed(source, name, distributed_by)
+            for name, distributed_by in _DISTRIBUTED_BY.items()
+        )
+        for each in inserted
+    )
+
+
+def _is_column_of_parameter(condition: exp.Expr, table: str, column: str) -> bool:
+    if not isinstance(condition, exp.EQ):
+        return False
+    sides = [condition.left, condition.right]
+    return any(_is_column(one, table, column) and _is_parameter(other) for one, other in (sides, sides[::-1]))
+
+
+def _is_parameter(one: exp.Expr) -> bool:
+    return isinstance(one.this if isinstance(one, exp.Cast) else one, exp.Placeholder | exp.Parameter)
 
 
 def _parsed(statement: str, dialect: str) -> exp.Expr:
@@ -30,10 +74,10 @@ def _parsed(statement: str, dialect: str) -> exp.Expr:
     return parsed
 
 
-def _parts(statement: exp.Expr) -> Iterator[tuple[exp.Expr, str]]:
-    """Every query, change and insertion in it that reaches tasks by itself, and what it calls them."""
+def _parts(statement: exp.Expr, name: str) -> Iterator[tuple[exp.Expr, str]]:
+    """Every query, change and insertion in it that reaches this table by itself, and what it calls the table."""
     for table in statement.find_all(exp.Table):
-        if table.name == "tasks":
+        if table.name == name:
             part = table.find_ancestor(exp.Select, exp.Update, exp.Delete, exp.Insert)
             yield part or statement, table.alias_or_name
 
@@ -73,7 +117,11 @@ def _binds(condition: exp.Expr, tasks: str) -> bool:
 
 
 def _is_owner(one: exp.Expr, tasks: str) -> bool:
-    return isinstance(one, exp.Column) and one.name == _OWNER and one.table == tasks
+    return _is_column(one, tasks, _OWNER)
+
+
+def _is_column(one: exp.Expr, table: str, name: str) -> bool:
+    return isinstance(one, exp.Column) and one.name == name and one.table == table
 
 
 def _of(other: exp.Expr, tasks: str) -> bool:

@@ -7,6 +7,7 @@ import pytest_asyncio
 from service.db.engine import Database
 from service.db.store import SqlTaskStore
 from service.db.url import parse_database_url
+from tests.distribution import store_of
 
 
 @pytest_asyncio.fixture
@@ -18,4 +19,4 @@ async def database(database_url: str) -> AsyncIterator[Database]:
 
 @pytest_asyncio.fixture
 async def store(database: Database) -> SqlTaskStore:
-    return SqlTaskStore(database)
+    return store_of(database)

@@ -9,7 +9,7 @@ import grpc
 import pytest
 from taskwell.v1 import tasks_pb2
 
-from tests.db.conditions import about_tasks, ownerless
+from tests.db.conditions import about_tasks, ownerless, unrouted
 from tests.db.recording import recorded_texts
 from tests.rpc.given import Rows
 from tests.running import COMPLETE, INCOMPLETE, Api, running_service, settings_for
@@ -57,6 +57,32 @@ def test_the_reader_of_conditions_would_notice(dialect: str) -> None:
     assert not about_tasks("SELECT 'tasks' FROM users WHERE tasks = 1", dialect)
 
 
+ROUTED = (
+    "SELECT * FROM tasks JOIN keys ON tasks.user_id = keys.user_id AND tasks.user_id = %(owner)s::VARCHAR",
+    "SELECT * FROM users WHERE users.id IN (SELECT id FROM user_ids) AND users.id = %(owner)s",
+    "INSERT INTO users (id, created_at) VALUES (%(owner)s::VARCHAR, %(created_at)s)",
+    "INSERT INTO tasks (user_id, id) SELECT users.id, n.id FROM users JOIN n ON true WHERE users.id = %(owner)s",
+    "DELETE FROM tasks WHERE tasks.user_id = %(owner)s",
+)
+UNROUTED = (
+    "SELECT * FROM tasks JOIN keys ON tasks.user_id = keys.user_id",
+    "SELECT * FROM tasks WHERE tasks.user_id = %(owner)s OR tasks.id = 1",
+    "SELECT * FROM tasks WHERE tasks.user_id = %(owner)s UNION ALL SELECT * FROM tasks",
+    "SELECT * FROM tasks JOIN users ON tasks.user_id = users.id WHERE users.id = %(owner)s",
+    "SELECT * FROM users WHERE users.id IN (SELECT id FROM user_ids)",
+    "WITH t AS (SELECT * FROM tasks) UPDATE tasks SET title = '' FROM t WHERE tasks.user_id = %(owner)s",
+    "INSERT INTO users (id) SELECT user_id FROM new_tasks WHERE new_tasks.user_id = %(owner)s",
+    "INSERT INTO tasks (user_id, id) SELECT users.id, n.id FROM users JOIN n ON true",
+    "INSERT INTO tasks (id, user_id) SELECT n.id, n.user_id FROM n",
+    "DELETE FROM tasks WHERE tasks.user_id IN (%(owner)s)",
+)
+
+
+def test_the_reader_of_routes_would_notice() -> None:
+    assert [text for text in ROUTED if unrouted(text)] == []
+    assert [text for text in UNROUTED if not unrouted(text)] == []
+
+
 def all_there_is_to_do(api: Api, stranger: Api) -> None:
     """Every method, in every way that could be another statement."""
     request_id = str(uuid4())
@@ -101,3 +127,23 @@ def test_every_statement_on_tasks_says_whose(database_url: str, monkeypatch: pyt
     # Eight kinds of pages, and a statement each to get, create, find an earlier request, update and delete.
     # Where a lock was not granted in time, those that wait for one as well.
     assert 13 <= len(about) <= 16
+
+
+@pytest.mark.parametrize("users", ["any", "known"])
+def test_a_distributed_database_gets_statements_of_one_shard(
+    postgresql_url: str, monkeypatch: pytest.MonkeyPatch, users: str
+) -> None:
+    seen = recorded_texts(monkeypatch)
+    settings = settings_for(postgresql_url, users=users, database_distributed="true")
+    with running_service(settings) as address, grpc.insecure_channel(address) as channel:
+        api, stranger = Api(channel), Api(channel)
+        if users == "known":
+            for each in (api, stranger):
+                Rows(postgresql_url).insert_user(each.user)
+        all_there_is_to_do(api, stranger)
+        with suppress(grpc.RpcError):
+            Api(channel).create()
+    about = {text for text in seen if " tasks" in text or " users" in text}
+    assert [part for text in about for part in unrouted(text)] == []
+    # Those of test_every_statement_on_tasks_says_whose, and one that creates or finds the user.
+    assert 14 <= len(about) <= 16

@@ -18,10 +18,10 @@ from service.db.compiled_statement import CompiledStatement
 from service.db.driver_errors import Failure, StatementFault, failure_of
 from service.db.engine import Database
 from service.db.pool import PoolSettings
-from service.db.store import SqlTaskStore
 from service.db.url import parse_database_url
 from service.errors import DatabaseUnavailable
 from tests.db.making import new_task
+from tests.distribution import store_of
 from tests.messages import Rule
 from tests.proxy import Proxy, proxied
 from tests.waiting import eventually
@@ -66,14 +66,14 @@ async def command(database: Database, words: str) -> None:
 
 
 async def test_statements_that_come_often_are_prepared(single: Database) -> None:
-    store, task = SqlTaskStore(single), new_task()
+    store, task = store_of(single), new_task()
     for _ in range(10):
         await store.get([task.key])
     assert await prepared(single) == 1
 
 
 async def test_a_pooler_that_forgets_prepared_statements_is_coped_with(single: Database) -> None:
-    store, task = SqlTaskStore(single), new_task()
+    store, task = store_of(single), new_task()
     made = await store.create([task])
     for _ in range(10):
         await store.get([task.key])
@@ -94,7 +94,7 @@ async def test_statements_are_not_prepared_behind_a_pooler_unless_it_is_told_to(
     proxy.apply(Rule((b"K",), lambda _link, data: data[:5] + b"\0\0\0\1" + data[9:], from_server=True, times=9))
     pool = PoolSettings(size=1, max_overflow=0, prepare=prepare)
     database = Database(parse_database_url(proxy.conninfo), pool)
-    store = SqlTaskStore(database)
+    store = store_of(database)
     for _ in range(10):
         await store.get([new_task().key])
     assert await prepared(database) == statements
@@ -102,7 +102,7 @@ async def test_statements_are_not_prepared_behind_a_pooler_unless_it_is_told_to(
 
 
 async def test_a_type_changed_under_a_prepared_statement_is_coped_with(single: Database) -> None:
-    store, task = SqlTaskStore(single), new_task()
+    store, task = store_of(single), new_task()
     made = await store.create([task])
     for _ in range(10):
         await store.get([task.key])
@@ -113,7 +113,7 @@ async def test_a_type_changed_under_a_prepared_statement_is_coped_with(single: D
 
 
 async def test_a_statement_that_stands_alone_is_its_own_transaction(single: Database) -> None:
-    store, task = SqlTaskStore(single), new_task()
+    store, task = store_of(single), new_task()
     await store.create([task])
     async with single.connection() as connection:
         assert isinstance(connection, psycopg.AsyncConnection)

@@ -10,12 +10,13 @@ import pytest
 import pytest_asyncio
 
 from service.db.engine import Database
-from service.db.schema import Schema
 from service.db.store import SqlTaskStore
 from service.db.url import parse_database_url
 from service.model import NewTask, Task, TaskChange, TaskRemoval
 from tests.db.making import later, new_task
+from tests.distribution import IS_DISTRIBUTED, migrate, store_of
 from tests.postgres import fresh_database
+from tests.running import new_user
 from tests.waiting import until
 
 OTHERS = "FROM pg_stat_activity WHERE datname = current_database() AND pid <> pg_backend_pid()"
@@ -25,7 +26,7 @@ OTHERS = "FROM pg_stat_activity WHERE datname = current_database() AND pid <> pg
 def url(postgres: str) -> Iterator[str]:
     """A database for this test alone, whose statistics count nothing else."""
     with fresh_database(postgres) as url:
-        Schema(parse_database_url(url)).up()
+        migrate(parse_database_url(url))
         with psycopg.connect(url) as admin:
             # As in a large table, where each row of a batch is looked up by index, in the order of the batch.
             for method in ("hashjoin", "mergejoin", "seqscan"):
@@ -42,7 +43,7 @@ def admin(url: str) -> Iterator[psycopg.Connection[Any]]:
 @pytest_asyncio.fixture
 async def store(url: str) -> AsyncIterator[SqlTaskStore]:
     database = Database(parse_database_url(url))
-    yield SqlTaskStore(database)
+    yield store_of(database)
     await database.close()
 
 
@@ -63,7 +64,7 @@ async def test_concurrent_batches_of_the_same_tasks_in_other_orders_do_not_deadl
     url: str, admin: psycopg.Connection[Any]
 ) -> None:
     database = Database(parse_database_url(url))
-    store = SqlTaskStore(database)
+    store = store_of(database)
     tasks = [new_task() for _ in range(10)]
     await store.create(tasks)
 
@@ -82,9 +83,9 @@ async def test_concurrent_batches_of_the_same_tasks_in_other_orders_do_not_deadl
 async def test_a_batch_locks_its_rows_in_the_order_of_their_keys(
     store: SqlTaskStore, admin: psycopg.Connection[Any], operation: str
 ) -> None:
-    tasks = sorted(
-        (new_task() for _ in range(10)), key=lambda task: task.key, reverse=True
-    )  # not the order of the keys
+    owner = new_user() if IS_DISTRIBUTED else None
+    # Not in the order of the keys.
+    tasks = sorted((new_task(owner) for _ in range(10)), key=lambda task: task.key, reverse=True)
     await store.create(tasks)
     with admin.transaction():
         admin.execute("SELECT 1 FROM tasks WHERE id = %s FOR UPDATE", [tasks[-1].id])

@@ -6,7 +6,7 @@ both are tested.
 
 import asyncio
 import re
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Iterator
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from functools import partial
 from uuid import uuid4
@@ -23,6 +23,7 @@ from service.db.store import SqlTaskStore
 from service.db.url import DatabaseUrl, parse_database_url
 from service.model import Position, TaskChange, TaskQuery, TaskRemoval, TaskStatus
 from tests.db.making import START, later, new_task, one_page, requested
+from tests.distribution import IS_DISTRIBUTED, partition
 from tests.postgres import fresh_database
 
 USER = "user-of-many"
@@ -32,9 +33,9 @@ _PARAMETER = re.compile(r"%\((\w+)\)s")
 class Explained(Database):
     """A database that can be asked how it runs the statements of its store."""
 
-    def __init__(self, url: DatabaseUrl) -> None:
+    def __init__(self, url: DatabaseUrl, *, by_owner: bool = IS_DISTRIBUTED) -> None:
         super().__init__(url)
-        self.store = SqlTaskStore(self)
+        self.store = SqlTaskStore(self, by_owner=by_owner)
         self._seen: list[tuple[CompiledStatement, Parameters]] = []
 
     async def read(self, statement: CompiledStatement, parameters: Parameters) -> Rows:
@@ -117,10 +118,14 @@ def sqlite_full_url(tmp_path_factory: pytest.TempPathFactory) -> str:
 
 
 @contextmanager
-def filled_postgresql(admin_url: str, *, tasks: int, others: int, each: int) -> Iterator[str]:
+def filled_postgresql(
+    admin_url: str, *, tasks: int, others: int, each: int, partitioned: bool = False
+) -> Iterator[str]:
     """A database with so many tasks of one user and so many of each of the others, and statistics of them."""
     with fresh_database(admin_url) as url:
         Schema(parse_database_url(url)).up()
+        if partitioned:
+            partition(url)
         with psycopg.connect(url, autocommit=True) as admin:
             admin.execute(
                 "INSERT INTO users SELECT 'user-' || number, now() FROM generate_series(1, %s) number"
@@ -218,12 +223,20 @@ async def test_the_plan_of_every_page_is_a_range_of_one_index(explained: Explain
 
 @pytest.mark.parametrize("size", [1, 64])
 async def test_the_plan_of_every_other_statement_finds_its_tasks_by_a_key(explained: Explained, size: int) -> None:
-    store = explained.store
+    for operation in await operations_by_key(explained.store, size):
+        plans = await explained.plans_of(operation)
+        assert any("tasks_pkey" in plan or "autoindex" in plan for plan in plans)
+        for plan in plans:
+            assert finds_tasks_by_key(plan), plan
+
+
+async def operations_by_key(store: SqlTaskStore, size: int) -> Sequence[Callable[[], Awaitable[object]]]:
+    """Every operation on so many tasks of one user, in each of its forms, except that for pages."""
     mine = await one_page(store, TaskQuery(USER, size))
     keys = [task.key for task in mine]
     again = [requested(USER, str(uuid4())) for _ in range(size)]
     await store.create(again)
-    for operation in (
+    return (
         lambda: store.get(keys),
         lambda: store.update([TaskChange(*key, later(9999), {"title": "New"}) for key in keys]),
         lambda: store.update([TaskChange(*key, later(9999), {"title": "Newer"}, version=2) for key in keys]),
@@ -233,8 +246,52 @@ async def test_the_plan_of_every_other_statement_finds_its_tasks_by_a_key(explai
         lambda: store.delete([TaskRemoval(*key) for key in keys[::2]]),
         lambda: store.delete([TaskRemoval(*key) for key in keys[::3]], wait=False),
         lambda: store.delete([TaskRemoval(*key, 1) for key in keys]),
-    ):
-        plans = await explained.plans_of(operation)
-        assert any("tasks_pkey" in plan or "autoindex" in plan for plan in plans)
-        for plan in plans:
+    )
+
+
+@pytest_asyncio.fixture
+async def explained_by_owner(postgresql_large_user_full_url: str) -> AsyncIterator[Explained]:
+    database = Explained(parse_database_url(postgresql_large_user_full_url), by_owner=True)
+    yield database
+    await database.close()
+
+
+@pytest.mark.parametrize("size", [1, 64])
+async def test_the_plan_of_every_statement_by_owner_finds_its_tasks_by_a_key(
+    explained_by_owner: Explained, size: int
+) -> None:
+    for operation in await operations_by_key(explained_by_owner.store, size):
+        for plan in await explained_by_owner.plans_of(operation):
             assert finds_tasks_by_key(plan), plan
+
+
+@pytest.fixture(scope="session")
+def partitioned_url(postgres: str) -> Iterator[str]:
+    with filled_postgresql(postgres, tasks=1000, others=5000, each=1, partitioned=True) as url:
+        yield url
+
+
+@pytest_asyncio.fixture
+async def explained_in_partitions(partitioned_url: str) -> AsyncIterator[Explained]:
+    database = Explained(parse_database_url(partitioned_url), by_owner=True)
+    yield database
+    await database.close()
+
+
+def partitions_in(plan: str) -> set[str]:
+    return set(re.findall(r" on (?:tasks|users)_(\d+)\b", plan))
+
+
+async def test_every_statement_by_owner_touches_one_partition(explained_in_partitions: Explained) -> None:
+    database, store = explained_in_partitions, explained_in_partitions.store
+    middle = Position(later(100), str(uuid4()))
+    pages: list[Callable[[], Awaitable[object]]] = [
+        partial(store.page, [TaskQuery(USER, 51, status, newest_first, after)])
+        for status in (None, TaskStatus.COMPLETE)
+        for newest_first in (True, False)
+        for after in (None, middle)
+    ]
+    for operation in (*await operations_by_key(store, 8), *pages):
+        for plan in await database.plans_of(operation):
+            assert len(partitions_in(plan)) == 1, plan
+            assert not reads_whole_table(plan), plan
