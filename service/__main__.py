@@ -28,6 +28,7 @@ usage: taskwell COMMAND [--SETTING VALUE ...]
   migrate up         migrate the database schema to this version   [REVISION]
   migrate down       revert the last migration; its data is lost   [REVISION]
   migrate current    print the schema revision of the database
+  migrate distribute distribute the tables over the nodes of a Citus cluster   [--sql: only print the statements]
   check              verify the settings, certificates, the issuer's keys, the database and its schema, without serving
                      [--wait SECONDS: for the keys, the database and its migration, default 0]
   config             print the effective settings, with secrets masked
@@ -72,7 +73,7 @@ def serve(arguments: list[str]) -> int:
     _start_log(settings.log_level, settings.log_format, settings.log_user_ids)
     _exit_on_signal()
     try:
-        prepare_schema(settings)
+        settings = prepare_schema(settings)
         if settings.worker_count > 1:
             _become_supervisor(reserve_addresses(settings), make_metrics_folder(settings))
         return _serve(settings)
@@ -126,13 +127,18 @@ def work(arguments: list[str]) -> int:
 
 
 def migrate(arguments: list[str]) -> int:
-    directions = ("up", "down", "current")
+    directions = ("up", "down", "current", "distribute")
     if not arguments or arguments[0] not in directions:
         return _fail(f"'taskwell migrate' takes one of {', '.join(directions)}\n\n{USAGE}", status=2)
     direction, *arguments = arguments
     revision = arguments.pop(0) if arguments and not arguments[0].startswith("--") else None
-    if direction == "current" and revision:
-        return _fail("'taskwell migrate current' takes no revision", status=2)
+    if direction in {"current", "distribute"} and revision:
+        return _fail(f"'taskwell migrate {direction}' takes no revision", status=2)
+    if direction == "distribute" and arguments == ["--sql"]:
+        from service.db.schema import DISTRIBUTION
+
+        print(*(f"{statement};" for statement in DISTRIBUTION.values()), sep="\n")
+        return 0
     settings = _settings(f"migrate {direction}", arguments)
     return _with_schema(settings, lambda schema: schema.migrate(direction, revision))
 
@@ -163,7 +169,8 @@ def check(arguments: list[str]) -> int:
         verify = partial(schema.verify, makes_users=settings.users == "any")
         _retry(verify, deadline, SchemaUnknown, DatabaseUnavailable)
         keys = f", the keys ({settings.jwks})" if settings.jwks else ""
-        return f"ok: the settings{keys}, the database ({settings.database}) and its schema ({schema.current()})"
+        nodes = ", distributed over the nodes of Citus" if schema.is_distributed() else ""
+        return f"ok: the settings{keys}, the database ({settings.database}) and its schema ({schema.current()}{nodes})"
 
     return _with_schema(settings, verify)
 

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 
 from service.auth.modes import Certificate
 from service.config.field_types import PREFIX
+from service.db.url import SqliteFile
 
 if TYPE_CHECKING:
     from service.config.settings import Settings
@@ -26,6 +27,8 @@ def contradictions(settings: Settings) -> Iterator[str]:
     for name, required in _REQUIRES:
         if getattr(settings, name) and not getattr(settings, required):
             yield f"{PREFIX}{required.upper()}: is required by {PREFIX}{name.upper()}"
+    if settings.database_distributed == "true" and isinstance(settings.database, SqliteFile):
+        yield f"{PREFIX}DATABASE_DISTRIBUTED: SQLite cannot be distributed: unset this, or use PostgreSQL"
     yield from _of_tls(settings)
     yield from _of_tokens(settings) if settings.auth == "jwt" else _of_metadata(settings)
 

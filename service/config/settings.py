@@ -265,6 +265,11 @@ class Settings(BaseSettings):
         description="Prepared statements on PostgreSQL: 'auto' uses them unless a pooler stands before the database, "
         "'always' behind one that supports them as well (PgBouncer from 1.21 with max_prepared_statements)",
     )
+    database_distributed: Literal["auto", "true", "false"] = Field(
+        "auto",
+        description="Send each statement to the shard of one user, and batch only calls of the same user: 'auto' does "
+        "so if the database is Citus and the tables are distributed, 'true' with any other router of PostgreSQL",
+    )
     database_start_timeout: Seconds = Field(
         30, description="Time to wait for the database at startup (s); then the start fails"
     )

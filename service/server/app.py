@@ -75,8 +75,8 @@ _COLLECTION_THRESHOLDS = 50_000, 20, 10
 class Service:
     """One server process. Create it in a running event loop, then `start` it and later `stop` it.
 
-    The schema must exist: `prepare_schema` migrates or verifies it. A service with a `worker` number shares its
-    addresses with other workers; `reserve_addresses` holds them.
+    The schema must exist: `prepare_schema` migrates or verifies it, and returns the settings for this class. A service
+    with a `worker` number shares its addresses with other workers; `reserve_addresses` holds them.
     """
 
     def __init__(self, settings: Settings, worker: int | None = None) -> None:
@@ -103,11 +103,13 @@ class Service:
         self._metrics = _metrics_endpoint(settings, grpc_types(policy), worker, self._readiness)
         observer = self._metrics.metrics if self._metrics else UNOBSERVED
         known_users_only = settings.users == "known"
+        by_owner = settings.database_distributed == "true"
         self._tasks = Tasks(
-            SqlTaskStore(self._database, known_users_only=known_users_only),
+            SqlTaskStore(self._database, known_users_only=known_users_only, by_owner=by_owner),
             clock=lambda: datetime.now(UTC),
             new_id=lambda: str(uuid_utils.uuid7()),
             known_users_only=known_users_only,
+            by_owner=by_owner,
             coalesce=settings.coalesce,
             on_batch=observer.on_batch,
         )

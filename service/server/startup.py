@@ -61,11 +61,12 @@ def make_metrics_folder(settings: Settings) -> str:
         ) from error
 
 
-def prepare_schema(settings: Settings) -> None:
+def prepare_schema(settings: Settings) -> Settings:
     """Migrate or verify the schema, and wait for a database that is unavailable.
 
-    SQLite is always migrated: no other program uses the file. Raises StartError if this version cannot serve from the
-    schema; the message says what to do.
+    SQLite is always migrated: no other program uses the file. Returns the settings, in which `database_distributed` is
+    what the database says where it was `auto`. Raises StartError if this version cannot serve from the schema; the
+    message says what to do.
     """
     may_migrate = settings.migrate or isinstance(settings.database, SqliteFile)
     deadline = time.monotonic() + settings.database_start_timeout
@@ -75,7 +76,10 @@ def prepare_schema(settings: Settings) -> None:
             if may_migrate:
                 schema.up()
             schema.verify(makes_users=settings.users == "any")
-            return
+            if settings.database_distributed != "auto":
+                return settings
+            is_distributed = "true" if schema.is_distributed() else "false"
+            return settings.model_copy(update={"database_distributed": is_distributed})
         except SchemaUnknown as error:
             raise StartError(str(error)) from error
         except DatabaseUnavailable as error:

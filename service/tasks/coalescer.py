@@ -17,6 +17,9 @@ more calls are on their way. Callers that got their responses together call agai
 concurrency tells how many calls to expect. A batch is sent when nearly that many calls wait, or enough for an efficient
 batch; the next batch fills up while the database works on this one. One or two concurrent callers never wait. If no
 call arrives for a moment, the waiting calls are sent as they are. A peak that does not recur is soon forgotten.
+
+A distributed database takes batches of one owner. Calls of others then gain nothing from waiting, and an owner's own
+calls gather while the owner's last batch runs: a batch is sent as soon as its owner has none in flight.
 """
 
 from __future__ import annotations
@@ -143,7 +146,8 @@ class Direct(Generic[Q, R]):
 class Coalescer(Generic[Q, R]):
     """Batches single calls into calls of `operation`, which takes many requests and returns their outcomes in order.
 
-    An outcome that is an exception is raised to its caller. Owners, named by `owner`, take turns. Calls with the same
+    An outcome that is an exception is raised to its caller. Owners, named by `owner`, take turns; with `by_owner`, a
+    batch has calls of one owner. Calls with the same
     `key` run one after the other. A call whose outcome is Locked runs again by itself with `patient`, which waits for
     locks. The semaphore `turns`, which several coalescers may share, bounds how many of these run at the same time.
     """
@@ -153,6 +157,7 @@ class Coalescer(Generic[Q, R]):
         operation: Operation[Q, R],
         *,
         owner: Callable[[Q], Hashable],
+        by_owner: bool = False,
         key: Callable[[Q], Hashable] | None = None,
         patient: Operation[Q, R] | None = None,
         turns: asyncio.Semaphore | None = None,
@@ -162,6 +167,8 @@ class Coalescer(Generic[Q, R]):
         self._operation = operation
         self._on_batch = on_batch
         self._owner = owner
+        self._by_owner = by_owner
+        self._busy_owners: set[Hashable] = set()  # by owner only: those with a batch in flight that is not slow
         self._key = key
         self._patient = patient or operation
         self._turns = turns or asyncio.Semaphore()
@@ -210,6 +217,9 @@ class Coalescer(Generic[Q, R]):
 
     def _consider(self) -> None:
         """Begin a batch if enough calls wait. Otherwise, and in any case once in a window, look for new calls first."""
+        if self._by_owner:
+            self._begin_by_owner()
+            return
         if self._begins or not self._ready:
             return
         are_few = self._peak.size <= _PAIR
@@ -218,6 +228,16 @@ class Coalescer(Generic[Q, R]):
             self._begin()
         elif not self._look_timer:
             self._look_later(0, asyncio.get_running_loop().time() + self._how.linger)
+
+    def _begin_by_owner(self) -> None:
+        """Begin a batch for each owner that has calls in a queue and no batch in flight."""
+        while self._batches_under_way < self._how.max_batches:
+            owner = next((each for each in self._queues if each not in self._busy_owners), None)
+            if owner is None:
+                return
+            self._busy_owners.add(owner)
+            self._batches_under_way += 1
+            self._start(self._run(owner))
 
     def _look_later(self, in_vain: int, latest: float) -> None:
         self._look_timer = asyncio.get_running_loop().call_later(
@@ -251,11 +271,17 @@ class Coalescer(Generic[Q, R]):
         self._batches_under_way += 1
         self._start(self._run())
 
-    def _take(self) -> list[_Call[Q, R]]:
-        """The calls of the next batch: the oldest call of each owner in turn, round after round, until it is full."""
+    def _take(self, only: Hashable | None = None) -> list[_Call[Q, R]]:
+        """The calls of the next batch: the oldest call of each owner in turn, round after round, until it is full.
+
+        Of one owner, if that is given.
+        """
         calls: list[_Call[Q, R]] = []
-        while self._queues and len(calls) < self._how.max_batch:
-            owner, queue = self._queues.popitem(last=False)
+        while len(calls) < self._how.max_batch:
+            owner = next(iter(self._queues), None) if only is None else only
+            queue = self._queues.pop(owner, None)
+            if not queue:
+                break
             call = queue.popleft()
             if queue:
                 self._queues[owner] = queue
@@ -287,13 +313,13 @@ class Coalescer(Generic[Q, R]):
             self._queues.setdefault(self._owner(coming[0].request), deque()).extendleft(reversed(coming))
             self._ready += len(coming)
 
-    async def _run(self) -> None:
+    async def _run(self, only: Hashable | None = None) -> None:
         self._begins = False
-        calls = self._take()
+        calls = self._take(only)
         if calls and self._on_batch:
             self._on_batch(len(calls))
         locked: Sequence[_Call[Q, R]] = ()
-        with self._counted(len(calls)):
+        with self._counted(len(calls), only):
             try:
                 locked = await self._serve(calls, self._operation) if calls else ()
             finally:
@@ -337,7 +363,7 @@ class Coalescer(Generic[Q, R]):
                 call.companions = None  # breaks a reference cycle, so that calls are freed at once
 
     @contextmanager
-    def _counted(self, size: int) -> Iterator[None]:
+    def _counted(self, size: int, only: Hashable | None) -> Iterator[None]:
         """Count a batch as in flight until the block ends, or until it has run for longer than `patience`."""
         counted = True
         self._under_way += size
@@ -349,6 +375,7 @@ class Coalescer(Generic[Q, R]):
                 counted = False
                 self._under_way -= size
                 self._batches_under_way -= 1
+                self._busy_owners.discard(only)
             self._consider()
 
         slow = asyncio.get_running_loop().call_later(self._how.patience, uncount)

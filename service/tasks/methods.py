@@ -50,7 +50,7 @@ class Tasks:
 
     `clock` returns the current time in UTC, `new_id` a new UUIDv7. With `known_users_only` every method refuses callers
     without a row in the users table. `on_batch` is called with the operation and the size of every batch that goes to
-    the store.
+    the store. With `by_owner` a batch has calls of one user, as a store on a distributed database needs it.
     """
 
     def __init__(
@@ -61,6 +61,7 @@ class Tasks:
         new_id: Callable[[], str],
         known_users_only: bool = False,
         batching: BatchSettings | None = None,
+        by_owner: bool = False,
         coalesce: bool = True,
         on_batch: Callable[[str, int], None] | None = None,
     ) -> None:
@@ -76,6 +77,7 @@ class Tasks:
             return Coalescer(
                 operation,
                 owner=_user_id,
+                by_owner=by_owner,
                 key=key,
                 patient=patient,
                 turns=turns,

@@ -66,6 +66,7 @@ def coalescer(
     operation: Operation,
     *,
     keyed: bool = False,
+    by_owner: bool = False,
     patient: Operation | None = None,
     turns: asyncio.Semaphore | None = None,
     **how: float,
@@ -73,7 +74,13 @@ def coalescer(
     batching = BatchSettings(**{"overlap": 1, "max_batches": how.get("overlap", 1), **how})  # type: ignore[arg-type]
     key = (lambda request: request) if keyed else None
     return Coalescer(
-        operation, owner=lambda request: request[0], key=key, patient=patient, turns=turns, batching=batching
+        operation,
+        owner=lambda request: request[0],
+        by_owner=by_owner,
+        key=key,
+        patient=patient,
+        turns=turns,
+        batching=batching,
     )
 
 
@@ -396,6 +403,35 @@ async def test_drain_waits_for_a_batch_in_flight() -> None:
     operation.release()
     await drained
     assert asked.done()
+
+
+async def test_by_owner_a_batch_has_calls_of_one_owner_and_those_that_arrive_meanwhile_form_the_next() -> None:
+    operation = Operation()
+    batches = coalescer(operation, by_owner=True, max_batches=2, patience=10.0)
+    calls = [asyncio.ensure_future(batches.submit((owner, number))) for number in range(3) for owner in "ab"]
+    await operation.called(2)
+    assert operation.batches == [[("a", 0), ("a", 1), ("a", 2)], [("b", 0), ("b", 1), ("b", 2)]]
+    calls += [asyncio.ensure_future(batches.submit((owner, number))) for number in (3, 4) for owner in "abc"]
+    await settle()
+    assert len(operation.batches) == 2  # neither a second one for `a` nor a third for `c`
+    operation.release_one(1)
+    await operation.called(3)
+    assert operation.batches[2:] == [[("b", 3), ("b", 4)]]
+    operation.release()
+    await asyncio.gather(*calls)
+    assert sorted(operation.batches[3:]) == [[("a", 3), ("a", 4)], [("c", 3), ("c", 4)]]
+
+
+async def test_by_owner_calls_with_the_same_key_run_in_sequence() -> None:
+    operation = Operation()
+    batches = coalescer(operation, by_owner=True, keyed=True, max_batches=4, patience=0.0)
+    calls = [asyncio.ensure_future(batches.submit(("a", number))) for number in (1, 1, 2)]
+    await operation.called(1)
+    await settle()
+    assert operation.batches == [[("a", 1), ("a", 2)]]
+    operation.release()
+    await asyncio.gather(*calls)
+    assert operation.batches[1:] == [[("a", 1)]]
 
 
 async def test_two_calls_are_not_batched() -> None:
