@@ -10,8 +10,8 @@ from service.db.schema import Schema, SchemaUnknown
 from service.db.url import parse_database_url
 from service.server.startup import prepare_schema
 from tests.postgres import fresh_database
-from tests.server.starting import run
 from tests.running import settings_for
+from tests.server.starting import run
 
 STAND_IN = Path(__file__).parents[1] / "citus_stand_in.sql"
 
