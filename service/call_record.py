@@ -8,10 +8,10 @@ The interceptor sets `current_call`, batching and the database fill the phases i
 from __future__ import annotations
 
 import os
+import random
 import re
 from collections.abc import Iterable
 from contextvars import ContextVar
-from itertools import count
 from typing import Any
 
 REQUEST_ID_KEY = "x-request-id"
@@ -124,11 +124,10 @@ current_batch: ContextVar[BatchRecord | None] = ContextVar("current_batch", defa
 
 
 class RequestIds:
-    """Takes the id of a call from its metadata, or makes one: random for this process, and counted."""
+    """Takes the id of a call from its metadata, or makes a random one: a count would tell callers of others' calls."""
 
     def __init__(self) -> None:
-        self._prefix = os.urandom(8).hex()
-        self._numbers = count(1)
+        self._random = random.Random(os.urandom(16))  # noqa: S311 - an id, no secret
 
     def of(self, metadata: Iterable[tuple[str, str | bytes]]) -> str:
         """Return the caller's id if it is 1 to 128 printable ASCII characters, else a new one."""
@@ -138,7 +137,7 @@ class RequestIds:
         return self.new()
 
     def new(self) -> str:
-        return f"{self._prefix}-{next(self._numbers):x}"
+        return f"{self._random.getrandbits(96):024x}"
 
 
 def is_request_id(value: str | bytes) -> bool:
