@@ -5,7 +5,7 @@ from typing import Any
 
 import pytest
 
-from service.db.driver_errors import DRIVER_ERRORS
+from service.db.driver_errors import StatementFault
 from service.db.store import SqlTaskStore
 from service.model import TaskDraft, is_user_id
 from service.tasks.validation import DESCRIPTION_MAX, PAGE_SIZE_DEFAULT, PAGE_SIZE_MAX, TITLE_MAX
@@ -27,12 +27,12 @@ async def test_the_database_has_the_limit_of_validation(store: SqlTaskStore, fie
             assert getattr(is_task(made), field) == draft[field]
         else:
             assert [*violations_of(TaskDraft(**draft))]
-            with pytest.raises(DRIVER_ERRORS):
+            with pytest.raises(StatementFault):
                 await store.create([new_task(**draft)])
 
 
 async def test_the_database_refuses_an_empty_title(store: SqlTaskStore) -> None:
-    with pytest.raises(DRIVER_ERRORS):
+    with pytest.raises(StatementFault):
         await store.create([new_task(title="")])
 
 
@@ -43,7 +43,7 @@ async def test_the_database_has_the_limit_of_user_ids(store: SqlTaskStore) -> No
         if fits:
             is_task(*await store.create([task]))
         else:
-            with pytest.raises(DRIVER_ERRORS):
+            with pytest.raises(StatementFault):
                 await store.create([task])
 
 
