@@ -14,7 +14,7 @@ SERVICE := --python-version 3.11
 CLIENT := clients/python/pyproject.toml --extra cli --python-version 3.10
 
 .PHONY: help setup run demo test test-stress check format generate lock tables bench bench-quick bench-pages soak-tls soak-isolation soak-requests \
-  soak-lost-answers faults faults-matrix faults-seeded abuse matrix fuzz-rest openapi-clients languages compare-envoy docs docs-page assets build clean
+  soak-lost-answers faults faults-silence faults-matrix faults-seeded abuse matrix fuzz-rest openapi-clients languages compare-envoy docs docs-page assets build clean
 
 help: ## List the targets
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /|/' | awk -F'|' '{printf "  make %-18s %s\n", $$1, $$2}'
@@ -188,6 +188,9 @@ faults: .venv/installed ## Run a workload under faults on each database; its his
 
 abuse: .venv/installed ## Attack servers on loopback with an honest client beside each attack, and print a table (3 minutes)
 	@$(BIN)/python -m tests.abuse.run
+
+faults-silence: .venv/installed ## Let the way to the database hang and print the time to the first success (DATABASE=, CASE=; 10 minutes)
+	@$(BIN)/python -m tests.faults.silence --case "$(CASE)" $(if $(DATABASE),--database $(DATABASE))
 
 faults-matrix: .venv/installed ## Run each fault alone on each database and print what callers of each method saw (FAULT=, DATABASE=; 10 minutes)
 	@$(BIN)/python -m tests.faults.matrix --fault "$(FAULT)" $(if $(DATABASE),--database $(DATABASE))

@@ -101,9 +101,12 @@ class Proxy:
         self.freeze()
         self._breaks_one = True
 
-    def freeze(self) -> None:
-        """Forward nothing more on the connections that exist, and keep them open, as a process that hangs does."""
-        self._silent = {end for pair in self._pairs for end in pair}
+    def freeze(self, every: int = 1) -> None:
+        """Forward nothing more on the connections that exist, and keep them open, as a process that hangs does.
+
+        With `every` 2, on half of them.
+        """
+        self._silent |= {end for pair in self._pairs[::every] for end in pair}
 
     def swallow_answers(self) -> None:
         """Drop the next response and cut its connection: the request took effect, but its client does not know."""

@@ -247,7 +247,9 @@ class Settings(BaseSettings):
 
     database_pool_size: Count = Field(10, description="Database connections that each worker keeps open")
     database_max_overflow: Annotated[int, Field(ge=0, le=10_000)] = Field(
-        5, description="Further database connections that each worker opens under load and closes afterwards"
+        5,
+        description="Further database connections that each worker opens under load and closes afterwards; while "
+        "statements run for more than a second and calls wait, there may be twice as many in all",
     )
     database_pool_timeout: Seconds = Field(
         10, description="Time for a call to wait for a database connection (s); then it is UNAVAILABLE"

@@ -6,6 +6,8 @@ What a stock pool does not do (docs/decisions/0009-own-connection-pool.md):
   is noticed in milliseconds; while others work, callers wait for one of those, and connecting is tried again.
 - A silent peer is never waited for: connects and pings have a time limit, and closing takes no round trip.
 - After one connection was found lost, all that were made before that moment are replaced.
+- Connections that are silent within a statement do not keep callers from new ones. Nothing tells such a connection from
+  a slow statement, so a single further connection shows first that the database answers.
 """
 
 import asyncio
@@ -24,7 +26,7 @@ _SLOW_CONNECT = 2.0
 _CONNECT_AGAIN = 0.25
 """The pause after a failed connect while other connections work, or may yet be made (s)."""
 _STALLED = 1.0
-"""When a statement has run for so long, connections that were idle for as long are pinged before they are used (s)."""
+"""A connection in use for longer may be silent: idle ones are pinged, and further ones opened for callers (s)."""
 
 
 class PoolTimeout(Exception):
@@ -77,7 +79,11 @@ class Pooled(Generic[C]):
 
 
 class Pool(Generic[C]):
-    """At most `size + max_overflow` connections, of which up to `size` are kept while idle."""
+    """At most `size + max_overflow` connections, of which up to `size` are kept while idle.
+
+    While callers wait, there may be further connections in place of stalled ones: a single one as long as no statement
+    succeeds, then up to as many as are stalled. The limit for all together is doubled then.
+    """
 
     def __init__(self, connector: Connector[C], settings: PoolSettings) -> None:
         self._connector = connector
@@ -87,6 +93,8 @@ class Pool(Generic[C]):
         self._waiting: dict[asyncio.Future[Pooled[C]], float] = {}  # in order of arrival, and when that was
         self._connecting: dict[asyncio.Task[C], float] = {}  # and since when
         self._pause: asyncio.TimerHandle | None = None  # after a failed connect
+        self._stall_timer: asyncio.TimerHandle | None = None
+        self._answered = float("-inf")  # when a connection came back that was not stalled
         self._distrusted = float("-inf")  # connections made before are not used again
         self._is_closed = False
 
@@ -100,12 +108,20 @@ class Pool(Generic[C]):
         deadline = asyncio.get_running_loop().time() + self._settings.timeout
         while True:
             pooled = self._take_idle() or await self._wait(deadline)
-            if not self._is_doubtful(pooled) or await self._answers(pooled):
+            idle_since, pooled.since = pooled.since, monotonic()
+            if not self._is_doubtful(pooled, idle_since):
+                return pooled
+            if await self._answers(pooled):
                 pooled.since = monotonic()
                 return pooled
 
     def release(self, pooled: Pooled[C]) -> None:
         """Take a connection back. One that is broken, distrusted or too old is closed."""
+        if not pooled.is_broken and (now := monotonic()) - pooled.since < _STALLED:
+            self._answered = now
+        self._put_back(pooled)
+
+    def _put_back(self, pooled: Pooled[C]) -> None:
         self._lent.discard(pooled)
         if pooled.is_broken or self._is_stale(pooled):
             self._connector.close(pooled.connection)
@@ -123,8 +139,9 @@ class Pool(Generic[C]):
         """Close idle connections at once, and those on loan, which are returned, when they are released."""
         self._is_closed = True
         self.distrust()
-        if self._pause:
-            self._pause.cancel()
+        for timer in (self._pause, self._stall_timer):
+            if timer:
+                timer.cancel()
         for task in self._connecting:
             task.cancel()
         self._fail_waiting(PoolTimeout("the pool is closed"), monotonic())
@@ -143,13 +160,16 @@ class Pool(Generic[C]):
         is_old = monotonic() - pooled.born > self._settings.recycle
         return is_old or pooled.born <= self._distrusted or self._is_closed
 
-    def _is_doubtful(self, pooled: Pooled[C]) -> bool:
-        """True if the connection may have been lost without a word since it was used."""
-        now = monotonic()
-        idle = now - pooled.since
+    def _is_doubtful(self, pooled: Pooled[C], idle_since: float) -> bool:
+        """True if the connection may have been lost without a word while it was idle."""
+        idle = pooled.since - idle_since
         if idle <= _STALLED or idle > self._settings.ping_after:
             return idle > self._settings.ping_after
-        return any(now - other.since > _STALLED for other in self._lent if other is not pooled)
+        return self._stalled(pooled.since) > 0
+
+    def _stalled(self, now: float) -> int:
+        """The number of connections whose statement has run for long."""
+        return sum(now - pooled.since >= _STALLED for pooled in self._lent)
 
     async def _answers(self, pooled: Pooled[C]) -> bool:
         try:
@@ -174,7 +194,7 @@ class Pool(Generic[C]):
                 return await waiter
         except BaseException as error:
             if waiter.done() and not waiter.cancelled() and not waiter.exception():
-                self.release(waiter.result())  # it came at the last moment
+                self._put_back(waiter.result())  # it came at the last moment
             if isinstance(error, TimeoutError):
                 raise PoolTimeout(f"no connection became free within {self._settings.timeout} s") from error
             raise
@@ -189,6 +209,7 @@ class Pool(Generic[C]):
             if not waiter.done():
                 self._lent.add(pooled)
                 waiter.set_result(pooled)
+                self._connect_for_waiting()
                 return
         if len(self._idle) < self._settings.size:
             self._idle.append(pooled)
@@ -197,18 +218,37 @@ class Pool(Generic[C]):
 
     def _connect_for_waiting(self) -> None:
         """Start to connect for callers that wait, as far as the limits allow."""
-        if self._is_closed or (self._pause and self._lent):
+        if self._is_closed or not self._waiting or (self._pause and self._lent):
             return
         now = monotonic()
         at_once = sum(now - since < _SLOW_CONNECT for since in self._connecting.values())
         wanted = min(len(self._waiting), _CONNECTS_AT_ONCE) - at_once
-        limit = self._settings.size + self._settings.max_overflow
-        room = limit - len(self._idle) - len(self._lent) - len(self._connecting)
+        room = self._room(now)
         for _ in range(min(wanted, room)):
             task = asyncio.create_task(self._connector.connect())
             self._connecting[task] = now
             task.add_done_callback(self._connected)
             asyncio.get_running_loop().call_later(_SLOW_CONNECT, self._connect_for_waiting)
+        if wanted > room and not self._stall_timer:
+            next_stall = min(
+                (_STALLED - used for each in self._lent if (used := now - each.since) < _STALLED), default=_STALLED
+            )
+            self._stall_timer = asyncio.get_running_loop().call_later(next_stall, self._on_stall)
+
+    def _on_stall(self) -> None:
+        self._stall_timer = None
+        self._connect_for_waiting()
+
+    def _room(self, now: float) -> int:
+        """The number of connections that may yet be opened."""
+        limit = self._settings.size + self._settings.max_overflow
+        slow = sum(now - since >= _SLOW_CONNECT for since in self._connecting.values())
+        opened = len(self._idle) + len(self._lent) + len(self._connecting)
+        room = limit - (opened - slow)
+        if room <= 0 and (stalled := self._stalled(now)):
+            working = opened - slow - stalled
+            room = (limit if now - self._answered < _STALLED else 1) - working
+        return min(room, 2 * limit - opened)
 
     def _connected(self, task: "asyncio.Task[C]") -> None:
         since = self._connecting.pop(task)
@@ -216,7 +256,7 @@ class Pool(Generic[C]):
             return
         if error := task.exception():
             self._connect_failed(error, since)
-        elif self._is_closed:
+        elif self._is_closed or self._room(monotonic()) <= 0:
             self._connector.close(task.result())
         else:
             self._offer(Pooled(task.result()))

@@ -20,6 +20,7 @@ from service.db.engine import Database
 from service.db.pool import PoolSettings
 from service.db.url import parse_database_url
 from service.errors import DatabaseUnavailable
+from tests import messages
 from tests.db.making import new_task
 from tests.distribution import store_of
 from tests.messages import Rule
@@ -164,6 +165,19 @@ async def test_a_database_that_hangs_with_its_connections_open_is_left_for_new_o
     assert distant.connections_in_use() == 0
 
 
+async def test_new_connections_are_opened_when_all_are_silent_within_statements(proxy: Proxy) -> None:
+    pool = PoolSettings(size=3, max_overflow=0, timeout=3600)
+    database = Database(parse_database_url(proxy.conninfo), pool)
+    one = statement(database, "SELECT 1 FROM (SELECT :n) AS n")
+    proxy.apply(rule := Rule((b"B",), messages.silence, times=3))
+    hung = [asyncio.ensure_future(database.read(one, {"n": 1})) for _ in range(3)]
+    await eventually(lambda: rule.done == 3)
+    assert await asyncio.gather(*(database.read(one, {"n": 0}) for _ in range(20))) == [((1,),)] * 20
+    assert not any(call.done() for call in hung)
+    await database.close(grace=0)
+    await asyncio.wait(hung)
+
+
 async def test_a_statement_that_nobody_waits_for_is_cancelled_and_its_connection_is_kept(single: Database) -> None:
     pid = await backend(single)
     for call in (
@@ -173,6 +187,7 @@ async def test_a_statement_that_nobody_waits_for_is_cancelled_and_its_connection
         running = asyncio.ensure_future(call)
         await eventually(lambda: single.connections_in_use() == 1)
         running.cancel()
+        await eventually(lambda: single.connections_in_use() == 0)
         assert await backend(single) == pid
         assert running.cancelled()
 

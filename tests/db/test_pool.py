@@ -19,6 +19,7 @@ class Maker:
         self.closed: list[int] = []
         self.failure: Exception | None = None
         self.slow = False
+        self.answers: asyncio.Event | None = None
         self.fails_later: asyncio.Future[None] | None = None
         self.silent: set[int] = set()
         self.unusable: set[int] = set()
@@ -27,6 +28,8 @@ class Maker:
     async def connect(self) -> int:
         if self.slow:
             await asyncio.get_running_loop().create_future()
+        if self.answers:
+            await self.answers.wait()
         if self.fails_later:
             fails, self.fails_later = self.fails_later, None
             await fails
@@ -250,6 +253,104 @@ async def test_an_idle_connection_is_pinged_while_a_statement_is_stalled(maker: 
     assert (await pool.acquire()).connection == 3
     pool.release(stalled)
     assert maker.closed == [2, 1]
+
+
+async def lent(pool: Pool[int], count: int) -> list[Pooled[int]]:
+    """Start as many callers and return the connections of those that got one."""
+    tasks = start(pool, count)
+    await settle()
+    return [task.result() for task in tasks if task.done()]
+
+
+def stall(pool: Pool[int], clock: Clock) -> None:
+    """Let time pass in which no connection comes back."""
+    clock.now += 1.5
+    pool._on_stall()  # the loop has a clock of its own
+
+
+async def test_when_every_connection_is_stalled_a_single_further_one_is_opened(maker: Maker, clock: Clock) -> None:
+    pool = pool_of(maker, size=2, max_overflow=1, timeout=3600)
+    assert len(await lent(pool, 10)) == 3
+    for made in (4, 5, 6, 6):  # each further one stalls as well, until the limit is doubled
+        stall(pool, clock)
+        await settle()
+        assert maker.made == made
+
+
+async def test_when_a_statement_succeeds_beside_stalled_ones_each_of_those_is_replaced(
+    maker: Maker, clock: Clock
+) -> None:
+    pool = pool_of(maker, size=2, max_overflow=1, timeout=3600)
+    waiting = start(pool, 20)
+    await settle()
+    stall(pool, clock)
+    await settle()
+    [further] = [task.result() for task in waiting if task.done() and task.result().connection == 4]
+    pool.release(further)
+    await settle()
+    assert (maker.made, pool.in_use) == (6, 6)
+
+
+async def test_slow_statements_open_no_further_connections_while_others_are_in_use(maker: Maker, clock: Clock) -> None:
+    pool = pool_of(maker, size=2, max_overflow=0, timeout=3600)
+    first, second = await several(pool, 2)
+    pool.release(second)
+    clock.now += 0.7
+    second = await pool.acquire()
+    waiting = start(pool, 4)
+    await settle()
+    clock.now += 0.7
+    pool._on_stall()  # the first is stalled, the second is not yet
+    await settle()
+    pool.release(first)
+    clock.now += 0.7
+    pool._on_stall()  # the second is stalled, the first is not
+    await settle()
+    assert maker.made == 2
+    for task in waiting:
+        task.cancel()
+
+
+async def test_further_connections_are_closed_when_the_stalled_ones_come_back(maker: Maker, clock: Clock) -> None:
+    pool = pool_of(maker, size=2, max_overflow=0, timeout=3600)
+    held = await several(pool, 2)
+    [waiting] = start(pool)
+    await settle()
+    stall(pool, clock)
+    for each in [*held, await waiting]:
+        pool.release(each)
+    assert (maker.made, maker.closed) == (3, [3])
+
+
+async def test_a_connect_that_takes_long_makes_room_for_another(maker: Maker, clock: Clock) -> None:
+    pool = pool_of(maker, size=1, max_overflow=0, timeout=3600)
+    maker.slow = True
+    [waiting] = start(pool)
+    await settle()
+    maker.slow = False
+    pool._connect_for_waiting()
+    await settle()
+    assert not waiting.done()
+    clock.now += 2.5
+    pool._connect_for_waiting()
+    assert (await waiting).connection == 1
+    pool.close()
+
+
+async def test_slow_connects_that_succeed_together_do_not_exceed_the_limit(maker: Maker, clock: Clock) -> None:
+    pool = pool_of(maker, size=1, max_overflow=0, timeout=3600)
+    maker.answers = answers = asyncio.Event()
+    waiting = start(pool, 2)
+    for _ in range(2):
+        await settle()
+        clock.now += 2.5
+        pool._connect_for_waiting()
+    await settle()
+    answers.set()
+    await settle()
+    assert (maker.made, pool.in_use, maker.closed) == (2, 1, [2])
+    for task in waiting:
+        task.cancel()
 
 
 async def test_distrust_concerns_connections_that_were_made_before_and_no_others(maker: Maker) -> None:
