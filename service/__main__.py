@@ -11,6 +11,7 @@ import time
 from collections.abc import Callable
 from datetime import UTC, datetime
 from functools import partial
+from pathlib import Path
 from typing import TYPE_CHECKING, NoReturn
 
 from service.standard_streams import drain_streams, never_block, open_missing
@@ -93,13 +94,13 @@ def supervise(arguments: list[str]) -> int:
     count, grace, timeout, log_level, log_format, folder = arguments
     _start_log(log_level, log_format)
     policy = RestartPolicy(grace=float(grace), heartbeat_timeout=float(timeout))
-    command = [*_this_program(), "work"]
+    command = [*_this_program(), "work", folder]
     gc.enable()
     observer = None
     if folder:
         from service.metrics.supervision import WorkerMetrics
 
-        observer = WorkerMetrics.of_supervisor(int(count))
+        observer = WorkerMetrics(Path(folder), int(count))
     supervisor = Supervisor(command, int(count), announce=announce, policy=policy, observer=observer)
     try:
         return asyncio.run(run_until_signalled(supervisor))
@@ -115,13 +116,13 @@ def work(arguments: list[str]) -> int:
     from service.config.settings import inherited_settings
     from service.server.startup import StartError
 
-    if len(arguments) != 1:
+    if len(arguments) != 2:
         return _fail("'taskwell work' is started by the supervisor: run 'taskwell serve'", status=2)
-    settings, worker = inherited_settings(), int(arguments[0])
+    settings, folder, worker = inherited_settings(), arguments[0], int(arguments[1])
     _start_log(settings.log_level, settings.log_format, settings.log_user_ids, worker=worker)
     _exit_on_signal()
     try:
-        return _serve(settings, worker)
+        return _serve(settings, worker, folder)
     except StartError as error:
         return _fail(str(error))
 
@@ -271,14 +272,14 @@ def _exit_on_signal() -> None:
     signal.signal(signal.SIGHUP, signal.SIG_IGN)
 
 
-def _serve(settings: "Settings", worker: int | None = None) -> int:
+def _serve(settings: "Settings", worker: int | None = None, metrics_folder: str = "") -> int:
     import uvloop
 
     from service.server.app import serve as serve_until_stopped
 
     gc.enable()
     with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
-        runner.run(serve_until_stopped(settings, worker))
+        runner.run(serve_until_stopped(settings, worker, metrics_folder))
     return 0
 
 
@@ -292,8 +293,7 @@ def _become_supervisor(settings: "Settings", metrics_folder: str) -> NoReturn:
     arguments = (*limits, settings.log_level, settings.log_format, metrics_folder)
     command = [*_this_program(), "supervise", *map(str, arguments)]
     drain_streams()
-    environment = {**settings.as_environment(os.environ), "PROMETHEUS_MULTIPROC_DIR": metrics_folder}
-    os.execve(command[0], command, environment)  # noqa: S606 - this program itself
+    os.execve(command[0], command, settings.as_environment(os.environ))  # noqa: S606 - this program itself
 
 
 def _this_program() -> list[str]:

@@ -25,6 +25,9 @@ QUEUE = "queue"
 CONNECTION = "connection"
 STATEMENT = "statement"
 
+OTHER = "other"
+"""The operation of statements outside of batches."""
+
 
 class BatchRecord:
     """Where a batch is and how long it took, for all of its calls; times are of `time.perf_counter` (s).
@@ -32,9 +35,10 @@ class BatchRecord:
     It has the ids of its calls and not their records, which refer to it: a cycle would wait for the garbage collector.
     """
 
-    __slots__ = ("connection_seconds", "phase", "request_ids", "since", "statement_seconds")
+    __slots__ = ("connection_seconds", "operation", "phase", "request_ids", "since", "statement_seconds")
 
-    def __init__(self, now: float, request_ids: tuple[str, ...] = ()) -> None:
+    def __init__(self, now: float, operation: str = OTHER, request_ids: tuple[str, ...] = ()) -> None:
+        self.operation = operation
         self.phase: str | None = None
         self.since = now
         self.connection_seconds = 0.0

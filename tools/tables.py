@@ -17,7 +17,7 @@ from service.auth.modes import RULES
 from service.config.field_types import PREFIX
 from service.config.settings import Settings
 from service.errors import RateLimited, RequestError
-from service.metrics.recorder import ALL_SERIES
+from service.metrics.series import ALL_SERIES
 from service.rest import connections, query_parameters
 from service.rpc import admission, call_limits, rate_limit
 from service.rpc.status import CODES, RETRY_DELAYS

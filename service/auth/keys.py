@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import time
 from base64 import urlsafe_b64encode
 from collections.abc import Awaitable, Callable
 from typing import Any, Protocol
@@ -80,6 +81,9 @@ class IssuerKeys:
         self._flight: asyncio.Task[None] | None = None
         self._waiting = 0
         self._failed = False
+        self.refreshes = {"ok": 0, "failed": 0}
+        """Attempts to read the keys, by outcome."""
+        self._read_at: float | None = None
         self._changed: list[Callable[[], object]] = []
 
     def find(self, kid: str | None) -> PyJWK | None:
@@ -92,6 +96,10 @@ class IssuerKeys:
 
     def when_changed(self, action: Callable[[], object]) -> None:
         self._changed.append(action)
+
+    def last_read_at(self) -> float:
+        """The last time that the keys were read (Unix time), 0 for never."""
+        return 0.0 if self._read_at is None else time.time() - (self._clock() - self._read_at)
 
     async def refresh(self) -> None:
         """Wait for the fetch in progress, or start one if the last began at least REFRESH_INTERVAL ago."""
@@ -106,8 +114,11 @@ class IssuerKeys:
         try:
             content, keys = await asyncio.to_thread(self._read)
         except Exception as error:
+            self.refreshes["failed"] += 1
             self._on_load(str(error))
             raise
+        self.refreshes["ok"] += 1
+        self._read_at = self._clock()
         if content != self._content:
             self._content, self._keys = content, keys
             _log.info("keys read", source=str(self._source), kids=keys.kids)

@@ -4,10 +4,12 @@ import asyncio
 import random
 from collections.abc import AsyncIterator, Iterable, Sequence
 from contextlib import asynccontextmanager
+from time import perf_counter
 from typing import Any, Protocol
 
 from sqlalchemy import Dialect
 
+from service.call_record import CONNECTION, STATEMENT, BatchRecord, current_batch
 from service.db.compiled_statement import CompiledStatement, Parameters, Row
 from service.db.driver_errors import (
     DRIVER_ERRORS,
@@ -52,6 +54,16 @@ class OutcomeUnknown(Exception):
     """The connection was lost under a write that must not be repeated. For the store; never leaves it."""
 
 
+class Observer(Protocol):
+    """Hooks that metrics implement, so that `db` does not import them."""
+
+    def on_connection_wait(self, operation: str, seconds: float) -> None:
+        """Record how long a statement has waited for a connection (s), whether it got one or not."""
+
+    def on_statement(self, operation: str, seconds: float) -> None:
+        """Record the duration of a statement (s), whether it succeeded or not."""
+
+
 class Driver(Connector[Any], Protocol):
     """Runs statements on the connections that it makes."""
 
@@ -85,11 +97,18 @@ class Database:
     may hold locks, and nobody should begin another one for the same rows.
     """
 
-    def __init__(self, url: DatabaseUrl, settings: PoolSettings | None = None) -> None:
+    def __init__(
+        self, url: DatabaseUrl, settings: PoolSettings | None = None, observer: Observer | None = None
+    ) -> None:
         settings = settings or PoolSettings()
+        self._observer = observer
         self._statement_timeout = settings.statement_timeout
         self._driver = _driver(url, settings)
         self._pool: Pool[Any] = Pool(self._driver, settings)
+        self.retries = dict.fromkeys(_ATTEMPTS, 0)
+        """Statements run again, by cause."""
+        self.cancelled = 0
+        """Statements cancelled because nobody waited for them any longer, or because they took too long."""
         # SQLite takes one writer at a time: ours wait here, in order, and not in its busy loop.
         self._writer = asyncio.Lock() if isinstance(url, SqliteFile) else None
         self._running: dict[asyncio.Task[Rows], Pooled[Any]] = {}
@@ -98,6 +117,11 @@ class Database:
     @property
     def dialect(self) -> Dialect:
         return self._driver.dialect
+
+    @property
+    def pool(self) -> Pool[Any]:
+        """The connections, for the metrics."""
+        return self._pool
 
     def connections_in_use(self) -> int:
         """The number of connections that run a statement at the moment."""
@@ -120,6 +144,7 @@ class Database:
             return await self._run_again_if_safe(
                 statements, parameters, repeatable=repeatable, waits=waits, lingers=True
             )
+        _current_batch().enter(CONNECTION, perf_counter())
         async with self._writer:
             return await self._run_again_if_safe(statements, parameters, repeatable=repeatable, lingers=True)
 
@@ -160,10 +185,15 @@ class Database:
         while True:
             try:
                 return await self._run(statements, parameters, lingers=lingers)
-            except (PoolTimeout, OSError) as error:
+            except PoolTimeout as error:
+                raise DatabaseUnavailable from error
+            except OSError as error:
+                self._pool.is_database_up = False
                 raise DatabaseUnavailable from error
             except Failed as failed:
                 failure, cause = failed.failure, failed.__cause__
+                if failure is Failure.LOST:
+                    self._pool.is_database_up = False
                 if failure is Failure.LOST and not repeatable:
                     raise OutcomeUnknown from cause
                 if failure is Failure.LOCKED and not waits:
@@ -171,16 +201,15 @@ class Database:
                 if attempt >= _ATTEMPTS.get(failure, 1):
                     outcome = _outcome(failure, cause)
                     raise outcome from None if isinstance(outcome, StatementFault) else cause
+            self.retries[failure] += 1
             if failure is Failure.CONFLICT:
                 await asyncio.sleep(random.uniform(0, _CONFLICT_PAUSE * 2**attempt))  # noqa: S311 - no secret
             attempt += 1
 
     async def _run(self, statements: Sequence[CompiledStatement], parameters: Parameters, *, lingers: bool) -> Rows:
-        try:
-            pooled = await self._pool.acquire()
-        except DRIVER_ERRORS as error:
-            raise Failed(failure_of(error)) from error
-        task = asyncio.create_task(self._execute(pooled, statements, parameters))
+        batch = _current_batch()
+        pooled = await self._acquire(batch)
+        task = asyncio.create_task(self._execute(pooled, statements, parameters, batch))
         self._running[task] = pooled
         task.add_done_callback(self._running.pop)
         try:
@@ -195,16 +224,39 @@ class Database:
             raise DatabaseUnavailable from task.exception()
         return task.result()
 
+    async def _acquire(self, batch: BatchRecord) -> Pooled[Any]:
+        began = batch.since if batch.phase == CONNECTION else perf_counter()
+        batch.enter(CONNECTION, began)
+        try:
+            return await self._pool.acquire()
+        except DRIVER_ERRORS as error:
+            raise Failed(failure_of(error)) from error
+        finally:
+            batch.enter(None, now := perf_counter())
+            if self._observer:
+                self._observer.on_connection_wait(batch.operation, now - began)
+
     async def _execute(
-        self, pooled: Pooled[Any], statements: Sequence[CompiledStatement], parameters: Parameters
+        self,
+        pooled: Pooled[Any],
+        statements: Sequence[CompiledStatement],
+        parameters: Parameters,
+        batch: BatchRecord,
     ) -> Rows:
         """Run statements and release their connection. In a task of its own, which nobody cancels."""
+        began = perf_counter()
+        batch.enter(STATEMENT, began)
         try:
-            return await self._driver.run(pooled.connection, statements, parameters)
+            rows = await self._driver.run(pooled.connection, statements, parameters)
+            self._pool.is_database_up = True
+            return rows
         except DRIVER_ERRORS as error:
             raise Failed(self._judge(pooled, error)) from error
         finally:
             self._pool.release(pooled)
+            batch.enter(None, now := perf_counter())
+            if self._observer:
+                self._observer.on_statement(batch.operation, now - began)
 
     def _end_later(self, pooled: Pooled[Any], task: asyncio.Task[Rows]) -> None:
         ending = asyncio.create_task(self._end(pooled, task, grace=_ABANDONED))
@@ -215,11 +267,13 @@ class Database:
         """End a statement: wait a moment, cancel it, and break its connection where that is to no avail."""
         await asyncio.wait((task,), timeout=grace)
         if not task.done():
+            self.cancelled += 1
             await self._driver.cancel(pooled.connection)
             await asyncio.wait((task,), timeout=_CANCELLED)
         if not task.done():
             self._break(pooled)
             self._pool.distrust()
+            self._pool.is_database_up = False
             await asyncio.wait((task,))
         task.exception()  # looked at, so that asyncio does not complain where nobody waits
 
@@ -235,6 +289,10 @@ class Database:
             pooled.is_broken = True
             self._pool.distrust()
         return failure
+
+
+def _current_batch() -> BatchRecord:
+    return current_batch.get() or BatchRecord(perf_counter())
 
 
 def _driver(url: DatabaseUrl, settings: PoolSettings) -> Driver:

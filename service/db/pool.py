@@ -12,13 +12,17 @@ What a stock pool does not do (docs/decisions/0009-own-connection-pool.md):
 
 import asyncio
 from collections import deque
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from time import monotonic
-from typing import Generic, Literal, Protocol, TypeVar
+from typing import Generic, Literal, Protocol, TypeVar, get_args
 
 from service.db.driver_errors import DRIVER_ERRORS
 
 C = TypeVar("C")
+
+Cause = Literal["age", "lost", "surplus", "shutdown"]
+CAUSES: tuple[Cause, ...] = get_args(Cause)
+"""Why a connection was closed; `lost` includes those that were doubted after another one was lost."""
 
 _CONNECTS_AT_ONCE = 3
 _SLOW_CONNECT = 2.0
@@ -78,6 +82,19 @@ class Pooled(Generic[C]):
         self.is_broken = False
 
 
+@dataclass(slots=True)
+class PoolCounts:
+    """What has happened to a pool, for the metrics."""
+
+    waits: int = 0
+    """Requests that had to wait for a connection."""
+    timeouts: int = 0
+    """Requests that got no connection in time."""
+    opened: int = 0
+    connect_failures: int = 0
+    closed: dict[Cause, int] = field(default_factory=lambda: dict.fromkeys(CAUSES, 0))
+
+
 class Pool(Generic[C]):
     """At most `size + max_overflow` connections, of which up to `size` are kept while idle.
 
@@ -86,6 +103,10 @@ class Pool(Generic[C]):
     """
 
     def __init__(self, connector: Connector[C], settings: PoolSettings) -> None:
+        self.limit = settings.size + settings.max_overflow
+        self.counts = PoolCounts()
+        self.is_database_up = True
+        """False after the database could not be reached or fell silent, until the next success."""
         self._connector = connector
         self._settings = settings
         self._idle: deque[Pooled[C]] = deque()  # the most recently used at the right
@@ -102,6 +123,11 @@ class Pool(Generic[C]):
     def in_use(self) -> int:
         """The number of connections on loan."""
         return len(self._lent)
+
+    @property
+    def open(self) -> int:
+        """The number of connections on loan or idle."""
+        return len(self._lent) + len(self._idle)
 
     async def acquire(self) -> Pooled[C]:
         """Lend a connection. Raises PoolTimeout, or what the attempt to connect raised if no connection works."""
@@ -124,7 +150,7 @@ class Pool(Generic[C]):
     def _put_back(self, pooled: Pooled[C]) -> None:
         self._lent.discard(pooled)
         if pooled.is_broken or self._is_stale(pooled):
-            self._connector.close(pooled.connection)
+            self._close(pooled.connection, "lost" if pooled.is_broken else self._cause(pooled))
             self._connect_for_waiting()
         else:
             self._offer(pooled)
@@ -133,7 +159,7 @@ class Pool(Generic[C]):
         """Use no connection again that was made before now."""
         self._distrusted = monotonic()
         while self._idle:
-            self._connector.close(self._idle.pop().connection)
+            self._close(self._idle.pop().connection, "shutdown" if self._is_closed else "lost")
 
     def close(self) -> list[Pooled[C]]:
         """Close idle connections at once, and those on loan, which are returned, when they are released."""
@@ -153,12 +179,22 @@ class Pool(Generic[C]):
             if not self._is_stale(pooled) and self._connector.is_usable(pooled.connection):
                 self._lent.add(pooled)
                 return pooled
-            self._connector.close(pooled.connection)
+            self._close(pooled.connection, self._cause(pooled))
         return None
 
     def _is_stale(self, pooled: Pooled[C]) -> bool:
         is_old = monotonic() - pooled.born > self._settings.recycle
         return is_old or pooled.born <= self._distrusted or self._is_closed
+
+    def _cause(self, pooled: Pooled[C]) -> Cause:
+        """Why a connection that is not broken is not used again."""
+        if self._is_closed:
+            return "shutdown"
+        return "age" if monotonic() - pooled.born > self._settings.recycle else "lost"
+
+    def _close(self, connection: C, cause: Cause) -> None:
+        self.counts.closed[cause] += 1
+        self._connector.close(connection)
 
     def _is_doubtful(self, pooled: Pooled[C], idle_since: float) -> bool:
         """True if the connection may have been lost without a word while it was idle."""
@@ -179,6 +215,7 @@ class Pool(Generic[C]):
             self.release(pooled)
             if not isinstance(error, DRIVER_ERRORS):
                 raise
+            self.is_database_up = False
             self.distrust()
             return False
         return True
@@ -188,6 +225,7 @@ class Pool(Generic[C]):
             raise PoolTimeout("the pool is closed")
         waiter: asyncio.Future[Pooled[C]] = asyncio.get_running_loop().create_future()
         self._waiting[waiter] = monotonic()
+        self.counts.waits += 1
         self._connect_for_waiting()
         try:
             async with asyncio.timeout_at(deadline):
@@ -196,6 +234,7 @@ class Pool(Generic[C]):
             if waiter.done() and not waiter.cancelled() and not waiter.exception():
                 self._put_back(waiter.result())  # it came at the last moment
             if isinstance(error, TimeoutError):
+                self.counts.timeouts += 1
                 raise PoolTimeout(f"no connection became free within {self._settings.timeout} s") from error
             raise
         finally:
@@ -214,7 +253,7 @@ class Pool(Generic[C]):
         if len(self._idle) < self._settings.size:
             self._idle.append(pooled)
         else:
-            self._connector.close(pooled.connection)
+            self._close(pooled.connection, "surplus")
 
     def _connect_for_waiting(self) -> None:
         """Start to connect for callers that wait, as far as the limits allow."""
@@ -255,9 +294,14 @@ class Pool(Generic[C]):
         if task.cancelled():
             return
         if error := task.exception():
+            self.counts.connect_failures += 1
+            self.is_database_up = False
             self._connect_failed(error, since)
-        elif self._is_closed or self._room(monotonic()) <= 0:
-            self._connector.close(task.result())
+            return
+        self.counts.opened += 1
+        self.is_database_up = True
+        if self._is_closed or self._room(monotonic()) <= 0:
+            self._close(task.result(), "shutdown" if self._is_closed else "surplus")
         else:
             self._offer(Pooled(task.result()))
             self._connect_for_waiting()

@@ -1,191 +1,128 @@
-"""The metrics: definitions, recording, and their sums over all workers.
+"""Records what happens in this process: hooks for the other packages, and values that are sampled once a second."""
 
-No label has a value that a caller sends: calls of unknown methods are counted with the method `unknown`.
-"""
+from __future__ import annotations
 
 import os
-import platform
-from collections.abc import Callable, Iterable, Mapping
-from dataclasses import dataclass
-from importlib.metadata import version
-from pathlib import Path
+from bisect import bisect_left
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from contextlib import suppress
 
-from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, disable_created_metrics
+from service.metrics import series
+from service.metrics.files import Layout, Sharing, Values, open_or_new
+from service.metrics.series import CODES, SECONDS, UNKNOWN_METHOD, Kind, Series, rows_of
 
-from service.metrics.value_storage import use_value_storage
-from service.metrics.worker_files import WorkerFiles, prepare_folder
-
-
-@dataclass(frozen=True, slots=True)
-class Series:
-    """Definition of a metric: name, labels, and the description for operators."""
-
-    name: str
-    labels: tuple[str, ...]
-    description: str
-
-
-# The first three follow go-grpc-middleware, with codes as Go spells them, so that its dashboards and alerts work.
-_METHOD = ("grpc_type", "grpc_service", "grpc_method")
-STARTED = Series("grpc_server_started_total", _METHOD, "Calls that have started")
-HANDLED = Series("grpc_server_handled_total", (*_METHOD, "grpc_code"), "Finished calls, by status code (OK, NotFound)")
-HANDLING = Series("grpc_server_handling_seconds", _METHOD, "Duration of calls (s); of streams, until their end")
-BATCH_SIZE = Series("taskwell_batch_size", ("operation",), "Calls in each batch sent to the database")
-OVERLOADED = Series("taskwell_overloaded_total", (), "Calls refused because too many were in flight or waiting")
-IN_FLIGHT = Series("taskwell_calls_in_flight", (), "Task calls in flight")
-WAITING = Series("taskwell_calls_waiting", (), "Task calls waiting to be sent to the database")
-CONNECTIONS = Series("taskwell_database_connections_in_use", (), "Database connections in use")
-BUILD = Series(
-    "taskwell_build_info", ("version", "python_version", "grpc_version"), "1, with the versions of this server"
-)
-# The supervisor writes these three (supervision.py).
-WORKERS = Series(
-    "taskwell_workers",
-    ("state",),
-    "Workers, by state: configured are those that should run, ready are those that accept calls",
-)
-RESTARTS = Series(
-    "taskwell_worker_restarts_total",
-    ("cause",),
-    "Restarts of workers, by cause: exit; hang, if no heartbeat came; start, if it never became ready",
-)
-HEARTBEAT_AGE = Series(
-    "taskwell_worker_heartbeat_age_seconds", ("worker",), "Time since the last heartbeat of a worker (s)"
-)
-UNREADABLE = Series(
-    "taskwell_metrics_files_unreadable",
-    (),
-    "Metrics files of workers that cannot be read: this scrape lacks their counts",
-)
-ALL_SERIES = (
-    *(STARTED, HANDLED, HANDLING, BATCH_SIZE, OVERLOADED, IN_FLIGHT, WAITING, CONNECTIONS, BUILD),
-    *(WORKERS, RESTARTS, HEARTBEAT_AGE, UNREADABLE),
-)
-
-_SECONDS = (0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0)
-_SIZES = (1, 2, 4, 8, 16, 32, 64, 128, 256)
-# Every status code, and how Go spells it.
-_CODES = {
-    "OK": "OK",
-    "CANCELLED": "Canceled",
-    "UNKNOWN": "Unknown",
-    "INVALID_ARGUMENT": "InvalidArgument",
-    "DEADLINE_EXCEEDED": "DeadlineExceeded",
-    "NOT_FOUND": "NotFound",
-    "ALREADY_EXISTS": "AlreadyExists",
-    "PERMISSION_DENIED": "PermissionDenied",
-    "RESOURCE_EXHAUSTED": "ResourceExhausted",
-    "FAILED_PRECONDITION": "FailedPrecondition",
-    "ABORTED": "Aborted",
-    "OUT_OF_RANGE": "OutOfRange",
-    "UNIMPLEMENTED": "Unimplemented",
-    "INTERNAL": "Internal",
-    "UNAVAILABLE": "Unavailable",
-    "DATA_LOSS": "DataLoss",
-    "UNAUTHENTICATED": "Unauthenticated",
-}
-_UNKNOWN = ("unary", "unknown", "unknown")
+_SUM = len(SECONDS) + 1  # place of the sum of a duration, behind its first bucket
 
 
 class Metrics:
-    """The metrics of this process; create only one. A scrape reads `registry`.
+    """The metrics of this process. What is counted can be scraped at once, and survives a kill.
 
-    `methods` maps the full names (`/service/Method`) of the service's methods to their `grpc_type`. Processes with a
-    `worker` number share the folder in the variable PROMETHEUS_MULTIPROC_DIR: a scrape of any of them returns the sums
-    over all.
+    `methods` maps the full names (`/service/Method`) of the service's methods to their `grpc_type`; `errors` are pairs
+    of a reason and an API. Processes with `sharing` are scraped together.
     """
 
-    def __init__(self, methods: Mapping[str, str], worker: int | None = None) -> None:
-        disable_created_metrics()  # type: ignore[no-untyped-call]  # of prometheus_client, as below
-        own = self.registry = CollectorRegistry()
-        if worker is None:
-            use_value_storage(None)
-            Gauge(UNREADABLE.name, UNREADABLE.description, registry=own)
-        else:
-            self.registry = CollectorRegistry()
-            folder = Path(os.environ["PROMETHEUS_MULTIPROC_DIR"])
-            prepare_folder(folder, worker)
-            use_value_storage(worker)
-            WorkerFiles(folder, (UNREADABLE.name, UNREADABLE.description), self.registry)
-        self._started = Counter(STARTED.name, STARTED.description, STARTED.labels, registry=own)
-        self._handled = Counter(HANDLED.name, HANDLED.description, HANDLED.labels, registry=own)
-        self._handling = _histogram(HANDLING, _SECONDS, own)
-        self._batch_size = _histogram(BATCH_SIZE, _SIZES, own)
-        self._overloaded = Counter(OVERLOADED.name, OVERLOADED.description, registry=own)
-        self._own = own
-        self._gauges: list[tuple[Gauge, Callable[[], float]]] = []
-        self._of_call: dict[tuple[str, str], tuple[Callable[[], None], Callable[[float], None]]] = {}
-        self._of_start: dict[str, Callable[[], None]] = {}
-        self._of_batch: dict[str, Callable[[float], None]] = {}
-        self._labels = {method: (grpc_type, *method.split("/")[1:]) for method, grpc_type in methods.items()}
-        # Zeros from the start: the first failure of a kind is then an increase, which alerts see.
-        for method in sorted(methods):
-            self._resolve_start(method)
-            for code in _CODES:
-                self._resolve(method, code)
-        build = Gauge(BUILD.name, BUILD.description, BUILD.labels, registry=own, multiprocess_mode="max")
-        build.labels(version("taskwell"), platform.python_version(), version("grpcio")).set(1)
+    def __init__(
+        self, methods: Mapping[str, str], errors: Iterable[tuple[str, str]] = (), sharing: Sharing | None = None
+    ) -> None:
+        labels = {method: _labels(method, grpc_type) for method, grpc_type in methods.items()}
+        labels[""] = UNKNOWN_METHOD
+        self.sharing = sharing
+        self.counted_layout = Layout(rows_of(series.COUNTED, labels.values(), errors))
+        self.current_layout = Layout(rows_of((*series.CURRENT, series.PID)))
+        self.counted, self.current = self._open()
+        self._place_methods(labels)
+        self._errors = self.counted_layout.of(series.ERRORS)
+        self._overloaded = self.counted_layout.of(series.OVERLOADED)[()]
+        self._queue = self.counted_layout.of(series.QUEUE)
+        self._connection_wait = self.counted_layout.of(series.CONNECTION_WAIT)
+        self._statement = self.counted_layout.of(series.STATEMENT)
+        self._batch_size = self.counted_layout.of(series.BATCH_SIZE)
+        self._sampled: list[tuple[Values, int, float, Callable[[], float]]] = []
+        self.watch(series.PID, os.getpid)
+
+    def _open(self) -> tuple[Values, Values]:
+        if self.sharing is None:
+            return self.counted_layout.new(), self.current_layout.new()
+        counted, current = self.sharing.counted(self.sharing.worker), self.sharing.current(self.sharing.worker)
+        with suppress(OSError):
+            current.unlink()
+        return open_or_new(self.counted_layout, counted), open_or_new(self.current_layout, current)
+
+    def _place_methods(self, labels: Mapping[str, tuple[str, str, str]]) -> None:
+        started, received, sent = map(self.counted_layout.of, (series.STARTED, series.RECEIVED, series.SENT))
+        handled, handling = map(self.counted_layout.of, (series.HANDLED, series.HANDLING))
+        self._started = {method: started[each] for method, each in labels.items()}
+        self._received = {method: received[each] for method, each in labels.items()}
+        self._sent = {method: sent[each] for method, each in labels.items()}
+        self._handled = {
+            (method, code): (handled[*each, spelt], handling[each])
+            for method, each in labels.items()
+            for code, spelt in CODES.items()
+        }
 
     def on_start(self, method: str) -> None:
         """Count a call that starts, by its full method name."""
-        try:
-            count = self._of_start[method]
-        except KeyError:
-            count = self._resolve_start(method)
-        count()
+        self.counted[self._started.get(method, self._started[""])] += 1
+
+    def on_received(self, method: str) -> None:
+        """Count a message of a request."""
+        self.counted[self._received.get(method, self._received[""])] += 1
+
+    def on_sent(self, method: str) -> None:
+        """Count a message of a response."""
+        self.counted[self._sent.get(method, self._sent[""])] += 1
 
     def on_call(self, method: str, code: str, seconds: float) -> None:
         """Count a finished call: full method name, status code (`NOT_FOUND`), duration (s)."""
-        try:
-            count, observe = self._of_call[method, code]
-        except KeyError:
-            count, observe = self._resolve(method, code)
-        count()
-        observe(seconds)
+        handled, handling = self._handled.get((method, code)) or self._handled["", code]
+        values = self.counted
+        values[handled] += 1
+        values[handling + bisect_left(SECONDS, seconds)] += 1
+        values[handling + _SUM] += seconds
 
-    def on_batch(self, operation: str, size: int) -> None:
-        """Record the size of a batch that is sent to the database."""
-        try:
-            observe = self._of_batch[operation]
-        except KeyError:
-            observe = self._of_batch[operation] = self._batch_size.labels(operation).observe
-        observe(size)
+    def on_error(self, reason: str, api: str) -> None:
+        """Count a failed call by the reason in its ErrorInfo and the API of its caller."""
+        if (labels := (reason, api)) in self._errors:
+            self.counted[self._errors[labels]] += 1
 
     def on_overload(self) -> None:
         """Count a call that was refused because too many are in flight."""
-        self._overloaded.inc()
+        self.counted[self._overloaded] += 1
 
-    def watch(self, series: Series, value: Callable[[], float]) -> None:
-        """Add a gauge that `sample` sets to `value()`; it changes too often to be set at every change."""
-        gauge = Gauge(series.name, series.description, registry=self._own, multiprocess_mode="livesum")
-        self._gauges.append((gauge, value))
+    def on_batch(self, operation: str, waits: Sequence[float]) -> None:
+        """Record a batch that is sent to the database, and how long each of its calls has waited for that (s)."""
+        values, queue, size = self.counted, self._queue[operation,], self._batch_size[operation,]
+        values[size + bisect_left(series.BATCH_SIZE.buckets, len(waits))] += 1
+        values[size + len(series.BATCH_SIZE.buckets) + 1] += len(waits)
+        for seconds in waits:
+            values[queue + bisect_left(SECONDS, seconds)] += 1
+        values[queue + _SUM] += sum(waits)
+
+    def on_connection_wait(self, operation: str, seconds: float) -> None:
+        """Record how long a statement has waited for a connection (s), whether it got one or not."""
+        self._observe(self._connection_wait[operation,], seconds)
+
+    def on_statement(self, operation: str, seconds: float) -> None:
+        """Record the duration of a statement (s), whether it succeeded or not."""
+        self._observe(self._statement[operation,], seconds)
+
+    def watch(self, watched: Series, value: Callable[[], float], *labels: str) -> None:
+        """Have `sample` set a value to `value()`; if it is a counter, `value` counts from 0 in this process."""
+        is_counter = watched.kind is Kind.COUNTER
+        values, layout = (self.counted, self.counted_layout) if is_counter else (self.current, self.current_layout)
+        place = layout.of(watched)[labels]
+        self._sampled.append((values, place, values[place] if is_counter else 0.0, value))
 
     def sample(self) -> None:
-        """Set the gauges to their current values."""
-        for gauge, value in self._gauges:
-            gauge.set(value())
+        """Read the values that change too often to be recorded at every change, or elsewhere."""
+        for values, place, before, value in self._sampled:
+            values[place] = before + value()
 
-    def _resolve(self, method: str, code: str) -> tuple[Callable[[], None], Callable[[float], None]]:
-        """Return the functions that record a call of this method with this code.
-
-        Their number is bounded: methods times codes.
-        """
-        if method not in self._labels:
-            method = ""
-        if (method, code) not in self._of_call:
-            labels = self._labels.get(method, _UNKNOWN)
-            count = self._handled.labels(*labels, _CODES[code]).inc
-            self._of_call[method, code] = count, self._handling.labels(*labels).observe
-        return self._of_call[method, code]
-
-    def _resolve_start(self, method: str) -> Callable[[], None]:
-        """Return the function that counts a call of this method."""
-        if method not in self._labels:
-            method = ""
-        if method not in self._of_start:
-            self._of_start[method] = self._started.labels(*self._labels.get(method, _UNKNOWN)).inc
-        return self._of_start[method]
+    def _observe(self, place: int, seconds: float) -> None:
+        self.counted[place + bisect_left(SECONDS, seconds)] += 1
+        self.counted[place + _SUM] += seconds
 
 
-def _histogram(series: Series, buckets: Iterable[float], registry: CollectorRegistry) -> Histogram:
-    return Histogram(series.name, series.description, series.labels, buckets=tuple(buckets), registry=registry)
+def _labels(method: str, grpc_type: str) -> tuple[str, str, str]:
+    _, service, name = method.split("/")
+    return grpc_type, service, name

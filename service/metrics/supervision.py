@@ -1,58 +1,39 @@
-"""Metrics of the workers as their supervisor sees them, in a file of its own beside those of the workers.
+"""Metrics of the workers as their supervisor sees them, in a file of its own beside those of the workers."""
 
-A server with one worker has no supervisor: its process records them about itself.
-"""
+from __future__ import annotations
 
-from collections.abc import Callable
+from pathlib import Path
 from typing import Literal, TypeAlias
 
-from prometheus_client import CollectorRegistry, Counter, Gauge
-from prometheus_client.multiprocess import mark_process_dead
-
-from service.metrics.recorder import HEARTBEAT_AGE, RESTARTS, WORKERS, Series
-from service.metrics.value_storage import use_value_storage
+from service.metrics.files import current_file, open_or_new, supervisor_file, supervisor_layout
+from service.metrics.series import HEARTBEAT_AGE, WORKER_RESTARTS, WORKERS
 
 Cause: TypeAlias = Literal["exit", "hang", "start"]
 
 
 class WorkerMetrics:
-    """Counts workers. Create it once in the process of the supervisor, or in that of the only worker."""
+    """Counts workers. Create it once in the process of the supervisor."""
 
-    def __init__(self, workers: range, registry: CollectorRegistry) -> None:
-        # A supervisor has one file, so that the modes of gauges make no difference; "max" adds no label.
-        states = _gauge(WORKERS, registry)
-        self._ready = states.labels("ready")
-        self._ready.set(0)
-        states.labels("configured").set(len(workers))
-        self._restarts = Counter(RESTARTS.name, RESTARTS.description, RESTARTS.labels, registry=registry)
-        for cause in ("exit", "hang", "start"):
-            self._restarts.labels(cause)
-        ages = _gauge(HEARTBEAT_AGE, registry)
-        self._ages = {worker: ages.labels(str(worker)) for worker in workers}
-
-    @classmethod
-    def of_supervisor(cls, count: int) -> "WorkerMetrics":
-        """Keep the metrics in a file in the folder that the variable PROMETHEUS_MULTIPROC_DIR names."""
-        use_value_storage("supervisor")
-        return cls(range(1, count + 1), CollectorRegistry())
+    def __init__(self, folder: Path, count: int) -> None:
+        self._folder = folder
+        layout = supervisor_layout(range(1, count + 1))
+        self._values = open_or_new(layout, supervisor_file(folder))
+        self._workers, self._restarts = layout.of(WORKERS), layout.of(WORKER_RESTARTS)
+        self._ages = layout.of(HEARTBEAT_AGE)
+        self._values[self._workers["configured",]] = count
+        self.on_ready(0)
+        for worker in range(1, count + 1):
+            self.on_heartbeat_age(worker, 0)
 
     def on_ready(self, count: int) -> None:
         """Record how many workers accept calls."""
-        self._ready.set(count)
+        self._values[self._workers["ready",]] = count
 
     def on_restart(self, worker: int, cause: Cause) -> None:
         """Count a worker that ended, and drop its gauges: only its counters are still true."""
-        self._restarts.labels(cause).inc()
-        mark_process_dead(worker)  # type: ignore[no-untyped-call]  # of prometheus_client
+        self._values[self._restarts[cause,]] += 1
+        current_file(self._folder, worker).unlink(missing_ok=True)
 
     def on_heartbeat_age(self, worker: int, seconds: float) -> None:
         """Record the time since the last heartbeat of a worker (s)."""
-        self._ages[worker].set(seconds)
-
-    def watch_heartbeat(self, worker: int, age: Callable[[], float]) -> None:
-        """Have each scrape call `age` for the time since the last heartbeat; for a process without a supervisor."""
-        self._ages[worker].set_function(age)
-
-
-def _gauge(series: Series, registry: CollectorRegistry) -> Gauge:
-    return Gauge(series.name, series.description, series.labels, registry=registry, multiprocess_mode="max")
+        self._values[self._ages[str(worker),]] = seconds

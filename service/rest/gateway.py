@@ -64,11 +64,22 @@ class Rules(NamedTuple):
 
 
 class Gateway:
-    """Serves the routes by calls, and pages by their exact paths."""
+    """Serves the routes by calls, and pages by their exact paths.
 
-    def __init__(self, routes: Routes, calls: Calls, rules: Rules, pages: Mapping[str, Page]) -> None:
+    `on_error` is called with the reason of each request that is refused before it becomes a call.
+    """
+
+    def __init__(
+        self,
+        routes: Routes,
+        calls: Calls,
+        rules: Rules,
+        pages: Mapping[str, Page],
+        on_error: Callable[[str], None] = lambda _: None,
+    ) -> None:
         self._routes, self._calls, self._rules, self._pages = routes, calls, rules, pages
         self._request_ids = RequestIds()
+        self._on_error = on_error
         self._is_draining = False
 
     def drain(self) -> None:
@@ -85,12 +96,12 @@ class Gateway:
             response = await self._respond(scope, head, body)
             is_kept = await body.keeps_connection()
         except HttpError as error:
-            response, is_kept = response_to_http_error(error), False
+            response, is_kept = self._refuse(error), False
         except asyncio.CancelledError:
             if not self._is_draining:
                 raise  # the client has disconnected
-            refusal = HttpError(str(ShuttingDown()), ShuttingDown.reason, 503, StatusCode.UNAVAILABLE)
-            response, is_kept, body = response_to_http_error(refusal), False, None
+            refusal = HttpError(str(ShuttingDown()), "SHUTTING_DOWN", 503, StatusCode.UNAVAILABLE)
+            response, is_kept, body = self._refuse(refusal), False, None
         response.headers.append((_REQUEST_ID, request_id.encode()))
         if response.body:
             response.headers.append((b"content-length", b"%d" % len(response.body)))
@@ -119,14 +130,18 @@ class Gateway:
             require_host(head.values.get(b"host"), self._rules.hosts)
             return await self._route(scope, head, body)
         except (HttpError, InvalidArgument) as error:
-            response = response_to_http_error(error)
+            response = self._refuse(error)
             break_reference_cycles(error)
         except Exception as error:  # noqa: BLE001 - the outermost frame: every error gets a response
             error_id = uuid.uuid4()
             _log.error("rest", error_id=str(error_id), exc_info=error)
             sentence = f"Something went wrong in the service; it was logged under the id {error_id}."
-            response = response_to_http_error(HttpError(sentence, "INTERNAL", 500, StatusCode.INTERNAL))
+            response = self._refuse(HttpError(sentence, "INTERNAL", 500, StatusCode.INTERNAL))
         return response
+
+    def _refuse(self, error: HttpError | InvalidArgument) -> Response:
+        self._on_error(error.reason)
+        return response_to_http_error(error)
 
     async def _route(self, scope: Scope, head: Head, body: RequestBody) -> Response:
         http_method, path = scope["method"], scope["raw_path"].decode("ascii")

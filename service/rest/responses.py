@@ -3,7 +3,7 @@
 import json
 from collections.abc import Sequence
 from types import MappingProxyType
-from typing import NamedTuple
+from typing import Literal, NamedTuple, get_args
 
 from google.protobuf import json_format
 from google.protobuf.message import Message
@@ -49,20 +49,42 @@ class Response(NamedTuple):
     body: bytes
 
 
+Reason = Literal[
+    "BODY_MALFORMED",
+    "BODY_UNEXPECTED",
+    "HEADERS_TOO_LARGE",
+    "HEADER_INVALID",
+    "HOST_UNKNOWN",
+    "INTERNAL",
+    "MEDIA_TYPE_UNKNOWN",
+    "MESSAGE_TOO_LARGE",
+    "METHOD_UNKNOWN",
+    "PATH_MALFORMED",
+    "QUERY_MALFORMED",
+    "REQUEST_MALFORMED",
+    "REQUEST_TOO_SLOW",
+    "ROUTE_UNKNOWN",
+    "SHUTTING_DOWN",
+]
+REASONS: tuple[Reason, ...] = get_args(Reason)
+"""Every reason of an HttpError."""
+
+
 class HttpError(Exception):
     """The request is refused with this HTTP status before a call is made. `code` and `reason` go into the body."""
 
     def __init__(
         self,
         message: str,
-        reason: str,
+        reason: Reason,
         status: int = 400,
         code: StatusCode = StatusCode.INVALID_ARGUMENT,
         *,
         headers: Sequence[tuple[bytes, bytes]] = (),
     ) -> None:
         super().__init__(message)
-        self.reason, self.status, self.code, self.headers = reason, status, code, headers
+        self.reason: Reason = reason
+        self.status, self.code, self.headers = status, code, headers
 
 
 def to_json(message: Message) -> bytes:

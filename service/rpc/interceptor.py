@@ -6,6 +6,7 @@ import asyncio
 import time
 import uuid
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
+from functools import partial
 from itertools import chain
 from typing import Any, Protocol, TypeAlias
 
@@ -63,27 +64,39 @@ class Observer(Protocol):
     def on_start(self, method: str) -> None:
         """Record a call that starts: full method name."""
 
+    def on_received(self, method: str) -> None:
+        """Record a message of a request."""
+
+    def on_sent(self, method: str) -> None:
+        """Record a message of a response."""
+
     def on_call(self, method: str, code: str, seconds: float) -> None:
         """Record a finished call: full method name, name of the status code, duration (s)."""
 
+    def on_error(self, reason: str, api: str) -> None:
+        """Record a failed call: the reason in its ErrorInfo, and `grpc` or `rest`."""
+
     def on_overload(self) -> None:
         """Record a call that was refused because too many are in flight."""
-
-    def on_batch(self, operation: str, size: int) -> None:
-        """Record a batch of calls that is sent to the database."""
 
 
 class _Unobserved:
     def on_start(self, method: str) -> None:
         pass
 
+    def on_received(self, method: str) -> None:
+        pass
+
+    def on_sent(self, method: str) -> None:
+        pass
+
     def on_call(self, method: str, code: str, seconds: float) -> None:
         pass
 
-    def on_overload(self) -> None:
+    def on_error(self, reason: str, api: str) -> None:
         pass
 
-    def on_batch(self, operation: str, size: int) -> None:
+    def on_overload(self) -> None:
         pass
 
 
@@ -237,10 +250,11 @@ class CallInterceptor(ServerInterceptor):
         guards = () if self._policy.get(method) is Access.OPEN else self._guards
         # The wrapper decodes requests itself, so that a malformed or oversized one gets a status with details. gRPC
         # would report a malformed one as INTERNAL.
-        read = _guarded(guards, self._decoder(handler.request_deserializer))
+        read = _guarded(guards, self._decoder(method, handler.request_deserializer))
         if handler.request_streaming:
             behaviour = self._streams.track(behaviour)
-            return with_behaviour(handler, self._wrap_streaming(method, behaviour, _guarded(guards, _undecoded)))
+            read = _guarded(guards, partial(self._each, method))
+            return with_behaviour(handler, self._wrap_streaming(method, behaviour, read))
         if handler.response_streaming:
             behaviour = self._streams.track(self._other_limits.apply_streaming(behaviour, read))
             return reading_handler(handler, self._wrap_streaming(method, behaviour, _guarded((), _undecoded)))
@@ -252,7 +266,7 @@ class CallInterceptor(ServerInterceptor):
         return reading_handler(handler, self._wrap_unary(method, behaviour), serializes=True)
 
     def _wrap_unary(self, method: str, behaviour: Behaviour) -> Behaviour:
-        on_start, on_call = self._observer.on_start, self._on_call
+        on_start, on_call, on_sent = self._observer.on_start, self._on_call, self._observer.on_sent
         log = self._log
 
         async def respond(request: Any, context: Context) -> Any:  # noqa: ANN401 - any message
@@ -270,6 +284,7 @@ class CallInterceptor(ServerInterceptor):
                 log.on_cancelled(method, code, record, seconds, context)
                 raise
             else:
+                on_sent(method)
                 on_call(method, "OK", seconds := time.perf_counter() - record.started)
                 if log.wants(seconds):
                     log.on_success(method, record, seconds, context)
@@ -286,6 +301,7 @@ class CallInterceptor(ServerInterceptor):
             self._observer.on_start(method)
             try:
                 async for response in behaviour(read(requests, context), context):
+                    self._observer.on_sent(method)
                     yield response
                 self._on_call(method, "OK", time.perf_counter() - record.started)
             except AbortError:
@@ -298,8 +314,16 @@ class CallInterceptor(ServerInterceptor):
 
         return stream
 
-    def _decoder(self, decode: Decoder | None) -> Decoder:
+    async def _each(self, method: str, requests: AsyncIterator[Any]) -> AsyncIterator[Any]:
+        async for request in requests:
+            self._observer.on_received(method)
+            yield request
+
+    def _decoder(self, method: str, decode: Decoder | None) -> Decoder:
+        on_received = self._observer.on_received
+
         def decoded(raw: bytes) -> Any:  # noqa: ANN401 - any message
+            on_received(method)
             if len(raw) > self._max_message_bytes:
                 raise MessageTooLarge(size=len(raw), limit=self._max_message_bytes)
             try:
@@ -318,6 +342,7 @@ class CallInterceptor(ServerInterceptor):
             error = await self._refusal_delay.wait(error, context.time_remaining())
         code = CODES[type(error)]
         self._on_call(method, code.name, seconds := time.perf_counter() - record.started)
+        self._observer.on_error(error.reason, record.api)
         if isinstance(error, Overloaded):
             self._observer.on_overload()
         self._log.on_failure(method, code, error, cause, record, seconds, context)

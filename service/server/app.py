@@ -7,10 +7,11 @@ import os
 import signal
 import sys
 import time
-from collections.abc import Awaitable, Mapping
+from collections.abc import Awaitable, Callable, Mapping
 from datetime import UTC, datetime
 from functools import partial
 from importlib.metadata import version
+from pathlib import Path
 from typing import TYPE_CHECKING, cast
 
 import grpc
@@ -26,6 +27,9 @@ from service.config.settings import Settings
 from service.db.engine import Database
 from service.db.pool import PoolSettings
 from service.db.store import SqlTaskStore
+from service.metrics.files import Sharing
+from service.metrics.recorder import Metrics
+from service.metrics.series import IN_FLIGHT, READY, WAITING
 from service.readiness import SHUTTING_DOWN, STARTING, Readiness
 from service.rpc.call_limits import CallLimits
 from service.rpc.call_log import CallLog
@@ -34,7 +38,7 @@ from service.rpc.handlers import Context
 from service.rpc.health import Health
 from service.rpc.in_process import InProcess, InProcessContext
 from service.rpc.interceptor import UNOBSERVED, CallInterceptor, Guard, current_caller
-from service.rpc.policy import HEALTH, POLICY, TASK_SERVICE, Access, grpc_types, policy_with_reflection
+from service.rpc.policy import HEALTH, POLICY, TASK_SERVICE, Access, policy_with_reflection
 from service.rpc.rate_limit import RateLimiter
 from service.rpc.reflection import add_reflection
 from service.rpc.servicer import TaskServicer
@@ -43,6 +47,7 @@ from service.server.announcements import curl_example, grpcurl_example
 from service.server.authentication import Authentication
 from service.server.grpc_options import server_options
 from service.server.heartbeat import Heartbeat
+from service.server.metrics import make_metrics, watch_database, watch_keys
 from service.server.sockets import refuse_address_in_use
 from service.server.startup import StartError, cannot_listen
 from service.standard_streams import drain_streams
@@ -76,14 +81,24 @@ class Service:
     """One server process. Create it in a running event loop, then `start` it and later `stop` it.
 
     The schema must exist: `prepare_schema` migrates or verifies it, and returns the settings for this class. A service
-    with a `worker` number shares its addresses with other workers; `reserve_addresses` holds them.
+    with a `worker` number shares its addresses with other workers; `reserve_addresses` holds them. Workers share
+    metrics in a folder.
     """
 
-    def __init__(self, settings: Settings, worker: int | None = None) -> None:
+    def __init__(self, settings: Settings, worker: int | None = None, metrics_folder: str = "") -> None:
         self._settings = settings
         self._shares_ports = worker is not None
         self._readiness = Readiness()
         self._readiness.block(STARTING)
+        policy = POLICY
+        if settings.reflection != "off":
+            policy = policy_with_reflection(Access.OPEN if settings.reflection == "open" else Access.CALLER)
+        metrics = None
+        if settings.metrics:
+            sharing = (
+                Sharing(Path(metrics_folder), worker, settings.worker_count) if worker and metrics_folder else None
+            )
+            metrics = make_metrics(policy, sharing)
         self._database = Database(
             settings.database,
             PoolSettings(
@@ -96,12 +111,8 @@ class Service:
                 # A statement may outlive its call only briefly: it holds a database connection.
                 statement_timeout=settings.max_call_seconds + 5,
             ),
+            metrics,
         )
-        policy = POLICY
-        if settings.reflection != "off":
-            policy = policy_with_reflection(Access.OPEN if settings.reflection == "open" else Access.CALLER)
-        self._metrics = _metrics_endpoint(settings, grpc_types(policy), worker, self._readiness)
-        observer = self._metrics.metrics if self._metrics else UNOBSERVED
         known_users_only = settings.users == "known"
         by_owner = settings.database_distributed == "true"
         self._tasks = Tasks(
@@ -111,7 +122,7 @@ class Service:
             known_users_only=known_users_only,
             by_owner=by_owner,
             coalesce=settings.coalesce,
-            on_batch=observer.on_batch,
+            on_batch=metrics.on_batch if metrics else None,
         )
         self._streams = OpenStreams()
         self._drain = Drain()
@@ -119,12 +130,14 @@ class Service:
         limits = CallLimits(
             max_in_flight=settings.max_in_flight, max_seconds=settings.max_call_seconds, drain=self._drain
         )
-        if self._metrics:
-            self._metrics.watch(
-                in_flight=lambda: limits.admission.running,
-                waiting=self._tasks.waiting,
-                connections=self._database.connections_in_use,
-            )
+        if metrics:
+            metrics.watch(IN_FLIGHT, lambda: limits.admission.running)
+            metrics.watch(WAITING, self._tasks.waiting)
+            metrics.watch(READY, lambda: self._readiness.is_ready)
+            watch_database(metrics, self._database)
+            if keys := self._authentication.issuer_keys:
+                watch_keys(metrics, keys)
+        self._metrics = _metrics_endpoint(settings, metrics, self._readiness)
         self._traces = sdk.start(os.environ) if sdk.are_wanted(os.environ) else None
         tracer = _call_tracer(self._traces, policy, settings.grpc) if self._traces else None
         interceptor = CallInterceptor(
@@ -136,7 +149,7 @@ class Service:
             drain=self._drain,
             max_message_bytes=settings.max_message_bytes,
             max_metadata_bytes=settings.max_metadata_bytes,
-            observer=observer,
+            observer=metrics or UNOBSERVED,
             guards=self._guards(),
             tracer=tracer,
             log=CallLog(slow_seconds=settings.log_slow_calls, success_sample=settings.log_success_sample),
@@ -152,7 +165,9 @@ class Service:
         for server in (self._server, in_process):
             tasks_pb2_grpc.add_TaskServiceServicer_to_server(servicer, cast("grpc.aio.Server", server))
             health_pb2_grpc.add_HealthServicer_to_server(health, cast("grpc.aio.Server", server))
-        self._rest = _rest(settings, settings.rest, in_process, self._readiness, tracer) if settings.rest else None
+        on_error = metrics.on_error if metrics else UNOBSERVED.on_error
+        rest = settings.rest
+        self._rest = _rest(settings, rest, in_process, self._readiness, on_error, tracer) if rest else None
         if settings.reflection != "off":
             add_reflection(self._server, (TASK_SERVICE, HEALTH))
 
@@ -230,8 +245,6 @@ class Service:
             self._rest.drain()
         await asyncio.sleep(max(delay, _MIN_STEP))
         self._authentication.stop()
-        if self._metrics:
-            self._metrics.stop()
         deadline = time.monotonic() + grace
         self._drain.begin()
         self._streams.close()
@@ -267,16 +280,13 @@ def _check_peer(peers: Peers, context: "Context | InProcessContext") -> None:
         peers.require(context.auth_context())
 
 
-def _metrics_endpoint(
-    settings: Settings, methods: Mapping[str, str], worker: int | None, readiness: Readiness
-) -> "MetricsEndpoint | None":
+def _metrics_endpoint(settings: Settings, metrics: Metrics | None, readiness: Readiness) -> "MetricsEndpoint | None":
     """Create the metrics endpoint; None if metrics are off. Its libraries are imported only when they are on."""
-    if settings.metrics is None:
+    if settings.metrics is None or metrics is None:
         return None
     from service.metrics.endpoint import MetricsEndpoint
 
-    timeout = settings.worker_timeout
-    return MetricsEndpoint(settings.metrics, methods, worker, readiness=readiness, hang_timeout=timeout)
+    return MetricsEndpoint(settings.metrics, metrics, readiness=readiness, hang_timeout=settings.worker_timeout)
 
 
 def _call_tracer(provider: "TracerProvider", policy: Mapping[str, Access], address: Address) -> "CallTracer":
@@ -299,15 +309,16 @@ def _rest(
     address: Address,
     in_process: InProcess,
     readiness: Readiness,
+    on_error: Callable[[str, str], None],
     tracer: "CallTracer | None",
 ) -> "Rest":
     """Create the REST server. Its libraries are imported only when REST is on."""
     from service.server.rest import Rest
 
-    return Rest(settings, address, in_process, readiness, tracer)
+    return Rest(settings, address, in_process, readiness, lambda reason: on_error(reason, "rest"), tracer)
 
 
-async def serve(settings: Settings, worker: int | None = None) -> None:
+async def serve(settings: Settings, worker: int | None = None, metrics_folder: str = "") -> None:
     """Serve until SIGTERM or SIGINT, then shut down gracefully. A second signal ends the process at once.
 
     A worker follows the protocol in supervisor.py: it says when it is ready and that it lives, and shuts down when its
@@ -336,7 +347,7 @@ async def serve(settings: Settings, worker: int | None = None) -> None:
         loop.add_signal_handler(number, on_signal, number)
 
     heartbeat = Heartbeat() if worker is not None else None
-    service = Service(settings, worker)
+    service = Service(settings, worker, metrics_folder)
     announcement = _announcement(service, await service.start(), settings)
     if heartbeat:
         heartbeat.start(announcement)

@@ -46,6 +46,11 @@ class Authentication:
         self.peers = Peers(settings.client_names) if settings.client_names else None
         self.scopes = {Access.READ: settings.jwt_read_scope, Access.WRITE: settings.jwt_write_scope}
 
+    @property
+    def issuer_keys(self) -> "IssuerKeys | None":
+        """The keys that an issuer publishes; None where no such keys are used."""
+        return self._issuer
+
     def authenticate(self, metadata: Iterable[tuple[str, str | bytes]]) -> Caller | Awaitable[Caller]:
         """Return the caller, or an awaitable if the issuer must be asked for keys. Raises a RequestError."""
         return self._tokens.authenticate(metadata) if self._tokens else caller_from_metadata(metadata)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ssl
+from collections.abc import Callable
 from typing import TYPE_CHECKING
 
 from starlette.middleware.cors import CORSMiddleware
@@ -47,7 +48,13 @@ class Rest:
     """The gateway to the methods of the contract, served at an address from `start` to `stop`."""
 
     def __init__(
-        self, settings: Settings, address: Address, calls: Calls, readiness: Readiness, tracer: CallTracer | None = None
+        self,
+        settings: Settings,
+        address: Address,
+        calls: Calls,
+        readiness: Readiness,
+        on_error: Callable[[str], None],
+        tracer: CallTracer | None = None,
     ) -> None:
         self.address = address
         self._peers = Peers(settings.client_names) if settings.client_names else None
@@ -64,7 +71,8 @@ class Rest:
         # The OpenAPI document shows what reflection shows, to the same clients.
         scheme = "token" if settings.auth_rule.user is User.TOKEN else "user"
         pages = {**health_checks(readiness), **(docs_pages(scheme) if settings.reflection == "open" else {})}
-        self._gateway = Gateway(Routes(*tasks_pb2.DESCRIPTOR.services_by_name.values()), calls, rules, pages)
+        routes = Routes(*tasks_pb2.DESCRIPTOR.services_by_name.values())
+        self._gateway = Gateway(routes, calls, rules, pages, on_error)
         app: ASGIApp = self._gateway
         if tracer:
             from service.tracing.http import TracedGateway

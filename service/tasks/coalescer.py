@@ -29,14 +29,18 @@ from collections import OrderedDict, deque
 from collections.abc import Awaitable, Callable, Coroutine, Hashable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
+from time import perf_counter
 from typing import Generic, TypeVar
 
+from service.call_record import BatchRecord, CallRecord, current_batch, current_call
 from service.errors import DatabaseUnavailable, Overloaded
 from service.tasks.store import Locked
 
 Q = TypeVar("Q")
 R = TypeVar("R")
 Operation = Callable[[Sequence[Q]], Awaitable[Sequence[R | Exception]]]
+BatchObserver = Callable[[str, Sequence[float]], None]
+"""Called with the name of the operation, and how long each call of a batch has waited for it (s)."""
 
 _FEW = 4  # a peak below this is not waited for and not counted anew
 _LOOKS = 2
@@ -91,13 +95,20 @@ class PeakConcurrency:
 
 
 class _Call(Generic[Q, R]):
-    __slots__ = ("companions", "key", "request", "result")
+    __slots__ = ("companions", "key", "record", "request", "result", "since")
 
-    def __init__(self, request: Q, key: Hashable, result: asyncio.Future[R]) -> None:
+    def __init__(self, request: Q, key: Hashable, result: asyncio.Future[R], record: CallRecord | None) -> None:
         self.request = request
         self.key = key
         self.result = result
+        self.record = record
         self.companions: _Batch[Q, R] | None = None
+        self.enter_queue(perf_counter())
+
+    def enter_queue(self, now: float) -> None:
+        self.since = now
+        if self.record:
+            self.record.enter_queue(now)
 
 
 class _Batch(Generic[Q, R]):
@@ -114,17 +125,31 @@ class _Batch(Generic[Q, R]):
         return not all(call.result.done() for call in self.calls)
 
 
+def begin_batch(operation: str) -> None:
+    """Let what the current call asks of the store be a batch of its own."""
+    now = perf_counter()
+    batch = BatchRecord(now, operation)
+    current_batch.set(batch)
+    if record := current_call.get():
+        record.leave_queue(now, batch)
+
+
 class Direct(Generic[Q, R]):
     """Replaces a Coalescer if batching is off: each call is a batch of its own, sent at once."""
 
     waiting = 0
 
-    def __init__(self, operation: Operation[Q, R]) -> None:
+    def __init__(self, operation: Operation[Q, R], name: str = "", on_batch: BatchObserver | None = None) -> None:
         self._operation = operation
+        self._name = name
+        self._on_batch = on_batch
         self._batches: set[asyncio.Task[Sequence[R | Exception]]] = set()
 
     async def submit(self, request: Q) -> R:
         """The result of this request. Raises its outcome if that is an exception."""
+        begin_batch(self._name)
+        if self._on_batch:
+            self._on_batch(self._name, (0.0,))
         task = asyncio.ensure_future(self._operation([request]))
         self._batches.add(task)
         task.add_done_callback(self._batches.discard)
@@ -150,6 +175,7 @@ class Coalescer(Generic[Q, R]):
     batch has calls of one owner. Calls with the same
     `key` run one after the other. A call whose outcome is Locked runs again by itself with `patient`, which waits for
     locks. The semaphore `turns`, which several coalescers may share, bounds how many of these run at the same time.
+    `on_batch` gets the `name` of the operation.
     """
 
     def __init__(
@@ -162,9 +188,11 @@ class Coalescer(Generic[Q, R]):
         patient: Operation[Q, R] | None = None,
         turns: asyncio.Semaphore | None = None,
         batching: BatchSettings | None = None,
-        on_batch: Callable[[int], None] | None = None,
+        name: str = "",
+        on_batch: BatchObserver | None = None,
     ) -> None:
         self._operation = operation
+        self._name = name
         self._on_batch = on_batch
         self._owner = owner
         self._by_owner = by_owner
@@ -193,7 +221,7 @@ class Coalescer(Generic[Q, R]):
             raise Overloaded
         key = self._key(request) if self._key else None
         result: asyncio.Future[R] = asyncio.get_running_loop().create_future()
-        call: _Call[Q, R] = _Call(request, key, result)
+        call: _Call[Q, R] = _Call(request, key, result, current_call.get())
         owner = self._owner(request)
         queue = self._queues.get(owner)
         if queue is None:
@@ -316,8 +344,7 @@ class Coalescer(Generic[Q, R]):
     async def _run(self, only: Hashable | None = None) -> None:
         self._begins = False
         calls = self._take(only)
-        if calls and self._on_batch:
-            self._on_batch(len(calls))
+        self._record(calls)
         locked: Sequence[_Call[Q, R]] = ()
         with self._counted(len(calls), only):
             try:
@@ -327,6 +354,7 @@ class Coalescer(Generic[Q, R]):
                     if call not in locked:
                         self._release(call.key)
         for call in locked:
+            call.enter_queue(perf_counter())
             owner = self._owner(call.request)
             if call.key is None and owner in self._busy_keys:
                 self._parked.setdefault(owner, deque()).append(call)
@@ -341,10 +369,23 @@ class Coalescer(Generic[Q, R]):
         try:
             async with self._turns:
                 if not call.result.done():
+                    self._record([call])
                     await self._serve([call], self._patient)
         finally:
             self._release(self._owner(call.request) if call.key is None else call.key)
             self._consider()
+
+    def _record(self, calls: Sequence[_Call[Q, R]]) -> None:
+        """Record that these calls are a batch, which the current task runs."""
+        now = perf_counter()
+        batch = BatchRecord(now, self._name)
+        current_batch.set(batch)
+        current_call.set(None)
+        for call in calls:
+            if call.record:
+                call.record.leave_queue(now, batch)
+        if calls and self._on_batch:
+            self._on_batch(self._name, [now - call.since for call in calls])
 
     def _start(self, work: Coroutine[None, None, None]) -> None:
         task = asyncio.get_running_loop().create_task(work)

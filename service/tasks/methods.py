@@ -26,7 +26,7 @@ from service.model import (
     TaskStatus,
 )
 from service.tasks import validation
-from service.tasks.coalescer import BatchSettings, Coalescer, Direct, Operation
+from service.tasks.coalescer import BatchObserver, BatchSettings, Coalescer, Direct, Operation, begin_batch
 from service.tasks.etags import version_of
 from service.tasks.page_tokens import page_token_of, position_of
 from service.tasks.store import TaskStore
@@ -49,8 +49,9 @@ class Tasks:
     """The operations on tasks. They raise RequestErrors, all of which are in errors.py.
 
     `clock` returns the current time in UTC, `new_id` a new UUIDv7. With `known_users_only` every method refuses callers
-    without a row in the users table. `on_batch` is called with the operation and the size of every batch that goes to
-    the store. With `by_owner` a batch has calls of one user, as a store on a distributed database needs it.
+    without a row in the users table. `on_batch` is called for every batch that goes to the store, with the operation
+    and how long each call has waited (s). With
+    `by_owner` a batch has calls of one user, as a store on a distributed database needs it.
     """
 
     def __init__(
@@ -63,7 +64,7 @@ class Tasks:
         batching: BatchSettings | None = None,
         by_owner: bool = False,
         coalesce: bool = True,
-        on_batch: Callable[[str, int], None] | None = None,
+        on_batch: BatchObserver | None = None,
     ) -> None:
         def coalesced(
             name: str,
@@ -73,7 +74,7 @@ class Tasks:
             how: BatchSettings | None = batching,
         ) -> Coalescer[Q, R] | Direct[Q, R]:
             if not coalesce:
-                return Direct(patient or operation)
+                return Direct(patient or operation, name, on_batch)
             return Coalescer(
                 operation,
                 owner=_user_id,
@@ -82,7 +83,8 @@ class Tasks:
                 patient=patient,
                 turns=turns,
                 batching=how,
-                on_batch=partial(on_batch, name) if on_batch else None,
+                name=name,
+                on_batch=on_batch,
             )
 
         turns = asyncio.Semaphore(_LOCKED_AT_ONCE)
@@ -154,6 +156,7 @@ class Tasks:
     async def _chunk(self, query: TaskQuery) -> Sequence[Task]:
         if query.limit <= _SMALL_PAGE:
             return await self._page.submit(query)
+        begin_batch("list")
         [tasks] = await self._store.page([query])
         return tasks
 

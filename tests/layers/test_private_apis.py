@@ -22,13 +22,11 @@ import grpc.aio
 import pytest
 import uvicorn
 from grpc_health.v1 import health_pb2_grpc
-from prometheus_client import CollectorRegistry, Counter, values
 from sqlalchemy import DateTime, Integer, bindparam, literal, select
 from sqlalchemy.dialects import sqlite
 from taskwell.v1 import tasks_pb2_grpc
 
 from service.config.settings import Settings
-from service.metrics.value_storage import use_value_storage
 from service.rest.connections import Limits
 from service.rest.http_server import HttpServer
 from service.rpc import in_process
@@ -45,12 +43,9 @@ NOT_DEPENDENCIES = OURS | sys.stdlib_module_names
 
 # Undocumented names of dependencies, and the one module that may use each.
 UNDOCUMENTED = {
-    "ValueClass": "service/metrics/value_storage.py",
-    "MutexValue": "service/metrics/value_storage.py",
-    "MultiProcessValue": "service/metrics/value_storage.py",
     "bind_names": "service/db/compiled_statement.py",
 }
-BOUNDED = {"grpcio", "grpcio-reflection", "prometheus-client", "sqlalchemy", "uvicorn"}
+BOUNDED = {"grpcio", "grpcio-reflection", "sqlalchemy", "uvicorn"}
 # Documented names that begin with an underscore: of os, of named tuples, and two of pydantic-settings.
 DOCUMENTED = {"_exit", "_fields", "_replace", "_env_file", "_cli_parse_args"}
 
@@ -128,21 +123,6 @@ def test_a_dependency_with_undocumented_names_in_use_has_an_upper_bound(dependen
 
 
 # What the private APIs are used for. Each test fails if the dependency no longer does that.
-
-
-def test_prometheus_client_values_ValueClass_decides_where_values_are_kept(  # noqa: N802 - the name to search for
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setenv("PROMETHEUS_MULTIPROC_DIR", str(tmp_path))
-    monkeypatch.setattr(values, "ValueClass", values.ValueClass)
-    use_value_storage(7)
-    Counter("a", "In a file.", registry=CollectorRegistry()).inc()
-    assert [path.name for path in tmp_path.iterdir()] == ["counter_7.db"]
-    use_value_storage(None)
-    registry = CollectorRegistry()
-    Counter("b", "In memory.", registry=registry).inc()
-    assert registry.get_sample_value("b_total") == 1
-    assert b"In memory." not in (tmp_path / "counter_7.db").read_bytes()
 
 
 def test_sqlalchemy_SQLCompiler_bind_names_has_each_parameter_with_its_type_and_constant() -> None:  # noqa: N802

@@ -1,6 +1,5 @@
 """The pages of the metrics address: liveness, readiness, unknown paths, and an event loop that stands still."""
 
-from collections.abc import AsyncIterator
 from contextlib import closing
 from http.client import HTTPConnection, HTTPResponse
 from typing import NamedTuple
@@ -10,6 +9,7 @@ import pytest
 from service.address import Address
 from service.metrics.endpoint import MetricsEndpoint
 from service.metrics.probes import LoopWatch
+from service.metrics.recorder import Metrics
 from service.readiness import Readiness
 from tests.waiting import eventually, until
 
@@ -33,12 +33,11 @@ class Given(NamedTuple):
 
 
 @pytest.fixture
-async def given() -> AsyncIterator[Given]:
+async def given() -> Given:
     readiness = Readiness()
-    endpoint = MetricsEndpoint(Address("127.0.0.1", 0), {}, None, readiness=readiness, hang_timeout=0.1)
+    endpoint = MetricsEndpoint(Address("127.0.0.1", 0), Metrics({}), readiness=readiness, hang_timeout=0.1)
     endpoint.start()
-    yield Given(endpoint, readiness)
-    endpoint.stop()
+    return Given(endpoint, readiness)
 
 
 async def test_livez_and_readyz_are_plain_text(given: Given) -> None:

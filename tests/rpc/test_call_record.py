@@ -41,7 +41,7 @@ def test_phases_add_up_while_and_after_they_last() -> None:
     assert call.seconds(0.0) == {"queue": 0.0, "connection": 0.0, "statement": 0.0}
     call.enter_queue(1.0)
     assert (call.phase, call.seconds(3.0)) == ("queue", {"queue": 2.0, "connection": 0.0, "statement": 0.0})
-    batch = BatchRecord(4.0, ("1",))
+    batch = BatchRecord(4.0, request_ids=("1",))
     call.leave_queue(4.0, batch)
     batch.enter("connection", 4.0)
     batch.enter("statement", 5.0)

@@ -125,7 +125,7 @@ def test_workers_that_never_start_end_the_server(folder: Path) -> None:
 
 
 def test_a_worker_that_does_not_start_stops_none_that_serves(folder: Path) -> None:
-    code = "import os, sys\nif sys.orig_argv[-2:] == ['work', '2']: os._exit(1)\n"
+    code = "import os, sys\nif 'work' in sys.orig_argv and sys.orig_argv[-1] == '2': os._exit(1)\n"
     with workers(folder, ready=1, PYTHONPATH=path_with(folder, code)) as running:
         assert set(running.pids) == {1}
         with running.api() as api:

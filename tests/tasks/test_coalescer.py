@@ -505,17 +505,23 @@ async def test_batches_in_flight_are_bounded_by_the_overlap_while_calls_arrive()
 
 
 async def test_the_size_of_each_batch_is_reported_and_calls_in_flight_count_as_concurrent() -> None:
-    sizes: list[int] = []
+    sizes: list[tuple[str, int]] = []
     operation = Operation()
     batching = BatchSettings(overlap=3, window=1000, patience=1000)
-    calls = Coalescer(operation, owner=lambda request: request[0], batching=batching, on_batch=sizes.append)
+    calls = Coalescer(
+        operation,
+        owner=lambda request: request[0],
+        batching=batching,
+        name="get",
+        on_batch=lambda name, waits: sizes.append((name, len(waits))),
+    )
     asked = start(calls, ("a", 1))
     await operation.called(1)
     asked += start(calls, ("a", 2), ("a", 3))
     await operation.called(2)
     operation.release()
     await asyncio.gather(*asked)
-    assert sizes == [1, 2]
+    assert sizes == [("get", 1), ("get", 2)]
     assert calls._peak.size >= 2
 
 
