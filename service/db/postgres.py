@@ -6,10 +6,12 @@ import select
 import socket
 from collections.abc import Iterable, Sequence
 from contextlib import suppress
+from functools import partial
 from typing import Any, Literal
 
 import psycopg
 from psycopg.conninfo import conninfo_to_dict
+from psycopg.errors import Diagnostic
 from sqlalchemy import Dialect, make_url
 
 from service.db.compiled_statement import CompiledStatement, Parameters, Row
@@ -25,6 +27,15 @@ _LOOKUP_LIMIT = 5.0
 """Time limit of looking up host names, on top of the connect timeout of each host (s)."""
 
 
+# PostgreSQL warns so when it ends the wait for a synchronous standby, and then reports success. It is the name of the
+# function that warns, a field of its own: https://www.postgresql.org/docs/current/protocol-error-fields.html
+_UNREPLICATED = "SyncRepWaitForLSN"
+
+
+class NotReplicated(OSError):
+    """A write was committed, but no synchronous standby has confirmed it: a failover may lose it."""
+
+
 class Postgres:
     """The driver of one PostgreSQL database."""
 
@@ -34,6 +45,7 @@ class Postgres:
         """Prepare statements on new connections."""
         self._verifies_session = prepare == "auto"
         self._conninfo = url.conninfo
+        self._unreplicated: set[int] = set()
         known = conninfo_to_dict(url.conninfo)
         hosts = str(known.get("host") or known.get("hostaddr") or "").count(",") + 1
         self._connect_limit = int(known.get("connect_timeout") or 10) * hosts + _LOOKUP_LIMIT
@@ -44,6 +56,7 @@ class Postgres:
             connection = await psycopg.AsyncConnection.connect(
                 self._conninfo, autocommit=True, prepare_threshold=5 if self.prepares else None
             )
+            connection.add_notice_handler(partial(self._see_notice, id(connection)))
             try:
                 if self.prepares and self._verifies_session and not await _is_own_session(connection):
                     connection.prepare_threshold = None
@@ -69,9 +82,20 @@ class Postgres:
     async def run(
         self, connection: Connection, statements: Sequence[CompiledStatement], parameters: Parameters
     ) -> Sequence[Row]:
-        """Run one statement, which is its own transaction: one round trip, no BEGIN and no COMMIT."""
+        """Run one statement, which is its own transaction: one round trip, no BEGIN and no COMMIT.
+
+        Raises NotReplicated if the statement was cancelled while it waited for a standby.
+        """
         [statement] = statements
-        return statement.read(await self.fetch(connection, statement.text, statement.bound(parameters)))
+        rows = statement.read(await self.fetch(connection, statement.text, statement.bound(parameters)))
+        if self._unreplicated and id(connection) in self._unreplicated:
+            self._unreplicated.discard(id(connection))
+            raise NotReplicated("a statement was cancelled while it waited for a synchronous standby")
+        return rows
+
+    def _see_notice(self, connection_id: int, notice: Diagnostic) -> None:
+        if notice.source_function == _UNREPLICATED:
+            self._unreplicated.add(connection_id)
 
     async def fetch(self, connection: Connection, text: str, parameters: Parameters | None = None) -> Iterable[Row]:
         """Run a text and answer its rows, which it need not have."""
@@ -95,6 +119,7 @@ class Postgres:
 
     def close(self, connection: Connection) -> None:
         """Close a connection that nothing waits for."""
+        self._unreplicated.discard(id(connection))
         connection.pgconn.finish()
 
     async def wait_closed(self) -> None:
