@@ -12,6 +12,7 @@ import sys
 import time
 from collections.abc import Callable, Iterator
 from contextlib import suppress
+from functools import partial
 
 from taskwell.v1 import tasks_pb2
 
@@ -283,7 +284,7 @@ def _rest(attack: Callable[[str, int, int, float], int], count: int) -> Callable
         host, port = address.rsplit(":", 1)
         print(f"{count} connections, of which {attack(host, int(port), count, seconds)} were closed")
 
-    run.__doc__ = attack.__doc__
+    run.__doc__ = getattr(attack, "func", attack).__doc__
     return run
 
 
@@ -291,7 +292,7 @@ REST: dict[str, Callable[[str, float], None]] = {
     "rest-heavy": rest_heavy,
     "rest-slow-heads": _rest(rest_attacks.slow_heads, 500),
     "rest-slow-bodies": _rest(rest_attacks.slow_bodies, 500),
-    "rest-slow-readers": _rest(rest_attacks.slow_readers, 100),
+    "rest-slow-readers": _rest(partial(rest_attacks.slow_readers, user="honest-pages"), 400),
     "rest-pipelines": _rest(rest_attacks.pipelines, 20),
     "rest-endless-bodies": _rest(rest_attacks.endless_bodies, 20),
 }

@@ -113,9 +113,11 @@ def slow_bodies(host: str, port: int, count: int, seconds: float) -> int:
     return _hold(host, port, count, seconds, lambda each: each.send(b" "), post(b" " * 60_000)[:-60_000])
 
 
-def slow_readers(host: str, port: int, count: int, seconds: float, target: str = "/v1/tasks?pageSize=1000") -> int:
+def slow_readers(
+    host: str, port: int, count: int, seconds: float, target: str = "/v1/tasks?pageSize=1000", user: str = USER
+) -> int:
     """Clients that ask for a large page and take a byte now and then."""
-    request = get(target).replace(b"connection: close\r\n", b"")
+    request = get(target).replace(b"connection: close\r\n", b"").replace(USER.encode(), user.encode())
     return _hold(host, port, count, seconds, lambda each: each.recv(1), request)
 
 
