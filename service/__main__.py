@@ -1,10 +1,7 @@
 """The command line: `taskwell serve | migrate | check | config | health | token`; the client adds `task`."""
 
-import argparse
-import asyncio
 import gc
 import os
-import shutil
 import signal
 import sys
 import time
@@ -84,6 +81,9 @@ def serve(arguments: list[str]) -> int:
 
 def supervise(arguments: list[str]) -> int:
     """Run the workers. `serve` execs this command if there are several; not for people to call."""
+    import asyncio
+    import shutil
+
     from service.server.supervisor import RestartPolicy, Supervisor, WorkersFailed, run_until_signalled
 
     def announce(announcement: str) -> None:
@@ -145,6 +145,8 @@ def migrate(arguments: list[str]) -> int:
 
 
 def check(arguments: list[str]) -> int:
+    import argparse
+
     parser = argparse.ArgumentParser("taskwell check", add_help=False, allow_abbrev=False)
     parser.add_argument("--wait", type=float, default=0.0)
     wanted, rest = parser.parse_known_args(arguments)
@@ -178,7 +180,7 @@ def check(arguments: list[str]) -> int:
 
 def config(arguments: list[str]) -> int:
     settings = _settings("config", arguments)
-    from service.config.field_types import PREFIX
+    from service.config.names import PREFIX
 
     for name in type(settings).model_fields:
         value = settings.database if name == "database_url" else getattr(settings, name)
@@ -187,19 +189,22 @@ def config(arguments: list[str]) -> int:
 
 
 def health(arguments: list[str]) -> int:
-    settings = _settings("health", arguments)
-    from service.server.health_check import check_health
+    from service.server.health_check import SERVING, check_health, settings_of
     from service.tls.files import CertificateError
 
     try:
-        status = check_health(settings)
+        status, *reasons = check_health(settings_of(arguments))
     except CertificateError as error:
         return _fail(str(error))
-    print(status)
-    return 0 if status == "SERVING" else 1
+    except ValueError as error:
+        return _fail(str(error), status=2)
+    print(status, *reasons, sep="\n")
+    return 0 if status == SERVING else 1
 
 
 def token(arguments: list[str]) -> int:
+    import argparse
+
     parser = argparse.ArgumentParser("taskwell token", add_help=False, allow_abbrev=False)
     parser.add_argument("--user", required="--help" not in arguments)
     parser.add_argument("--expires-in", type=int, default=3600)
@@ -273,6 +278,8 @@ def _exit_on_signal() -> None:
 
 
 def _serve(settings: "Settings", worker: int | None = None, metrics_folder: str = "") -> int:
+    import asyncio
+
     import uvloop
 
     from service.server.app import serve as serve_until_stopped

@@ -14,7 +14,7 @@ from pydantic.fields import FieldInfo
 from service import errors
 from service.auth import jwks, keys, tokens
 from service.auth.modes import RULES
-from service.config.field_types import PREFIX
+from service.config.names import PREFIX
 from service.config.settings import Settings
 from service.errors import RateLimited, RequestError
 from service.metrics.series import ALL_SERIES

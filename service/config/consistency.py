@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
 from service.auth.modes import Certificate
-from service.config.field_types import PREFIX
+from service.config.names import PREFIX
 from service.db.url import SqliteFile
 
 if TYPE_CHECKING:

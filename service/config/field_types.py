@@ -8,9 +8,6 @@ from pydantic import AfterValidator, Field
 from service.address import parse_address
 from service.auth.jwks import parse_jwks_source
 
-PREFIX = "TASKWELL_"
-"""Prefix of the environment variables."""
-
 
 def _is_address(text: str) -> str:
     parse_address(text)

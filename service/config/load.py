@@ -9,8 +9,8 @@ from typing import Any
 from dotenv import dotenv_values
 from pydantic import ValidationError
 
-from service.config.field_types import PREFIX
-from service.config.settings import ENV_FILE, Settings
+from service.config.names import ENV_FILE, PREFIX
+from service.config.settings import Settings
 
 # The variables of the command line client, which may stand in the same file.
 _CLIENT_PREFIX = f"{PREFIX}CLIENT_"

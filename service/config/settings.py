@@ -16,7 +16,6 @@ from service.auth.modes import RULES, Rule
 from service.config.consistency import contradictions
 from service.config.cpus import usable_cpus
 from service.config.field_types import (
-    PREFIX,
     AddressText,
     Count,
     HostsText,
@@ -26,6 +25,7 @@ from service.config.field_types import (
     Seconds,
     listed,
 )
+from service.config.names import ENV_FILE, PREFIX
 from service.db.url import DatabaseUrl, PostgresServer, parse_database_url
 from service.log import UserIds
 from service.tls.files import CertificateFiles
@@ -36,10 +36,6 @@ _MIN_SECRET_BYTES = 32
 _MAX_WORKERS = 256
 # Elsewhere, one of several sockets on a port with SO_REUSEPORT gets all connections.
 _SPREADS_CONNECTIONS = sys.platform == "linux"
-
-
-ENV_FILE = ".env"
-"""The file in the working directory that may have settings."""
 
 
 class Settings(BaseSettings):

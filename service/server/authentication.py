@@ -13,7 +13,7 @@ from service.auth.jwks import JwksFile, JwksSource, KeysError
 from service.auth.metadata import caller_from_metadata
 from service.auth.modes import User
 from service.auth.peers import Peers
-from service.config.field_types import PREFIX
+from service.config.names import PREFIX
 from service.config.settings import Settings
 from service.model import Caller
 from service.readiness import NO_KEYS, Readiness

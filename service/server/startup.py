@@ -6,7 +6,7 @@ import time
 import structlog
 
 from service.address import Address
-from service.config.field_types import PREFIX
+from service.config.names import PREFIX
 from service.config.settings import Settings
 from service.db.schema import Schema, SchemaUnknown
 from service.db.url import SqliteFile

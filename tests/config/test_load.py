@@ -24,7 +24,7 @@ ALL = {
     [
         ("service.__main__, service.server.supervisor", set()),
         ("service.config.load", set()),
-        ("service.server.health_check", {"grpc"}),
+        ("service.server.health_check", set()),
         (
             "service.config.load, service.server.startup, service.server.app",
             {"grpc", "psycopg", "sqlalchemy"},

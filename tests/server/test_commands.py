@@ -1,10 +1,14 @@
 """The commands config, check, migrate and health."""
 
+import subprocess
+import sys
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from typing import Any
 
 from tests.postgres import fresh_database
 from tests.server.starting import TIMEOUT, run, serving
+from tests.waiting import until
 
 REVISIONS = sorted(file.name[:8] for file in (Path(__file__).parents[2] / "migrations" / "versions").glob("2*.py"))
 
@@ -31,7 +35,7 @@ def test_help_lists_every_setting(tmp_path: Path) -> None:
 
 
 def test_an_invalid_setting_stops_every_command(tmp_path: Path) -> None:
-    for command in (["serve"], ["migrate", "up"], ["check"], ["config"], ["health"]):
+    for command in (["serve"], ["migrate", "up"], ["check"], ["config"]):
         answer = run(*command, folder=tmp_path, TASKWELL_GRPC_ADDRESS="0.0.0.0:50051")
         assert (answer.returncode, answer.stdout) == (2, "")
         assert answer.stderr.startswith("taskwell: TASKWELL_GRPC_ADDRESS: other machines can reach 0.0.0.0:50051")
@@ -101,6 +105,61 @@ def test_an_unreachable_database_is_named_without_its_password(tmp_path: Path) -
         assert "Traceback" not in answer.stderr
 
 
+# Containers run it every few seconds: each of these would take a tenth of a second or more.
+LARGE = {"alembic", "cryptography", "dotenv", "google.protobuf", "pydantic", "sqlalchemy", "structlog", "uvloop"}
+
+
+def test_health_takes_addresses_from_flags_the_environment_and_the_file_and_imports_little(folder: Path) -> None:
+    with serving(folder, ["--metrics-address", "127.0.0.1:0"]) as server:
+        wrong, good = "127.0.0.1:1", server.metrics_address
+        (folder / ".env").write_text(f"TASKWELL_GRPC_ADDRESS={server.address}\nTASKWELL_METRICS_ADDRESS={wrong}\n")
+        assert run("health", folder=folder).stdout == "UNAVAILABLE\n"
+        answer = run("health", f"--metrics-address={good}", folder=folder, TASKWELL_METRICS_ADDRESS=wrong)
+        assert (answer.returncode, answer.stdout) == (0, "SERVING\n")
+        assert run("health", folder=folder, taskwell_metrics_address=f"{good}\n").stdout == "SERVING\n"
+        (folder / ".env").unlink()
+        for flag, address, without in (
+            ("--metrics-address", good, {*LARGE, "asyncio", "grpc"}),
+            ("--grpc-address", server.address, {*LARGE, "grpc_health.v1"}),
+        ):
+            status, *imported = imported_by(folder, "health", flag, address).stdout.split()
+            assert status == "SERVING"
+            assert without & {*imported} == set()
+
+
+def imported_by(folder: Path, *arguments: str) -> subprocess.CompletedProcess[str]:
+    """Run a command through the script `taskwell`, which prints the modules that were imported after its output."""
+    program = f"import sys, taskwell_cli\nsys.argv = {['taskwell', *arguments]!r}\ntaskwell_cli.main()\n"
+    return subprocess.run(
+        [sys.executable, "-c", f"{program}print(*sys.modules)"],
+        cwd=folder,
+        capture_output=True,
+        text=True,
+        timeout=TIMEOUT,
+        check=True,
+    )
+
+
+def test_health_names_the_reasons_of_a_server_that_is_not_ready(folder: Path) -> None:
+    issuer: dict[str, Any] = {
+        "TASKWELL_AUTH": "jwt",
+        "TASKWELL_JWT_ISSUER": "https://issuer.example",
+        "TASKWELL_JWT_AUDIENCE": "tasks",
+    }
+    jwks = {**issuer, "TASKWELL_JWT_JWKS": "http://127.0.0.1:1/jwks"}
+    with serving(folder, ["--metrics-address", "127.0.0.1:0"], **jwks) as server:
+        by_metrics = ("--metrics-address", server.metrics_address)
+        until(lambda: "refused" in run("health", *by_metrics, folder=folder).stdout)
+        answer = run("health", *by_metrics, folder=folder)
+        assert answer.returncode == 1
+        assert answer.stdout == (
+            "NOT_SERVING\nthe keys that verify tokens have not been read: http://127.0.0.1:1/jwks: the issuer does not "
+            "answer with its keys: <urlopen error [Errno 111] Connection refused>\n"
+        )
+        by_grpc = run("health", "--grpc-address", server.address, folder=folder)
+        assert (by_grpc.returncode, by_grpc.stdout) == (1, "NOT_SERVING\n")
+
+
 def test_health_exits_with_0_while_the_server_is_serving_else_1(folder: Path) -> None:
     with serving(folder) as server:
         answer = run("health", "--grpc-address", server.address, folder=folder)
@@ -108,3 +167,9 @@ def test_health_exits_with_0_while_the_server_is_serving_else_1(folder: Path) ->
         server.end()
         answer = run("health", "--grpc-address", server.address, folder=folder)
         assert (answer.returncode, answer.stdout) == (1, "UNAVAILABLE\n")
+        answer = run("health", "--grpc-address", "nowhere", folder=folder)
+        assert (answer.returncode, answer.stdout) == (2, "")
+        assert answer.stderr.startswith("taskwell: must be host:port")
+        answer = run("health", "--grpc-adress", server.address, folder=folder)
+        assert (answer.returncode, answer.stdout) == (2, "")
+        assert "--grpc-adress" in answer.stderr
