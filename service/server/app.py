@@ -47,7 +47,7 @@ from service.server.announcements import curl_example, grpcurl_example
 from service.server.authentication import Authentication
 from service.server.grpc_options import server_options
 from service.server.heartbeat import Heartbeat
-from service.server.metrics import make_metrics, watch_database, watch_keys
+from service.server.metrics import make_metrics, watch_certificates, watch_database, watch_keys
 from service.server.sockets import refuse_address_in_use
 from service.server.startup import StartError, cannot_listen
 from service.standard_streams import drain_streams
@@ -137,7 +137,7 @@ class Service:
             watch_database(metrics, self._database)
             if keys := self._authentication.issuer_keys:
                 watch_keys(metrics, keys)
-        self._metrics = _metrics_endpoint(settings, metrics, self._readiness)
+        self._recorded, self._metrics = metrics, _metrics_endpoint(settings, metrics, self._readiness)
         self._traces = sdk.start(os.environ) if sdk.are_wanted(os.environ) else None
         tracer = _call_tracer(self._traces, policy, settings.grpc) if self._traces else None
         interceptor = CallInterceptor(
@@ -192,6 +192,8 @@ class Service:
                 port = self._server.add_secure_port(str(wanted), credentials)
         except (RuntimeError, OSError) as error:
             raise cannot_listen("grpc_address", wanted) from error
+        if self._recorded and certificates:
+            watch_certificates(self._recorded, certificates)
         if self._metrics:
             self._start_metrics(self._metrics)
         if self._rest:

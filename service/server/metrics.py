@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
+from datetime import UTC, datetime
 from functools import partial
 from typing import TYPE_CHECKING
 
@@ -17,6 +18,7 @@ from service.standard_streams import dropped_lines
 
 if TYPE_CHECKING:
     from service.auth.keys import IssuerKeys
+    from service.tls.certificates import Certificates
 
 
 def make_metrics(policy: Mapping[str, Access], sharing: Sharing | None) -> Metrics:
@@ -49,6 +51,17 @@ def watch_database(metrics: Metrics, database: Database) -> None:
         metrics.watch(series.CONNECTIONS_CLOSED, partial(counts.closed.__getitem__, closed), closed)
     for retried in database.retries:
         metrics.watch(series.STATEMENT_RETRIES, partial(database.retries.__getitem__, retried), retried.name.lower())
+
+
+def watch_certificates(metrics: Metrics, certificates: Certificates) -> None:
+    """Sample when the certificates end that are in use."""
+
+    def end_of(file: str) -> float:
+        now = datetime.now(UTC)
+        return certificates.pem.ends(now)[file].timestamp()
+
+    for file in certificates.pem.ends(datetime.now(UTC)):
+        metrics.watch(series.TLS_NOT_AFTER, partial(end_of, file), file)
 
 
 def watch_keys(metrics: Metrics, keys: IssuerKeys) -> None:

@@ -1,14 +1,17 @@
 """TLS of a process: invalid files, the health check, and no leaks of private keys."""
 
+import time
 from datetime import timedelta
 from pathlib import Path
 from typing import Any
+from urllib.request import urlopen
 
 import grpc
 import pytest
+from prometheus_client.parser import text_string_to_metric_families
 
 from tests.running import Api
-from tests.server.starting import run, serving
+from tests.server.starting import TIMEOUT, run, serving
 from tests.tls.issuing import GATEWAY, HOSTS, Authority, Files, secure_channel
 
 
@@ -62,6 +65,25 @@ def test_health_uses_the_server_certificate_by_default(
         answer = run("health", "--grpc-address", server.address, folder=folder, **environment)
         assert (answer.returncode, answer.stdout) == (0, "SERVING\n"), answer.stderr
         assert run("health", "--grpc-address", server.address, folder=folder).returncode == 1, "it speaks TLS"
+
+
+def test_mutual_tls_leaves_probes_and_metrics_in_plain_http(folder: Path, authority: Authority) -> None:
+    files = Files(folder, authority.dated(timedelta(days=-1), timedelta(days=30)), authority.pem)
+    environment = environment_of(files, metrics_address="127.0.0.1:0")
+    with serving(folder, **environment) as server:
+        pages = {}
+        for page in ("livez", "readyz", "metrics"):
+            with urlopen(f"http://{server.metrics_address}/{page}", timeout=TIMEOUT) as answer:
+                pages[page] = answer.read().decode()
+        server.process.terminate()
+        log = server.process.communicate()[1]
+    assert (pages["livez"], pages["readyz"]) == ("alive\n", "ready\n")
+    families = {family.name: family for family in text_string_to_metric_families(pages["metrics"])}
+    samples = families["taskwell_tls_not_after_timestamp_seconds"].samples
+    ends = {sample.labels["file"]: sample.value for sample in samples}
+    assert ends["certificate"] == pytest.approx(time.time() + 30 * 86_400, abs=3600)
+    assert ends["client_ca"] > time.time()
+    assert log.count("certificate read") == 1
 
 
 def test_health_uses_its_own_ca_and_certificate(folder: Path, authority: Authority) -> None:
