@@ -113,11 +113,14 @@ def supervise(arguments: list[str]) -> int:
 
 def work(arguments: list[str]) -> int:
     """Serve as one of several workers. The supervisor starts this command; not for people to call."""
-    from service.config.settings import inherited_settings
-    from service.server.startup import StartError
+    from service.server.parent_death import end_with_parent
 
     if len(arguments) != 2:
         return _fail("'taskwell work' is started by the supervisor: run 'taskwell serve'", status=2)
+    end_with_parent()
+    from service.config.settings import inherited_settings
+    from service.server.startup import StartError
+
     settings, folder, worker = inherited_settings(), arguments[0], int(arguments[1])
     _start_log(settings.log_level, settings.log_format, settings.log_user_ids, worker=worker)
     _exit_on_signal()

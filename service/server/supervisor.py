@@ -5,9 +5,10 @@ each process over the process's standard streams:
 
 - Output: the announcement, a NUL byte when the process is ready, then a heartbeat each second (heartbeat.py). A process
   without heartbeats is killed and restarted. The supervisor prints one announcement, when all processes are ready.
-- Input: end of file tells the process to shut down. It also comes when the supervisor is killed, so that no process is
-  left behind. (A signal would not do: terminals and service managers send theirs to every process, and a process takes
-  a second signal as "stop at once".)
+- Input: end of file tells the process to shut down. (A signal would not do: terminals and service managers send theirs
+  to every process, and a process takes a second signal as "stop at once".)
+
+When the supervisor is killed, the kernel kills its processes (parent_death.py): none is left behind on the address.
 """
 
 import asyncio

@@ -56,7 +56,7 @@ def _signalled(*numbers: signal.Signals) -> Injection:
 
 @contextmanager
 def supervisor_killed(system: System) -> Iterator[None]:
-    """Kill the supervisor, whose workers then end, and start it again."""
+    """Kill the supervisor, and its workers with it, and start it again."""
     workers = _children(system)
     system.server.kill()
     deadline = time.monotonic() + _LIMIT

@@ -25,6 +25,7 @@ def run(*arguments: str, folder: Path, **environment: str) -> subprocess.Complet
         [*COMMAND, *arguments],
         cwd=folder,
         env={"PATH": os.environ["PATH"], "HOME": str(folder), **environment},
+        stdin=subprocess.DEVNULL,
         capture_output=True,
         text=True,
         timeout=TIMEOUT,

@@ -24,6 +24,14 @@ def url(database_kind: str, request: pytest.FixtureRequest) -> str:
     return "sqlite:///taskwell.db" if database_kind == "sqlite" else str(request.getfixturevalue("postgresql_url"))
 
 
+def is_running(pid: int) -> bool:
+    """True unless the process has ended; a zombie has no command line."""
+    try:
+        return Path(f"/proc/{pid}/cmdline").read_bytes() != b""
+    except FileNotFoundError:
+        return False
+
+
 def path_with(folder: Path, code: str) -> str:
     """The PYTHONPATH of a server whose processes run this code when they start."""
     (folder / "sitecustomize.py").write_text(code)
@@ -166,16 +174,28 @@ def test_workers_that_were_stopped_together_with_the_supervisor_are_not_killed(f
         assert running.server.end() == 0
 
 
-def test_workers_drain_and_exit_when_the_supervisor_is_killed(folder: Path) -> None:
-    with workers(folder) as running:
-        with held_call(running, folder) as (held, release):
+def test_workers_end_when_the_supervisor_is_killed_even_those_that_hang(folder: Path) -> None:
+    # The third one is in C code that does not release the interpreter lock.
+    code = (
+        "import re, signal, threading\n"
+        "signal.signal(signal.SIGUSR1, lambda *_: threading.Event().wait())\n"
+        "signal.signal(signal.SIGUSR2, lambda *_: re.match('(a+)+b', 'a' * 99))\n"
+    )
+    hangs = (signal.SIGSTOP, signal.SIGUSR1, signal.SIGUSR2)
+    arguments = ("--worker-timeout", "600")
+    with workers(folder, *arguments, count=4, PYTHONPATH=path_with(folder, code)) as running:
+        with held_call(running, folder) as (held, _):
+            for pid, number in zip(running.pids.values(), hangs, strict=False):
+                os.kill(pid, number)
             running.server.process.kill()
-            until(lambda: refuses(running.address))
-            assert not held.done()
-            release()
-            assert held.result().status == tasks_pb2.TASK_STATUS_COMPLETE
-        until(lambda: len(running.lines("stopped")) == 2)
-        until(lambda: is_free(running.address))
+            until(lambda: is_free(running.address))
+            assert held.code() == StatusCode.UNAVAILABLE
+        until(lambda: not any(is_running(pid) for pid in running.pids.values()))
+
+
+def test_a_worker_whose_supervisor_has_ended_does_not_start(folder: Path) -> None:
+    answer = run("work", "", "1", folder=folder)  # its input is at its end
+    assert (answer.returncode, answer.stderr) == (1, "taskwell: the supervisor has ended\n")
 
 
 @pytest.mark.parametrize("first", [1, 2])

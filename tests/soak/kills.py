@@ -92,7 +92,7 @@ class Target:
         return killed
 
     async def kill_supervisor(self) -> float:
-        """Kill the supervisor, and start the server again. The workers must exit by themselves."""
+        """Kill the supervisor, and start the server again. Its workers must end with it."""
         workers = _children(self._server.pid)
         killed = monotonic()
         self._watch(killed, lambda: not any(map(_runs, workers)))
