@@ -35,10 +35,23 @@ class BatchRecord:
     It has the ids of its calls and not their records, which refer to it: a cycle would wait for the garbage collector.
     """
 
-    __slots__ = ("connection_seconds", "operation", "phase", "request_ids", "since", "statement_seconds")
+    __slots__ = (
+        "connection_seconds",
+        "operation",
+        "phase",
+        "request_ids",
+        "since",
+        "size",
+        "spans",
+        "statement_seconds",
+    )
 
-    def __init__(self, now: float, operation: str = OTHER, request_ids: tuple[str, ...] = ()) -> None:
+    def __init__(self, now: float, operation: str = OTHER, request_ids: tuple[str, ...] = (), size: int = 1) -> None:
         self.operation = operation
+        self.size = size
+        """The number of calls."""
+        self.spans: Any = None
+        """Has `on_phase`, which is called with each phase; for tracing, None without a sampled call."""
         self.phase: str | None = None
         self.since = now
         self.connection_seconds = 0.0
@@ -52,6 +65,8 @@ class BatchRecord:
         elif self.phase == STATEMENT:
             self.statement_seconds += now - self.since
         self.phase, self.since = phase, now
+        if self.spans:
+            self.spans.on_phase(phase)
 
 
 class CallRecord:

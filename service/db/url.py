@@ -26,6 +26,11 @@ class SqliteFile:
 
     path: Path
 
+    @property
+    def attributes(self) -> dict[str, str | int]:
+        """Attributes for traces, as the semantic conventions for database spans have them."""
+        return {"db.system.name": "sqlite"}
+
     def __str__(self) -> str:
         return f"sqlite:///{self.path}"
 
@@ -35,6 +40,20 @@ class PostgresServer:
     """A PostgreSQL database; `conninfo` is a libpq connection string and may hold a password."""
 
     conninfo: str
+
+    @property
+    def attributes(self) -> dict[str, str | int]:
+        """Attributes for traces: the name of the database and, if there is only one, its server."""
+        from psycopg.conninfo import conninfo_to_dict
+
+        known = conninfo_to_dict(self.conninfo)
+        name, host, port = (str(known.get(key, "")) for key in ("dbname", "host", "port"))
+        found: dict[str, str | int] = {"db.system.name": "postgresql"}
+        if name:
+            found["db.namespace"] = name
+        if host and "," not in host:
+            found |= {"server.address": host, "server.port": int(port or 5432)}
+        return found
 
     def __str__(self) -> str:
         from psycopg.conninfo import conninfo_to_dict, make_conninfo

@@ -139,7 +139,7 @@ class Service:
                 watch_keys(metrics, keys)
         self._recorded, self._metrics = metrics, _metrics_endpoint(settings, metrics, self._readiness)
         self._traces = sdk.start(os.environ) if sdk.are_wanted(os.environ) else None
-        tracer = _call_tracer(self._traces, policy, settings.grpc) if self._traces else None
+        tracer = _call_tracer(self._traces, policy, settings) if self._traces else None
         interceptor = CallInterceptor(
             policy=policy,
             authenticate=self._authentication.authenticate,
@@ -291,7 +291,7 @@ def _metrics_endpoint(settings: Settings, metrics: Metrics | None, readiness: Re
     return MetricsEndpoint(settings.metrics, metrics, readiness=readiness, hang_timeout=settings.worker_timeout)
 
 
-def _call_tracer(provider: "TracerProvider", policy: Mapping[str, Access], address: Address) -> "CallTracer":
+def _call_tracer(provider: "TracerProvider", policy: Mapping[str, Access], settings: Settings) -> "CallTracer":
     """Create the tracer of calls. OpenTelemetry is imported only when traces are on."""
     from service.tracing.spans import CallTracer
 
@@ -301,7 +301,8 @@ def _call_tracer(provider: "TracerProvider", policy: Mapping[str, Access], addre
         version("taskwell"),
         methods=methods,
         untraced=policy.keys() - methods,
-        address=address,
+        address=settings.grpc,
+        database=settings.database.attributes,
         honours_parents=sdk.honours_parents(os.environ),
     )
 

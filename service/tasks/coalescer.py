@@ -378,7 +378,7 @@ class Coalescer(Generic[Q, R]):
     def _record(self, calls: Sequence[_Call[Q, R]]) -> None:
         """Record that these calls are a batch, which the current task runs."""
         now = perf_counter()
-        batch = BatchRecord(now, self._name)
+        batch = BatchRecord(now, self._name, size=len(calls))
         current_batch.set(batch)
         current_call.set(None)
         for call in calls:

@@ -20,7 +20,6 @@ from opentelemetry.trace import (
     Span,
     SpanKind,
     StatusCode,
-    Tracer,
     TracerProvider,
     format_trace_id,
     set_span_in_context,
@@ -29,6 +28,7 @@ from opentelemetry.trace.propagation.tracecontext import TraceContextTextMapProp
 
 from service.address import Address
 from service.call_record import BatchRecord, CallRecord, current_call
+from service.tracing.batches import BatchSpans
 
 SCHEMA = "https://opentelemetry.io/schemas/1.45.0"
 
@@ -57,7 +57,7 @@ class TracedCall(CallRecord):
     __slots__ = ("_waiting", "context", "span", "tracer")
 
     def __init__(
-        self, request_id: str, api: str, started: float, details: HandlerCallDetails, span: Span, tracer: Tracer
+        self, request_id: str, api: str, started: float, details: HandlerCallDetails, span: Span, tracer: CallTracer
     ) -> None:
         super().__init__(request_id, api, started, details)
         self.span = span
@@ -73,11 +73,13 @@ class TracedCall(CallRecord):
     def enter_queue(self, now: float) -> None:
         super().enter_queue(now)
         self._end_wait()
-        self._waiting = self.tracer.start_span("queue", self.context)
+        self._waiting = self.tracer.child("queue", self.context)
 
     def leave_queue(self, now: float, batch: BatchRecord | None = None) -> None:
         super().leave_queue(now, batch)
         self._end_wait()
+        if batch:
+            self.tracer.follow(batch).add(self.span, self.context)
 
     def finish(self, code: str) -> None:
         """Record the status code, and end the span of a gRPC call. That of a REST request ends with its response."""
@@ -112,6 +114,7 @@ class CallTracer:
         methods: Collection[str],
         untraced: Collection[str],
         address: Address,
+        database: Attributes,
         honours_parents: bool,
     ) -> None:
         self._tracer = provider.get_tracer("taskwell", version, SCHEMA)
@@ -119,6 +122,7 @@ class CallTracer:
         names = {method: method.removeprefix("/") for method in methods}
         self._known = {method: (name, {**self._server, "rpc.method": name}) for method, name in names.items()}
         self._untraced = frozenset(untraced)
+        self._database = {**database, "db.collection.name": "tasks"}
         self._honours_parents = honours_parents
 
     def begin(self, request_id: str, api: str, started: float, details: HandlerCallDetails) -> CallRecord:
@@ -134,7 +138,7 @@ class CallTracer:
             span = self.start(name, details.invocation_metadata or (), attributes)
         if span is None:
             return CallRecord(request_id, api, started, details)
-        return TracedCall(request_id, api, started, details, span, self._tracer)
+        return TracedCall(request_id, api, started, details, span, self)
 
     def start(self, name: str, metadata: Metadata, attributes: Attributes) -> Span | None:
         """Start a server span, as a child of the span that the metadata name. None if it is not sampled."""
@@ -144,6 +148,17 @@ class CallTracer:
             return None
         span = self._tracer.start_span(name, parent, SpanKind.SERVER, attributes)
         return span if span.is_recording() else None
+
+    def child(self, name: str, parent: Context) -> Span:
+        """Start a span within a call."""
+        return self._tracer.start_span(name, parent)
+
+    def follow(self, batch: BatchRecord) -> BatchSpans:
+        """Return what makes the spans of a batch."""
+        if batch.spans is None:
+            batch.spans = BatchSpans(self._tracer, batch, self._database)
+        spans: BatchSpans = batch.spans
+        return spans
 
     def on_context(self, context: Any) -> None:  # noqa: ANN401 - either context
         """Add the client's address to the span of the current call."""
