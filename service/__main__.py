@@ -65,18 +65,24 @@ def main() -> int:
 
 
 def serve(arguments: list[str]) -> int:
-    settings = _settings("serve", arguments)
-    from service.server.startup import StartError, make_metrics_folder, prepare_schema, reserve_addresses
+    from service.config.load import SettingsError, load_settings, log_format_of
+
+    try:
+        settings = load_settings("taskwell serve", arguments)
+    except SettingsError as error:
+        return _cannot_start(str(error), log_format_of(arguments), status=2)
+    from service.server.startup import StartError, log_start, make_metrics_folder, prepare_schema, reserve_addresses
 
     _start_log(settings.log_level, settings.log_format, settings.log_user_ids)
     _exit_on_signal()
+    log_start(settings)
     try:
         settings = prepare_schema(settings)
         if settings.worker_count > 1:
             _become_supervisor(reserve_addresses(settings), make_metrics_folder(settings))
         return _serve(settings)
     except StartError as error:
-        return _fail(str(error))
+        return _cannot_start(str(error), settings.log_format)
 
 
 def supervise(arguments: list[str]) -> int:
@@ -105,7 +111,7 @@ def supervise(arguments: list[str]) -> int:
     try:
         return asyncio.run(run_until_signalled(supervisor))
     except WorkersFailed as error:
-        return _fail(str(error))
+        return _cannot_start(str(error), log_format)
     finally:
         if folder:
             shutil.rmtree(folder, ignore_errors=True)
@@ -127,7 +133,7 @@ def work(arguments: list[str]) -> int:
     try:
         return _serve(settings, worker, folder)
     except StartError as error:
-        return _fail(str(error))
+        return _cannot_start(str(error), settings.log_format, worker=worker)
 
 
 def migrate(arguments: list[str]) -> int:
@@ -183,10 +189,10 @@ def check(arguments: list[str]) -> int:
 
 def config(arguments: list[str]) -> int:
     settings = _settings("config", arguments)
+    from service.config.masked import masked
     from service.config.names import PREFIX
 
-    for name in type(settings).model_fields:
-        value = settings.database if name == "database_url" else getattr(settings, name)
+    for name, value in masked(settings).items():
         print(f"{PREFIX}{name.upper()}={_shown(value)}")
     return 0
 
@@ -268,7 +274,7 @@ def _start_log(level: str, style: str, user_ids: "UserIds" = "plain", **always: 
     os.environ.setdefault("GRPC_VERBOSITY", "NONE")
     never_block()
     configure_log(level, style, user_ids, **always)
-    log_uncaught()
+    log_uncaught(style)
 
 
 def _exit_on_signal() -> None:
@@ -343,6 +349,20 @@ def _shown(value: object) -> object:
     if value is None:
         return ""
     return str(value).lower() if isinstance(value, bool) else value
+
+
+def _cannot_start(sentence: str, log_format: str, *, status: int = 1, **always: object) -> int:
+    """Say why the server does not start: in a line of the log where that is JSON, else in a sentence."""
+    from service.log import configure_log, writes_json
+
+    if not writes_json(log_format):
+        return _fail(sentence, status=status)
+    import structlog
+
+    never_block()
+    configure_log("info", log_format, **always)  # type: ignore[arg-type]  # none of them is `user_ids`
+    structlog.get_logger("app").critical("cannot start", message=sentence)
+    return status
 
 
 def _fail(sentence: str, *, status: int = 1) -> int:

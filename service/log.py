@@ -1,6 +1,7 @@
 """Logging: one event per line on standard error. Standard output is for the announcements."""
 
 import hashlib
+import io
 import json
 import logging
 import re
@@ -9,7 +10,6 @@ import sys
 import threading
 import time
 from collections.abc import Mapping
-from io import StringIO
 from types import TracebackType
 from typing import Any, Literal, TextIO
 
@@ -68,7 +68,7 @@ def configure_log(level: str, style: str, user_ids: UserIds = "plain", **always:
     ]
     last: list[structlog.typing.Processor] = (
         [structlog.dev.ConsoleRenderer(exception_formatter=_write_traceback)]
-        if style == "console" or (style == "auto" and sys.stderr.isatty())
+        if not writes_json(style)
         else [
             structlog.processors.ExceptionRenderer(_render_exception),
             structlog.processors.JSONRenderer(_dumps_short, ensure_ascii=False),
@@ -83,6 +83,11 @@ def configure_log(level: str, style: str, user_ids: UserIds = "plain", **always:
     root = logging.getLogger()
     if not any(isinstance(handler, _ForwardToStructlog) for handler in root.handlers):
         root.addHandler(_ForwardToStructlog(logging.WARNING))
+
+
+def writes_json(style: str) -> bool:
+    """True if the log of this style is JSON: `auto` is, except on a terminal."""
+    return style == "json" or (style == "auto" and not sys.stderr.isatty())
 
 
 def set_level(level: str) -> None:
@@ -134,13 +139,18 @@ def _render_exception(exc_info: structlog.typing.ExcInfo) -> list[dict[str, Any]
 
 def _write_traceback(stream: TextIO, given: structlog.typing.ExcInfo) -> None:
     """Write a traceback for a terminal; it leaves out what `_render_exception` does."""
-    text = StringIO()
+    text = io.StringIO()
     structlog.dev.plain_traceback(text, given)
     stream.write(_DETAIL_LINE.sub("", text.getvalue()))
 
 
-def log_uncaught() -> None:
-    """Log uncaught exceptions and warnings, which Python would write to standard error in its own format."""
+def log_uncaught(style: str) -> None:
+    """Log uncaught exceptions and warnings, which Python would write to standard error in its own format.
+
+    Where the log is JSON, whatever else is written to `sys.stderr` becomes lines of the log too.
+    """
+    if writes_json(style):
+        sys.stderr = _StderrLines()
     logging.captureWarnings(capture=True)
     sys.excepthook = _log_uncaught_exception
     threading.excepthook = _log_thread_exception
@@ -180,6 +190,29 @@ def _cut(value: Any, max_characters: int, max_items: int) -> Any:  # noqa: ANN40
             return [_cut(each, max_characters, max_items) for each in value[-max_items:]]
         case _:
             return value
+
+
+class _StderrLines(io.TextIOBase):
+    """A text stream that logs each line, for what libraries print."""
+
+    encoding = "utf-8"
+
+    def __init__(self) -> None:
+        self._begun = ""
+        self._lock = threading.RLock()
+
+    def write(self, text: str) -> int:
+        with self._lock:
+            *lines, self._begun = (self._begun + text).split("\n")
+        for line in filter(str.strip, lines):
+            structlog.get_logger("stderr").warning(line.rstrip(), logger="stderr")
+        return len(text)
+
+    def writable(self) -> bool:
+        return True
+
+    def fileno(self) -> int:
+        return 2
 
 
 class _ForwardToStructlog(logging.Handler):

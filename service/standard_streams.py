@@ -124,21 +124,24 @@ def open_missing() -> None:
     sys.stderr = sys.stderr or os.fdopen(2, "w", closefd=False)
 
 
+_streams: list[LineStream] = []
+
+
 def never_block() -> None:
     """Replace the standard output and the standard error of this process by streams that neither block nor fail."""
     for name, descriptor in (("stdout", 1), ("stderr", 2)):
         stream = LineStream(descriptor)
         atexit.register(stream.drain)
+        _streams.append(stream)
         setattr(sys, name, stream)
 
 
 def drain_streams() -> None:
     """Wait a moment for the last lines; for a process that ends without the interpreter's own exit."""
-    for stream in (sys.stdout, sys.stderr):
-        if isinstance(stream, LineStream):
-            stream.drain()
+    for stream in _streams:
+        stream.drain()
 
 
 def dropped_lines() -> int:
     """Lines of this process that could not be written, for the metrics."""
-    return sum(stream.dropped for stream in (sys.stdout, sys.stderr) if isinstance(stream, LineStream))
+    return sum(stream.dropped for stream in _streams)

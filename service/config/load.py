@@ -3,11 +3,14 @@
 import difflib
 import logging
 import os
+import re
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
 from dotenv import dotenv_values
 from pydantic import ValidationError
+from pydantic_settings import SettingsError as CliError
 
 from service.config.names import ENV_FILE, PREFIX
 from service.config.settings import Settings
@@ -19,17 +22,36 @@ _CLIENT_PREFIX = f"{PREFIX}CLIENT_"
 def load_settings(program: str, arguments: list[str]) -> Settings:
     """Load the settings; `arguments` are the flags after the command `program`.
 
-    Raises SettingsError with a line for each invalid setting. Exits like argparse for --help and for unknown flags.
+    Raises SettingsError with a line for each invalid setting. Exits for --help, like argparse.
     """
     try:
         if not {"--help", "-h"}.intersection(arguments):
             _refuse_misspelled()
         settings: Settings = _settings_class(program)(_cli_parse_args=arguments)
+    except CliError as error:
+        raise SettingsError(f"{_problem(error)}: '{program} --help' lists the flags") from None
     except ValidationError as error:
         raise SettingsError("\n".join(_sentence(each) for each in error.errors())) from None
     except (OSError, UnicodeError) as error:
         raise SettingsError(f"the file .env cannot be read as UTF-8 text: {error}") from None
     return settings
+
+
+def log_format_of(arguments: list[str]) -> str:
+    """Return the format of the log as far as it can be told when the settings are invalid."""
+    name = "log_format"
+    flag = f"--{name.replace('_', '-')}"
+    for at, argument in enumerate(arguments):
+        if argument.startswith(f"{flag}="):
+            return argument.partition("=")[2]
+        if argument == flag:
+            return (arguments[at + 1 :] or ["auto"])[0]
+    given: dict[str, str | None] = {}
+    with suppress(OSError, UnicodeError, SettingsError):
+        given |= _variables_in_file(Path(ENV_FILE))
+    given |= os.environ
+    found = [value for each, value in given.items() if value and each.upper() == f"{PREFIX}{name.upper()}"]
+    return found[-1] if found else "auto"
 
 
 class SettingsError(Exception):
@@ -89,6 +111,14 @@ class _Complaints(logging.Handler):
 
     def emit(self, record: logging.LogRecord) -> None:
         self.lines += record.args if isinstance(record.args, tuple) else []
+
+
+def _problem(error: CliError) -> str:
+    """Return the message of argparse, without the values of unknown flags, which may be secrets."""
+    message = str(error).removeprefix("error parsing CLI: ")
+    _, is_unknown, words = message.partition("unrecognized arguments: ")
+    flags = " ".join(re.findall(r"(?:^| )(--?[\w-]+)", words))
+    return f"unrecognized arguments: {flags or 'a value without a flag'}" if is_unknown else message
 
 
 def _settings_class(program: str) -> Any:  # noqa: ANN401 - Settings, with another program name in --help

@@ -48,6 +48,7 @@ class Settings(BaseSettings):
         extra="ignore",  # .env may have variables of other programs
         frozen=True,
         hide_input_in_errors=True,  # an input may be a secret
+        cli_exit_on_error=False,
         cli_kebab_case=True,
         cli_implicit_flags=True,
         cli_hide_none_type=True,

@@ -1,11 +1,14 @@
 """Startup: reserve addresses, migrate or verify the schema, create the folder for metrics."""
 
+import platform
 import tempfile
 import time
+from importlib.metadata import version
 
 import structlog
 
 from service.address import Address
+from service.config.masked import masked
 from service.config.names import PREFIX
 from service.config.settings import Settings
 from service.db.schema import Schema, SchemaUnknown
@@ -18,6 +21,12 @@ _log = structlog.get_logger("app")
 
 class StartError(Exception):
     """The service cannot start; the message says why and what to do."""
+
+
+def log_start(settings: Settings) -> None:
+    """Log the versions and the effective settings; secrets are masked."""
+    versions = {name: version(name) for name in ("taskwell", "grpcio")}
+    _log.info("starting", python=platform.python_version(), **versions, settings=masked(settings))
 
 
 def cannot_listen(setting: str, address: Address) -> StartError:

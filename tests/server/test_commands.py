@@ -36,7 +36,8 @@ def test_help_lists_every_setting(tmp_path: Path) -> None:
 
 def test_an_invalid_setting_stops_every_command(tmp_path: Path) -> None:
     for command in (["serve"], ["migrate", "up"], ["check"], ["config"]):
-        answer = run(*command, folder=tmp_path, TASKWELL_GRPC_ADDRESS="0.0.0.0:50051")
+        environment = {"TASKWELL_GRPC_ADDRESS": "0.0.0.0:50051", "TASKWELL_LOG_FORMAT": "console"}
+        answer = run(*command, folder=tmp_path, **environment)
         assert (answer.returncode, answer.stdout) == (2, "")
         assert answer.stderr.startswith("taskwell: TASKWELL_GRPC_ADDRESS: other machines can reach 0.0.0.0:50051")
 
