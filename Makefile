@@ -14,7 +14,8 @@ SERVICE := --python-version 3.11
 CLIENT := clients/python/pyproject.toml --extra cli --python-version 3.10
 
 .PHONY: help setup run demo test test-stress check format generate lock tables bench bench-quick bench-pages soak-tls soak-isolation soak-requests \
-  soak-lost-answers faults faults-silence faults-matrix faults-seeded abuse matrix fuzz-rest openapi-clients languages compare-envoy docs docs-page assets build clean
+  soak-lost-answers faults faults-silence faults-matrix faults-seeded abuse matrix fuzz-rest openapi-clients languages compare-envoy docs docs-page assets test-distributed \
+  build clean
 
 help: ## List the targets
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /|/' | awk -F'|' '{printf "  make %-18s %s\n", $$1, $$2}'
@@ -159,6 +160,10 @@ docs-page: .venv/installed .npm/installed ## Take docs/guide/rest-docs.png of th
 
 assets: .venv/installed ## Fetch the assets of the documentation page again (needs npm)
 	@$(BIN)/python tools/assets.py
+
+test-distributed: .venv/installed ## Run the tests of store and RPCs in the mode for distributed databases, also on partitioned tables (5 minutes)
+	TASKWELL_TEST_DISTRIBUTED=true $(BIN)/pytest --quiet -n auto tests/db tests/rpc
+	TASKWELL_TEST_DISTRIBUTED=true TASKWELL_TEST_MIGRATED_SQL=@tests/sql/partitions.sql $(BIN)/pytest --quiet -n auto tests/db tests/rpc
 
 soak-lost-answers: .venv/installed ## Lose the responses of 5 % of 40,000 creates: every task must exist once (two minutes)
 	@$(BIN)/python -m tests.soak.lost_answers

@@ -20,7 +20,7 @@ _PREPARE, _MIGRATED, _MODE = "TASKWELL_TEST_PREPARE_SQL", "TASKWELL_TEST_MIGRATE
 VARIABLES = frozenset({_PREPARE, _MIGRATED, _MODE})
 IS_DISTRIBUTED = os.environ.get(_MODE) == "true" or _PREPARE in os.environ
 
-_PARTITIONS = 16
+_PARTITIONS = Path(__file__).with_name("sql") / "partitions.sql"
 
 
 def prepare(url: str) -> None:
@@ -46,20 +46,8 @@ def store_of(database: Database, *, known_users_only: bool = False) -> SqlTaskSt
 
 
 def partition(url: str) -> None:
-    """Replace the empty tables of a migrated database by tables with a partition for each of 16 hashes of the user."""
-    tables = {"users": "id", "tasks": "user_id"}
-    foreign_key = {"users": "", "tasks": ", FOREIGN KEY (user_id) REFERENCES users ON DELETE CASCADE"}
-    renamed = [f"ALTER TABLE {name} RENAME TO old_{name}" for name in tables]
-    made = [
-        f"CREATE TABLE {name} (LIKE old_{name} INCLUDING ALL{foreign_key[name]}) PARTITION BY HASH ({column})"
-        for name, column in tables.items()
-    ]
-    partitions = [
-        f"CREATE TABLE {name}_{number} PARTITION OF {name} FOR VALUES WITH (MODULUS {_PARTITIONS}, REMAINDER {number})"
-        for name in tables
-        for number in range(_PARTITIONS)
-    ]
-    _run(url, "; ".join([*renamed, *made, *partitions, "DROP TABLE old_tasks, old_users"]))
+    """Replace the empty tables of a migrated database by tables with 16 partitions."""
+    _run(url, f"@{_PARTITIONS}")
 
 
 def _run(url: str, sql: str) -> None:

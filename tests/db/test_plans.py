@@ -161,7 +161,7 @@ def postgresql_small_users_full_url(postgres: str) -> Iterator[str]:
         yield url
 
 
-@pytest.fixture(params=["sqlite", "postgresql_large_user", "postgresql_small_users"])
+@pytest.fixture(params=[*([] if IS_DISTRIBUTED else ["sqlite"]), "postgresql_large_user", "postgresql_small_users"])
 def full_url(request: pytest.FixtureRequest) -> str:
     url: str = request.getfixturevalue(f"{request.param}_full_url")
     return url

@@ -1,4 +1,4 @@
-"""Distribution of the tables on Citus, with a stand-in for its catalog (tests/citus_stand_in.sql)."""
+"""Distribution of the tables on Citus, with a stand-in for its catalog (tests/sql/citus_stand_in.sql)."""
 
 from collections.abc import Iterator
 from pathlib import Path
@@ -13,7 +13,7 @@ from tests.postgres import fresh_database
 from tests.running import settings_for
 from tests.server.starting import run
 
-STAND_IN = Path(__file__).parents[1] / "citus_stand_in.sql"
+STAND_IN = Path(__file__).parents[1] / "sql" / "citus_stand_in.sql"
 
 
 @pytest.fixture
