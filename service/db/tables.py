@@ -17,7 +17,6 @@ from sqlalchemy import (
     Table,
     Text,
     TypeDecorator,
-    UniqueConstraint,
     Uuid,
 )
 from sqlalchemy.types import TypeEngine
@@ -90,7 +89,6 @@ tasks = Table(
     Column("updated_at", UtcDateTime, nullable=False),
     Column("completed_at", UtcDateTime),
     PrimaryKeyConstraint("user_id", "id"),
-    UniqueConstraint("user_id", "request_id"),
     CheckConstraint(f"length(title) BETWEEN 1 AND {TITLE_MAX}", name="title_length"),
     CheckConstraint(f"length(description) <= {DESCRIPTION_MAX}", name="description_length"),
     CheckConstraint("status IN (1, 2)", name="status_set"),
@@ -98,5 +96,14 @@ tasks = Table(
     CheckConstraint("(request_id IS NULL) = (request_digest IS NULL)", name="request_has_digest"),
 )
 
+_HAS_REQUEST = tasks.c.request_id.is_not(None)
+Index(
+    "tasks_user_id_request_id_key",
+    tasks.c.user_id,
+    tasks.c.request_id,
+    unique=True,
+    postgresql_where=_HAS_REQUEST,
+    sqlite_where=_HAS_REQUEST,
+)
 Index("tasks_newest_idx", tasks.c.user_id, tasks.c.created_at.desc(), tasks.c.id.desc())
 Index("tasks_status_newest_idx", tasks.c.user_id, tasks.c.status, tasks.c.created_at.desc(), tasks.c.id.desc())

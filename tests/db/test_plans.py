@@ -201,7 +201,8 @@ def finds_tasks_by_key(plan: str) -> bool:
     by_key = re.findall(
         r"Index Scan using tasks_(?:pkey|user_id_request_id_key) on tasks.*\n"
         r" +Index Cond: \(\(\(user_id\)::text = .* AND \((?:id|request_id) = |"
-        r"SEARCH tasks USING (?:COVERING )?INDEX sqlite_autoindex_tasks_\d \(user_id=\? AND (?:id|request_id)=\?\)",
+        r"SEARCH tasks USING (?:COVERING )?INDEX (?:sqlite_autoindex_tasks_1|tasks_user_id_request_id_key)"
+        r" \(user_id=\? AND (?:id|request_id)=\?\)",
         plan,
     )
     return len(by_key) == len(scans)
