@@ -131,7 +131,10 @@ async def _inject(
         await _successes(history, calls_before, workload)
         if workload.done():
             return
-        record = FaultRecord(fault.name, time.monotonic(), float("inf"), fault.server_away, fault.recovers_within)
+        begun, ends = time.monotonic(), float("inf")
+        record = FaultRecord(
+            fault.name, begun, ends, fault.server_away, fault.recovers_within, memory_short=fault.memory_short
+        )
         history.faults.append(record)
         injected = fault.inject(system)
         await asyncio.to_thread(injected.__enter__)

@@ -30,5 +30,7 @@ class Fault:
     seconds: float = 0.5
     server_away: bool = False
     """The server's process or its port is affected: calls may fail without a status of the service."""
+    memory_short: bool = False
+    """The server gets no more memory: a call that needs some may be INTERNAL."""
     recovers_within: float = 5.0
     """Longest time after the end of the block until calls succeed again (s)."""

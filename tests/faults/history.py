@@ -72,6 +72,7 @@ class FaultRecord:
     end: float
     server_away: bool = False
     recovers_within: float = 5.0
+    memory_short: bool = False
 
 
 @dataclass(slots=True)

@@ -80,6 +80,8 @@ def run_cases(started: AbstractContextManager[System], faults: Sequence[Fault], 
             between = calls // _TIMES
             cases.append(run_case(system, [fault], calls=calls, seed=_SEED + number, calls_between=between))
             show(cases[-1])
+            if system.pooler:
+                system.pooler.verify_runs()
     return cases
 
 

@@ -131,7 +131,8 @@ FAULTS = (
         _by_proxy(Proxy.freeze, _nothing, behind=True),
         _BEHIND,
         seconds=0,
-        recovers_within=10,
+        # PgBouncer hands out one silent connection after the other, until statements on all of them were given up.
+        recovers_within=25,
     ),
     Fault("behind the pooler: cut in a response", _message(_COMPLETE, messages.cut_before, behind=True), _BEHIND),
     Fault("behind the pooler: cut after a request", _message(_SYNC, messages.cut_after, behind=True), _BEHIND),

@@ -85,6 +85,11 @@ class Pooler:
         assert self._process, "PgBouncer does not run"
         self._process.send_signal(number)
 
+    def verify_runs(self) -> None:
+        """Fail if the process has ended by itself: no fault does that."""
+        ended = self._process and self._process.poll() is not None
+        assert not ended, (self._folder / "pgbouncer.log").read_text()[-2000:]
+
     def stop(self) -> None:
         """Kill the process, if it runs."""
         if self._process:

@@ -70,5 +70,5 @@ FAULTS = (
     Fault("server restarted (SIGTERM)", restarted, _ALL, seconds=0, server_away=True),
     Fault("server stopped for 0.5 s (SIGSTOP)", stopped, _ALL, seconds=0.5, server_away=True),
     Fault("server out of file descriptors", without_descriptors, _ALL, server_away=True),
-    Fault("server out of memory (RLIMIT_AS)", with_little_memory, _ALL, server_away=True),
+    Fault("server out of memory (RLIMIT_AS)", with_little_memory, _ALL, server_away=True, memory_short=True),
 )

@@ -44,6 +44,7 @@ class Statuses:
     def __init__(self, history: History) -> None:
         self._history = history
         self._documented = documented()
+        self._short_of_memory = [fault for fault in history.faults if fault.memory_short]
         self._away = [fault for fault in history.faults if fault.server_away]
 
     def check(self) -> Iterator[Anomaly]:
@@ -72,6 +73,8 @@ class Statuses:
         """True if a call of this purpose may have this status."""
         if call.purpose in {REUSED, FOREIGN} and call.code == "OK":
             return True  # they have anomalies of their own, if they are any
+        if call.code == "INTERNAL" and _overlaps(self._short_of_memory, call):
+            return True
         if wanted := _WANTED.get(call.purpose):
             return call.code == wanted
         if call.method == "CreateTask" and call.code == "ALREADY_EXISTS":
