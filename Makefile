@@ -14,7 +14,7 @@ SERVICE := --python-version 3.11
 CLIENT := clients/python/pyproject.toml --extra cli --python-version 3.10
 
 .PHONY: help setup run demo test test-stress check format generate lock tables bench bench-quick bench-pages soak-tls soak-isolation soak-requests \
-  soak-lost-answers faults faults-silence faults-matrix faults-seeded abuse matrix fuzz-rest openapi-clients languages compare-envoy docs docs-page assets test-distributed \
+  soak-lost-answers faults faults-silence faults-locked faults-matrix faults-seeded abuse matrix fuzz-rest openapi-clients languages compare-envoy docs docs-page assets test-distributed \
   build clean
 
 help: ## List the targets
@@ -196,6 +196,9 @@ abuse: .venv/installed ## Attack servers on loopback with an honest client besid
 
 faults-silence: .venv/installed ## Let the way to the database hang and print the time to the first success (DATABASE=, CASE=; 10 minutes)
 	@$(BIN)/python -m tests.faults.silence --case "$(CASE)" $(if $(DATABASE),--database $(DATABASE))
+
+faults-locked: .venv/installed ## Measure the p99 of other users' calls while rows are locked (CASE=; 4 minutes)
+	@$(BIN)/python -m tests.faults.locked_rows --case "$(CASE)"
 
 faults-matrix: .venv/installed ## Run each fault alone on each database and print what callers of each method saw (FAULT=, DATABASE=; 10 minutes)
 	@$(BIN)/python -m tests.faults.matrix --fault "$(FAULT)" $(if $(DATABASE),--database $(DATABASE))

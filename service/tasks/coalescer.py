@@ -10,7 +10,8 @@ nothing of tasks or SQL. It promises (each promise has a test in tests/tasks/tes
   all cancelled is cancelled.
 - The number of waiting calls is bounded; one more is refused at once.
 - Owners take turns: one owner's flood does not starve another owner's single call.
-- A slow batch, for example one that waits for a locked row, delays only its own calls.
+- A slow batch, for example one that waits for a locked row, delays only its own calls. An owner whose calls ended
+  without the lock that they waited for is not batched with other owners for a while.
 
 The art is in when to send a batch. A batch of one costs hardly less than a batch of 64, so waiting pays, but only while
 more calls are on their way. Callers that got their responses together call again together, so the recent peak of
@@ -45,6 +46,8 @@ BatchObserver = Callable[[str, Sequence[float]], None]
 _FEW = 4  # a peak below this is not waited for and not counted anew
 _LOOKS = 2
 _PAIR = 2  # this many concurrent calls gain nothing from batching
+_SUSPECT = 10.0  # s: for so long after it was locked, an owner's call is not batched with those of other owners
+_APART_AT_ONCE = 4  # most such calls that run at the same time
 
 
 @dataclass(frozen=True, slots=True)
@@ -204,6 +207,8 @@ class Coalescer(Generic[Q, R]):
         self._queues: OrderedDict[Hashable, deque[_Call[Q, R]]] = OrderedDict()
         self._parked: dict[Hashable, deque[_Call[Q, R]]] = {}
         self._busy_keys: set[Hashable] = set()
+        self._suspects: dict[Hashable, float] = {}  # owners without keys that were locked, and until when
+        self._apart = asyncio.Semaphore(_APART_AT_ONCE)
         self._ready = 0  # calls in the queues
         self.waiting = 0
         """Number of waiting calls: those in the queues, and the parked ones."""
@@ -320,6 +325,10 @@ class Coalescer(Generic[Q, R]):
                     self._release(call.key)
             elif (name := owner if call.key is None else call.key) in self._busy_keys:
                 self._parked.setdefault(name, deque()).append(call)
+            elif call.key is None and only is None and self._suspects.get(owner, 0.0) > self._now():
+                self.waiting -= 1
+                self._busy_keys.add(owner)
+                self._start(self._run_apart(call))
             else:
                 calls.append(call)
                 self.waiting -= 1
@@ -364,6 +373,21 @@ class Coalescer(Generic[Q, R]):
                 self._busy_keys.add(owner)
             self._start(self._run_alone(call))
 
+    async def _run_apart(self, call: _Call[Q, R]) -> None:
+        """Run a call of an owner that was locked a moment ago, so that no other owner's call waits for that lock."""
+        locked: Sequence[_Call[Q, R]] = ()
+        try:
+            async with self._apart:
+                if not call.result.done():
+                    self._record([call])
+                    locked = await self._serve([call], self._operation)
+        finally:
+            if not locked:
+                self._end_alone(call)
+        if locked:
+            call.enter_queue(perf_counter())
+            await self._run_alone(call)
+
     async def _run_alone(self, call: _Call[Q, R]) -> None:
         """Run a call that must wait for a lock. Its key stays busy meanwhile; its owner, if it has no key."""
         try:
@@ -372,8 +396,22 @@ class Coalescer(Generic[Q, R]):
                     self._record([call])
                     await self._serve([call], self._patient)
         finally:
-            self._release(self._owner(call.request) if call.key is None else call.key)
-            self._consider()
+            self._end_alone(call)
+
+    def _end_alone(self, call: _Call[Q, R]) -> None:
+        """Release the key or the owner of a call, and suspect an owner that may still be locked."""
+        owner = self._owner(call.request)
+        if call.key is None and call.result.cancelled():
+            now = self._now()
+            self._suspects = {each: until for each, until in self._suspects.items() if until > now}
+            self._suspects[owner] = now + _SUSPECT
+        elif call.key is None:
+            self._suspects.pop(owner, None)
+        self._release(owner if call.key is None else call.key)
+        self._consider()
+
+    def _now(self) -> float:
+        return asyncio.get_running_loop().time()
 
     def _record(self, calls: Sequence[_Call[Q, R]]) -> None:
         """Record that these calls are a batch, which the current task runs."""

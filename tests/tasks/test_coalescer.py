@@ -364,6 +364,41 @@ async def test_a_locked_call_that_is_cancelled_releases_its_key() -> None:
     assert patient.batches == [[("a", 1)]]
 
 
+async def test_an_owner_that_was_locked_in_vain_is_not_batched_with_others_until_a_call_succeeds() -> None:
+    operation, patient = Operation(holds=False), Operation()
+    operation.locked |= {1}
+    calls = coalescer(operation, patient=patient)
+    gone, _ = start(calls, ("a", 1), ("b", 2))
+    await patient.called(1)
+    gone.cancel()
+    await calls.drain()
+    assert await asyncio.gather(*start(calls, ("a", 3), ("b", 4), ("a", 5))) == ["done 3", "done 4", "done 5"]
+    assert sorted(operation.batches[1:], key=str) == [[("a", 3)], [("a", 5)], [("b", 4)]]
+    assert await asyncio.gather(*start(calls, ("a", 6), ("b", 7))) == ["done 6", "done 7"]
+    assert sorted(operation.batches[-1], key=str) == [("a", 6), ("b", 7)]
+
+
+async def test_an_owner_that_is_still_locked_waits_alone() -> None:
+    operation, patient = Operation(holds=False), Operation()
+    operation.locked |= {1, 3}
+    calls = coalescer(operation, patient=patient)
+    [gone] = start(calls, ("a", 1))
+    await patient.called(1)
+    gone.cancel()
+    await calls.drain()
+    locked, other, parked = start(calls, ("a", 3), ("b", 4), ("a", 5))
+    assert await other == "done 4"
+    await patient.called(2)
+    await settle()
+    assert not any(("a", 5) in batch for batch in operation.batches)
+    assert not locked.done()
+    operation.locked.clear()
+    patient.release()
+    assert [await locked, await parked] == ["done 3", "done 5"]
+    assert patient.batches[1:] == [[("a", 3)]]
+    assert calls.waiting == 0
+
+
 async def test_a_slow_call_still_blocks_its_own_key() -> None:
     operation = Operation()
     calls = coalescer(operation, keyed=True, patience=0.0)
