@@ -242,7 +242,11 @@ class Settings(BaseSettings):
         20, description="Time for calls in flight to finish after the shutdown delay (s); then they are aborted"
     )
 
-    database_pool_size: Count = Field(10, description="Database connections that each worker keeps open")
+    database_pool_size: Count = Field(
+        10,
+        description="Database connections that each worker keeps open at most; those that were idle for a minute are "
+        "closed while others are used",
+    )
     database_max_overflow: Annotated[int, Field(ge=0, le=10_000)] = Field(
         5,
         description="Further database connections that each worker opens under load and closes afterwards; while "

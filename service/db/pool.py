@@ -29,6 +29,9 @@ _SLOW_CONNECT = 2.0
 """An attempt to connect that takes longer does not keep the pool from trying another one (s)."""
 _CONNECT_AGAIN = 0.25
 """The pause after a failed connect while other connections work, or may yet be made (s)."""
+_UNUSED = 60.0
+"""An idle connection that was not used for so long is closed when another becomes idle (s): batching rarely needs more
+than three at once, and a server has few to give to many processes."""
 _STALLED = 1.0
 """A connection in use for longer may be silent: idle ones are pinged, and further ones opened for callers (s)."""
 
@@ -254,6 +257,8 @@ class Pool(Generic[C]):
             self._idle.append(pooled)
         else:
             self._close(pooled.connection, "surplus")
+        while self._idle[0].since < pooled.since - _UNUSED:
+            self._close(self._idle.popleft().connection, "surplus")
 
     def _connect_for_waiting(self) -> None:
         """Start to connect for callers that wait, as far as the limits allow."""

@@ -417,3 +417,21 @@ async def test_a_failed_connect_does_not_fail_callers_who_came_after_it_had_begu
         await first
     for each in others:
         pool.release(await each)
+
+
+async def test_connections_that_were_idle_for_a_minute_are_closed_while_others_are_used(
+    maker: Maker, clock: Clock
+) -> None:
+    pool = pool_of(maker, size=5, max_overflow=0)
+    for pooled in await several(pool, 4):
+        pool.release(pooled)
+    for _ in range(3):
+        clock.now += 25
+        [first, second] = await several(pool, 2)
+        assert maker.closed == []
+        pool.release(first)
+        pool.release(second)
+    assert len(maker.closed) == 2
+    assert pool.counts.closed["surplus"] == 2
+    clock.now += 1000  # nothing is used: the last connections are kept
+    assert pool.open == 2
