@@ -304,6 +304,7 @@ def _call_tracer(provider: "TracerProvider", policy: Mapping[str, Access], setti
         address=settings.grpc,
         database=settings.database.attributes,
         honours_parents=sdk.honours_parents(os.environ),
+        draw=getattr(provider.id_generator, "draw", lambda: True),
     )
 
 

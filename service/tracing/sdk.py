@@ -1,6 +1,6 @@
 """Starts and stops OpenTelemetry's SDK, as its standard variables (OTEL_...) say.
 
-The only module that imports the SDK, and it does so only when traces are on: the package is an extra.
+This module and trace_ids.py import the SDK, and only when traces are on: the package is an extra.
 https://opentelemetry.io/docs/specs/otel/configuration/sdk-environment-variables/
 """
 
@@ -28,8 +28,8 @@ _EXPORTERS = "OTEL_TRACES_EXPORTER"
 _ENDPOINTS = ("OTEL_EXPORTER_OTLP_TRACES_ENDPOINT", "OTEL_EXPORTER_OTLP_ENDPOINT")
 _PROTOCOLS = ("OTEL_EXPORTER_OTLP_TRACES_PROTOCOL", "OTEL_EXPORTER_OTLP_PROTOCOL")
 
-# These log a line for each malformed header of a caller.
-_LOGGERS_ABOUT_CALLERS = ("opentelemetry.trace.propagation.tracecontext", "opentelemetry.trace.span")
+# The first two log a line for each malformed header of a caller, the others for each attempt that is repeated.
+_TALKATIVE = ("opentelemetry.trace.propagation.tracecontext", "opentelemetry.trace.span", "opentelemetry.exporter")
 
 
 def are_wanted(environ: Mapping[str, str]) -> bool:
@@ -48,11 +48,14 @@ def honours_parents(environ: Mapping[str, str]) -> bool:
 def start(environ: Mapping[str, str]) -> TracerProvider | None:
     """Start the SDK. Traces must not keep the service from serving: if they cannot start, log why and return None."""
     try:
-        return _provider(environ)
+        provider = _provider(environ)
     except ImportError as error:
         _log.warning("traces are off: install taskwell[otel]", cause=str(error))
     except Exception as error:  # noqa: BLE001 - the SDK and its exporters raise what they like for a value they refuse
         _log.warning("traces are off: an OTEL_ variable is invalid", cause=str(error))
+    else:
+        _log.info("traces are on", sampler=provider.sampler.get_description())
+        return provider
     return None
 
 
@@ -80,12 +83,15 @@ def _provider(environ: Mapping[str, str]) -> TracerProvider:
     from opentelemetry.sdk.trace import TracerProvider
     from opentelemetry.sdk.trace.export import BatchSpanProcessor
 
-    for name in _LOGGERS_ABOUT_CALLERS:
+    from service.tracing.trace_ids import TraceIds, sampled_share
+
+    for name in _TALKATIVE:
         logging.getLogger(name).setLevel(logging.ERROR)
     ours = Resource({"service.name": "taskwell", "service.version": version("taskwell"), "process.pid": os.getpid()})
     resource = Resource.create(ours.merge(OTELResourceDetector().detect()).attributes)
     exporters = [*_exporters(environ)]
-    provider = TracerProvider(resource=resource, shutdown_on_exit=False)
+    ids = TraceIds(sampled_share(environ))
+    provider = TracerProvider(resource=resource, shutdown_on_exit=False, id_generator=ids)
     for exporter in exporters:
         provider.add_span_processor(BatchSpanProcessor(exporter))
     return provider

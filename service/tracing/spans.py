@@ -103,7 +103,8 @@ class CallTracer:
 
     `methods` are the full names (`/service/Method`) of the methods that are traced, `untraced` those that are not, such
     as health checks; a call of another method is traced as one of an unknown method. With `honours_parents`, calls of a
-    trace that is not sampled are not offered to the sampler, which would only agree.
+    trace that is not sampled are not offered to the sampler, which would only agree. `draw` is called for each new
+    trace, and returns False if the sampler would not take it.
     """
 
     def __init__(
@@ -116,6 +117,7 @@ class CallTracer:
         address: Address,
         database: Attributes,
         honours_parents: bool,
+        draw: Callable[[], bool] = lambda: True,
     ) -> None:
         self._tracer = provider.get_tracer("taskwell", version, SCHEMA)
         self._server = {"rpc.system.name": "grpc", **server_attributes(address)}
@@ -124,6 +126,7 @@ class CallTracer:
         self._untraced = frozenset(untraced)
         self._database = {**database, "db.collection.name": "tasks"}
         self._honours_parents = honours_parents
+        self._draw = draw
 
     def begin(self, request_id: str, api: str, started: float, details: HandlerCallDetails) -> CallRecord:
         """Make the record of a call, with a span if the call is sampled."""
@@ -143,7 +146,7 @@ class CallTracer:
     def start(self, name: str, metadata: Metadata, attributes: Attributes) -> Span | None:
         """Start a server span, as a child of the span that the metadata name. None if it is not sampled."""
         headers = [(key, value) for key, value in metadata if key in _HEADERS and isinstance(value, str)]
-        parent = self._parent(headers) if headers else _ROOT
+        parent = self._parent(headers) if headers else _ROOT if self._draw() else None
         if parent is None:
             return None
         span = self._tracer.start_span(name, parent, SpanKind.SERVER, attributes)

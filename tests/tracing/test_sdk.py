@@ -7,6 +7,7 @@ from pathlib import Path
 
 import grpc
 import pytest
+from opentelemetry.trace.propagation.tracecontext import TraceContextTextMapPropagator
 from structlog.testing import capture_logs
 
 from service.tracing import sdk
@@ -117,6 +118,16 @@ def test_an_invalid_variable_turns_traces_off_with_a_line(
     with capture_logs() as lines:
         assert sdk.start(variables) is None
     assert "traces are off" in lines[-1]["event"]
+
+
+def test_malformed_headers_of_callers_are_not_logged(caplog: pytest.LogCaptureFixture) -> None:
+    provider = sdk.start({"OTEL_TRACES_EXPORTER": "console"})
+    assert provider
+    for state in ("no member", "a=1,a=2", "x" * 600):
+        headers = {"traceparent": f"00-{'1' * 32}-{'2' * 16}-01", "tracestate": state}
+        TraceContextTextMapPropagator().extract(headers)
+    provider.shutdown()
+    assert not caplog.records
 
 
 def test_traces_without_the_extra_are_off_with_a_line(tmp_path: Path) -> None:
