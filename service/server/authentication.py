@@ -25,7 +25,9 @@ if TYPE_CHECKING:
     from service.tls.certificates import Certificates
 
 
-_DAY = 86_400.0  # s
+# Interval between looks at the files of certificates (s), and the number of looks between reports of what ends soon.
+_LOOK_EVERY = 60.0
+_LOOKS_PER_REPORT = 24 * 60
 
 
 class Authentication:
@@ -80,7 +82,7 @@ class Authentication:
         from service.tls.certificates import Certificates
 
         certificates = Certificates(self._files)
-        self._reporting = asyncio.create_task(_report_daily(certificates))
+        self._reporting = asyncio.create_task(_follow(certificates))
         return certificates
 
     def stop(self) -> None:
@@ -107,9 +109,12 @@ class Authentication:
             self._readiness.block(NO_KEYS, f"{self._source}: {failure}")
 
 
-async def _report_daily(certificates: "Certificates") -> None:
+async def _follow(certificates: "Certificates") -> None:
+    """Look at the files once a minute, so that log and metrics know of renewed ones without any handshake."""
     while True:
-        await asyncio.sleep(_DAY)
+        for _ in range(_LOOKS_PER_REPORT):
+            await asyncio.sleep(_LOOK_EVERY)
+            await asyncio.to_thread(certificates.latest)
         certificates.report()
 
 

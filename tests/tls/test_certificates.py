@@ -11,9 +11,13 @@ from cryptography.hazmat.primitives.asymmetric import ec, ed25519, rsa
 from cryptography.hazmat.primitives.serialization import BestAvailableEncryption, Encoding, NoEncryption, PrivateFormat
 from structlog.testing import capture_logs
 
+from service.readiness import Readiness
+from service.server import authentication
 from service.tls.certificates import Certificates
 from service.tls.files import CertificateError, CertificateFiles
+from tests.running import settings_for
 from tests.tls.issuing import HOSTS, Authority, Files, Issued
+from tests.waiting import eventually
 
 Logs = list[Any]
 
@@ -250,3 +254,18 @@ def test_a_client_ca_that_ends_soon_is_reported(dated: Dated) -> None:
     assert [(line["file"], line["days_left"]) for line in logs] == [("client_ca", 3)]
     assert kept.pem.ends(NOW + 4 * DAY)["client_ca"] == NOW + 50 * DAY, "the other one is still of use"
     assert kept.pem.ends(NOW + 60 * DAY)["client_ca"] == NOW + 50 * DAY
+
+
+async def test_renewed_files_are_noticed_without_a_handshake(
+    tmp_path: Path, sqlite_url: str, authority: Authority, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(authentication, "_LOOK_EVERY", 0.01)
+    files = Files(tmp_path, authority.issue("localhost"))
+    settings = settings_for(sqlite_url, **files.settings)
+    authenticating = authentication.Authentication(settings, Readiness())
+    served = authenticating.certificates()
+    assert served
+    before = served.pem
+    files.write(authority.issue("localhost"))
+    await eventually(lambda: served.pem is not before)
+    authenticating.stop()
