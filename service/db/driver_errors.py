@@ -2,6 +2,7 @@
 
 import sqlite3
 from enum import Enum, auto
+from typing import Literal, get_args
 
 import psycopg
 
@@ -95,6 +96,33 @@ _BY_SQLITE_NAME = {
 }
 
 
+Trouble = Literal["away", "silent", "locked", "disk_full", "read_only", "unusable"]
+TROUBLES: tuple[Trouble, ...] = get_args(Trouble)
+"""What is wrong with the database, for operators: it refuses or ends connections, it does not respond, another program
+holds a lock, its disk is full or fails, it is a standby, it lacks rights, tables or columns."""
+
+# More exact than the classes of Failure, which say what becomes of the call.
+_TROUBLE_BY_SQLSTATE: dict[str, Trouble] = {
+    "25006": "read_only",
+    "53100": "disk_full",
+    "55P03": "locked",
+    "58030": "disk_full",
+}
+_TROUBLE_BY_FAILURE: dict[Failure, Trouble] = {
+    Failure.LOST: "away",
+    Failure.UNAVAILABLE: "away",
+    Failure.UNUSABLE: "unusable",
+}
+_TROUBLE_BY_SQLITE_NAME: dict[str, Trouble] = {
+    "SQLITE_BUSY": "locked",
+    "SQLITE_FULL": "disk_full",
+    "SQLITE_IOERR": "disk_full",
+    "SQLITE_LOCKED": "locked",
+    "SQLITE_READONLY": "read_only",
+}
+_CANCELLED = "57014"
+
+
 class Failed(Exception):
     """A statement failed; the driver's error is the cause."""
 
@@ -126,6 +154,19 @@ def failure_of(error: psycopg.Error | sqlite3.Error, *, lost: bool = False) -> F
     return _postgres_failure(error) if isinstance(error, psycopg.Error) else _sqlite_failure(error)
 
 
+def trouble_of(error: BaseException) -> Trouble | None:
+    """What a failed connect or statement says about the database; None if nothing is wrong with it."""
+    if isinstance(error, TimeoutError | psycopg.errors.ConnectionTimeout):
+        return "silent"
+    if sqlstate_of(error) == _CANCELLED:
+        return None
+    if isinstance(error, psycopg.Error):
+        return _TROUBLE_BY_SQLSTATE.get(error.sqlstate or "") or _TROUBLE_BY_FAILURE.get(failure_of(error))
+    if isinstance(error, sqlite3.Error):
+        return _TROUBLE_BY_SQLITE_NAME.get(_primary_name(error)) or _TROUBLE_BY_FAILURE.get(failure_of(error))
+    return "away" if isinstance(error, OSError) else None
+
+
 def sqlstate_of(error: BaseException | None) -> str | None:
     """The SQLSTATE of a psycopg error that came from the server."""
     return error.sqlstate if isinstance(error, psycopg.Error) else None
@@ -143,6 +184,9 @@ def _postgres_failure(error: psycopg.Error) -> Failure:
 
 def _sqlite_failure(error: sqlite3.Error) -> Failure:
     name = getattr(error, "sqlite_errorname", None) or ""
-    # Extended names refine primary ones: SQLITE_IOERR_WRITE is an SQLITE_IOERR.
-    primary = "_".join(name.split("_")[:2])
-    return _BY_SQLITE_NAME.get(name) or _BY_SQLITE_NAME.get(primary) or Failure.FAULT
+    return _BY_SQLITE_NAME.get(name) or _BY_SQLITE_NAME.get(_primary_name(error)) or Failure.FAULT
+
+
+def _primary_name(error: sqlite3.Error) -> str:
+    """The name of a class of errors: extended names refine primary ones, as SQLITE_IOERR_WRITE does SQLITE_IOERR."""
+    return "_".join((getattr(error, "sqlite_errorname", None) or "").split("_")[:2])

@@ -127,6 +127,10 @@ class Database:
         """The number of connections that run a statement at the moment."""
         return self._pool.in_use
 
+    def count_lock(self) -> None:
+        """Count a row that a statement skipped because another transaction holds its lock."""
+        self._pool.counts.troubles["locked"] += 1
+
     async def read(self, statement: CompiledStatement, parameters: Parameters) -> Rows:
         """Run a statement that only reads; it is run again when a connection is lost."""
         return await self._run_again_if_safe((statement,), parameters, repeatable=True, lingers=False)
@@ -251,6 +255,8 @@ class Database:
             self._pool.is_database_up = True
             return rows
         except DRIVER_ERRORS as error:
+            if not pooled.is_broken:  # by `_end`, which counts it
+                self._pool.counts.add_trouble(error)
             raise Failed(self._judge(pooled, error)) from error
         finally:
             self._pool.release(pooled)
@@ -274,6 +280,7 @@ class Database:
             self._break(pooled)
             self._pool.distrust()
             self._pool.is_database_up = False
+            self._pool.counts.troubles["silent"] += 1
             await asyncio.wait((task,))
         task.exception()  # looked at, so that asyncio does not complain where nobody waits
 

@@ -16,7 +16,7 @@ from dataclasses import dataclass, field
 from time import monotonic
 from typing import Generic, Literal, Protocol, TypeVar, get_args
 
-from service.db.driver_errors import DRIVER_ERRORS
+from service.db.driver_errors import DRIVER_ERRORS, TROUBLES, Trouble, trouble_of
 
 C = TypeVar("C")
 
@@ -96,6 +96,13 @@ class PoolCounts:
     opened: int = 0
     connect_failures: int = 0
     closed: dict[Cause, int] = field(default_factory=lambda: dict.fromkeys(CAUSES, 0))
+    troubles: dict[Trouble, int] = field(default_factory=lambda: dict.fromkeys(TROUBLES, 0))
+    """Failed connects, pings and statements, by what is wrong with the database."""
+
+    def add_trouble(self, error: BaseException) -> None:
+        """Count a failed connect or statement."""
+        if trouble := trouble_of(error):
+            self.troubles[trouble] += 1
 
 
 class Pool(Generic[C]):
@@ -219,6 +226,7 @@ class Pool(Generic[C]):
             if not isinstance(error, DRIVER_ERRORS):
                 raise
             self.is_database_up = False
+            self.counts.troubles["silent"] += 1  # one that was closed is noticed without a ping
             self.distrust()
             return False
         return True
@@ -300,6 +308,7 @@ class Pool(Generic[C]):
             return
         if error := task.exception():
             self.counts.connect_failures += 1
+            self.counts.add_trouble(error)
             self.is_database_up = False
             self._connect_failed(error, since)
             return

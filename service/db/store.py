@@ -181,7 +181,7 @@ class SqlTaskStore:
                 elif _is_already(task, change):
                     outcomes[change.key] = task
                 elif not wait:
-                    outcomes[change.key] = Locked()
+                    outcomes[change.key] = self._locked()
         return outcomes
 
     async def _delete_once(
@@ -206,8 +206,13 @@ class SqlTaskStore:
                 elif removal.version not in (None, task.version):
                     outcomes[removal.key] = EtagStale()
                 elif not wait:
-                    outcomes[removal.key] = Locked()
+                    outcomes[removal.key] = self._locked()
         return outcomes
+
+    def _locked(self) -> Locked:
+        """The outcome for a row that a statement skipped because another transaction holds its lock."""
+        self._database.count_lock()
+        return Locked()
 
 
 async def _together(settle: Callable[[Sequence[Any]], Awaitable[list[Any]]], requests: Sequence[Any]) -> list[Any]:

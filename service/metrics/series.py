@@ -118,6 +118,13 @@ CONNECT_FAILURES = _counter(
     "taskwell_database_connect_failures_total", (), "Failed attempts to open a database connection"
 )
 
+DATABASE_FAILURES = _counter(
+    "taskwell_database_failures_total",
+    ("cause",),
+    "Failed connects and statements, by what is wrong with the database: it is away, silent, locked, or a standby, "
+    "its disk is full, or it lacks rights or tables (unusable)",
+)
+
 READY = _gauge("taskwell_ready", (), "1 if the worker is ready to serve, else 0", "each")
 LOOP_LAG = _gauge(
     "taskwell_event_loop_lag_seconds", (), "Longest delay of the event loop in the last 15 seconds (s)", "each"
@@ -177,7 +184,7 @@ COUNTED = (
     *(STARTED, RECEIVED, SENT, HANDLED, HANDLING, ERRORS, OVERLOADED),
     *(BATCH_SIZE, QUEUE, CONNECTION_WAIT, STATEMENT, STATEMENT_RETRIES, STATEMENTS_CANCELLED),
     *(CONNECTION_WAITS, CONNECTION_TIMEOUTS, CONNECTIONS_OPENED, CONNECTIONS_CLOSED, CONNECT_FAILURES),
-    *(LINES_DROPPED, JWKS_REFRESHES),
+    *(DATABASE_FAILURES, LINES_DROPPED, JWKS_REFRESHES),
 )
 CURRENT = (
     *(IN_FLIGHT, WAITING, DATABASE_UP, POOL_SIZE, CONNECTIONS_OPEN, CONNECTIONS),
@@ -223,6 +230,7 @@ _VALUES = {
 _CAUSES = {
     STATEMENT_RETRIES: ("conflict", "lost", "not_done", "stale_plan"),
     CONNECTIONS_CLOSED: ("age", "lost", "surplus", "shutdown"),
+    DATABASE_FAILURES: ("away", "silent", "locked", "disk_full", "read_only", "unusable"),
     WORKER_RESTARTS: ("exit", "hang", "start"),
 }
 

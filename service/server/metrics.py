@@ -47,6 +47,8 @@ def watch_database(metrics: Metrics, database: Database) -> None:
     }
     for each, value in values.items():
         metrics.watch(each, value)
+    for trouble in counts.troubles:
+        metrics.watch(series.DATABASE_FAILURES, partial(counts.troubles.__getitem__, trouble), trouble)
     for closed in counts.closed:
         metrics.watch(series.CONNECTIONS_CLOSED, partial(counts.closed.__getitem__, closed), closed)
     for retried in database.retries:

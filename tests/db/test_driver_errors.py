@@ -6,7 +6,8 @@ import psycopg
 import pytest
 from psycopg import errors
 
-from service.db.driver_errors import Failure, failure_of
+from service.db.driver_errors import TROUBLES, Failure, Trouble, failure_of, trouble_of
+from service.metrics.series import DATABASE_FAILURES, rows_of
 
 
 @pytest.mark.parametrize(
@@ -67,3 +68,50 @@ def test_sqlite_errors_are_classified_by_primary_and_extended_names(name: str | 
     if name:
         error.sqlite_errorname = name
     assert failure_of(error) is failure
+
+
+@pytest.mark.parametrize(
+    ("error", "trouble"),
+    [
+        (psycopg.OperationalError("connection refused"), "away"),
+        (ConnectionRefusedError(), "away"),
+        (errors.lookup("57P01")(), "away"),
+        (errors.lookup("28P01")(), "away"),
+        (errors.lookup("53300")(), "away"),
+        (TimeoutError(), "silent"),
+        (errors.ConnectionTimeout(), "silent"),
+        (errors.lookup("55P03")(), "locked"),
+        (errors.lookup("53100")(), "disk_full"),
+        (errors.lookup("58030")(), "disk_full"),
+        (errors.lookup("25006")(), "read_only"),
+        (errors.lookup("42P01")(), "unusable"),
+        (errors.lookup("57014")(), None),  # we cancel statements whose callers have gone
+        (errors.lookup("40001")(), None),
+        (errors.lookup("23503")(), None),
+        (psycopg.ProgrammingError(), None),
+    ],
+)
+def test_errors_tell_operators_what_is_wrong_with_postgresql(error: Exception, trouble: Trouble | None) -> None:
+    assert trouble_of(error) == trouble
+
+
+@pytest.mark.parametrize(
+    ("name", "trouble"),
+    [
+        ("SQLITE_BUSY_SNAPSHOT", "locked"),
+        ("SQLITE_FULL", "disk_full"),
+        ("SQLITE_IOERR_WRITE", "disk_full"),
+        ("SQLITE_READONLY_DBMOVED", "read_only"),
+        ("SQLITE_CANTOPEN", "away"),
+        ("SQLITE_CONSTRAINT_UNIQUE", None),
+    ],
+)
+def test_errors_tell_operators_what_is_wrong_with_sqlite(name: str, trouble: Trouble | None) -> None:
+    error = sqlite3.OperationalError()
+    error.sqlite_errorname = name
+    assert trouble_of(error) == trouble
+
+
+def test_metrics_have_a_cause_for_each_trouble() -> None:
+    rows = rows_of([DATABASE_FAILURES])
+    assert [labels for _, labels in rows] == [(trouble,) for trouble in TROUBLES]
