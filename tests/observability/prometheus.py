@@ -26,12 +26,21 @@ _TIMEOUT = 60.0
 """Limit of every wait for Prometheus (s)."""
 
 
+def missing(name: str) -> str | None:
+    """Why a tool cannot be run; None if it can."""
+    return None if _found(name) else f"{name} is not installed: 'make prometheus' fetches it"
+
+
 def tool(name: str) -> str:
     """The path of prometheus or promtool. Skips the test where it is missing."""
-    found = shutil.which(name, path=f"{os.environ['PATH']}{os.pathsep}{_BIN}")
+    found = _found(name)
     if not found:
-        pytest.skip(f"{name} is not installed ('make prometheus' fetches it): rules and dashboard were not tested")
+        pytest.skip(f"{missing(name)}; rules, dashboard and runbooks were not tested")
     return found
+
+
+def _found(name: str) -> str | None:
+    return shutil.which(name, path=f"{os.environ['PATH']}{os.pathsep}{_BIN}")
 
 
 class Prometheus:
@@ -113,7 +122,7 @@ def _seconds(number: str, unit: str) -> int:
     return int(number) * {"m": 1, "h": 60}[unit]
 
 
-_SELECTOR = re.compile(r"\b((?:taskwell|grpc|process)_\w+|up)(\{[^}]*\})?")
+_SELECTOR = re.compile(r"\b((?:taskwell|grpc_server|process)_\w+|up)(\{[^}]*\})?")
 
 
 def selectors(expression: str) -> set[str]:

@@ -1,5 +1,6 @@
 """The Prometheus rules: syntax, unit tests, and a runbook for each alert."""
 
+import re
 import subprocess
 from pathlib import Path
 from typing import Any
@@ -7,6 +8,7 @@ from typing import Any
 import pytest
 import yaml
 
+from tests.docs.pages import blocks
 from tests.observability.prometheus import ROOT, UNIT, tool
 
 RULES = yaml.safe_load((UNIT / "rules.yaml").read_text())
@@ -35,6 +37,18 @@ def test_each_alert_has_a_severity_a_summary_and_a_runbook(rule: dict[str, Any])
     page = runbook.read_text()
     assert page.startswith(f"# {rule['alert']}\n")
     assert [line for line in page.splitlines() if line.startswith("## ")] == list(SECTIONS)
+
+
+def test_each_log_line_in_a_runbook_exists() -> None:
+    code = "".join(path.read_text() for path in (ROOT / "service").rglob("*.py"))
+    events = {
+        event
+        for path in RUNBOOKS.glob("*.md")
+        for script in blocks(path.read_text(), "sh")
+        for event in re.findall(r'\.event == "([^"]+)"', script)
+    }
+    assert {"rpc", "worker exited"} <= events
+    assert {event for event in events if f'("{event}"' not in code and f'"{event}",\n' not in code} == set()
 
 
 def test_each_runbook_belongs_to_an_alert() -> None:
