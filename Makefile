@@ -173,6 +173,11 @@ soak-lost-answers: .venv/installed ## Lose the responses of 5 % of 40,000 create
 prometheus: ## Put prometheus and promtool into .tools/bin, from Debian's package
 	@sh tools/prometheus.sh
 
+.PHONY: runbooks
+
+runbooks: .venv/installed ## Cause each fault that has a runbook: its alert must find it, and no other page (CASE=, 6 minutes)
+	@$(BIN)/python -m tests.observability.runbooks --case "$(CASE)"
+
 MINUTES ?= 60
 soak: .venv/installed ## Put steady load on both databases for an hour: memory and descriptors must not grow (MINUTES=n RATE=calls/s)
 	@$(BIN)/python -m tests.soak.steady_load $(MINUTES) $(RATE)

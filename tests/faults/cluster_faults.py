@@ -157,7 +157,7 @@ def _on_small_disk() -> Iterator[Sequence[Node]]:
 
 
 @contextmanager
-def _on_small_tablespace() -> Iterator[Sequence[Node]]:
+def on_small_tablespace() -> Iterator[Sequence[Node]]:
     """A server whose databases are on a small disk, and its WAL is not."""
     with nodes("a") as [node]:
         node.create()
@@ -185,11 +185,11 @@ def _mounted(folder: Path, size: str) -> Iterator[None]:
         subprocess.run(["umount", "--lazy", folder], check=True, timeout=TIMEOUT)
 
 
-def _filled(part: str) -> Callable[[System], AbstractContextManager[object]]:
+def filled(part: str) -> Callable[[System], AbstractContextManager[object]]:
     """Fill the disk with this folder of the server, and start the server again if that ended it."""
 
     @contextmanager
-    def filled(system: System) -> Iterator[None]:
+    def full(system: System) -> Iterator[None]:
         [node] = system.nodes
         filler = node.folder / part / "filler"
         with suppress(OSError), filler.open("wb", buffering=0) as file:
@@ -202,7 +202,7 @@ def _filled(part: str) -> Callable[[System], AbstractContextManager[object]]:
         if not node.runs():
             node.start_again()
 
-    return filled
+    return full
 
 
 def _use_up_wal(node: Node) -> None:
@@ -286,13 +286,13 @@ OWN_SYSTEMS = (
         (Fault("password changed", password_changed, _POSTGRES),),
     ),
     OwnSystem(
-        _system(_on_small_tablespace),
-        (Fault("disk of the tables full", _filled("space"), _BOTH, seconds=2),),
+        _system(on_small_tablespace),
+        (Fault("disk of the tables full", filled("space"), _BOTH, seconds=2),),
         missing_mounts(),
     ),
     OwnSystem(
         _system(_on_small_disk),
-        (Fault("disk of the database full, WAL and all", _filled("."), _BOTH),),
+        (Fault("disk of the database full, WAL and all", filled("."), _BOTH),),
         missing_mounts(),
     ),
 )

@@ -68,7 +68,7 @@ def supervisor_killed(system: System) -> Iterator[None]:
 
 
 @contextmanager
-def _small_disk(folder: Path) -> Iterator[None]:
+def small_disk(folder: Path) -> Iterator[None]:
     subprocess.run(["mount", "-t", "tmpfs", "-o", f"size={_SIZE}", "tmpfs", folder], check=True, timeout=_LIMIT)
     try:
         yield
@@ -77,7 +77,7 @@ def _small_disk(folder: Path) -> Iterator[None]:
 
 
 def _on_small_disk(kind: str) -> AbstractContextManager[System]:
-    return running_system(kind, settings={**SETTINGS, "LOG_LEVEL": "info"}, mount=_small_disk)
+    return running_system(kind, settings={**SETTINGS, "LOG_LEVEL": "info"}, mount=small_disk)
 
 
 @contextmanager
