@@ -274,7 +274,8 @@ class Settings(BaseSettings):
         "so if the database is Citus and the tables are distributed, 'true' with any other router of PostgreSQL",
     )
     database_start_timeout: Seconds = Field(
-        30, description="Time to wait for the database at startup (s); then the start fails"
+        30,
+        description="Time to wait at startup for a database that is away or locked by others (s); then the start fails",
     )
 
     @field_validator("workers", mode="before")

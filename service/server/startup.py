@@ -11,7 +11,7 @@ from service.address import Address
 from service.config.masked import masked
 from service.config.names import PREFIX
 from service.config.settings import Settings
-from service.db.schema import Schema, SchemaUnknown
+from service.db.schema import LOCK_PAUSE, Schema, SchemaLocked, SchemaUnknown
 from service.db.url import SqliteFile
 from service.errors import DatabaseUnavailable
 from service.server.sockets import reserve
@@ -71,7 +71,7 @@ def make_metrics_folder(settings: Settings) -> str:
 
 
 def prepare_schema(settings: Settings) -> Settings:
-    """Migrate or verify the schema, and wait for a database that is unavailable.
+    """Migrate or verify the schema, and wait for a database that is unavailable or locked.
 
     SQLite is always migrated: no other program uses the file. Returns the settings, in which `database_distributed` is
     what the database says where it was `auto`. Raises StartError if this version cannot serve from the schema; the
@@ -81,7 +81,7 @@ def prepare_schema(settings: Settings) -> Settings:
     deadline = time.monotonic() + settings.database_start_timeout
     while True:
         try:
-            schema = Schema(settings.database)
+            schema = Schema(settings.database, lock_timeout=0)
             if may_migrate:
                 schema.up()
             schema.verify(makes_users=settings.users == "any")
@@ -89,6 +89,11 @@ def prepare_schema(settings: Settings) -> Settings:
                 return settings
             is_distributed = "true" if schema.is_distributed() else "false"
             return settings.model_copy(update={"database_distributed": is_distributed})
+        except SchemaLocked as error:
+            if time.monotonic() > deadline:
+                raise StartError(str(error)) from error
+            _log.warning("waiting for the database", database=str(settings.database), cause=str(error))
+            time.sleep(LOCK_PAUSE)
         except SchemaUnknown as error:
             raise StartError(str(error)) from error
         except DatabaseUnavailable as error:

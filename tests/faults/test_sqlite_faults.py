@@ -147,6 +147,42 @@ def test_a_file_that_is_not_an_sqlite_database_stops_the_start(tmp_path: Path, c
     assert path.read_bytes() == content
 
 
+@pytest.mark.parametrize("is_migrated", [True, False])
+def test_the_start_waits_for_a_file_that_another_program_has_locked(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, *, is_migrated: bool
+) -> None:
+    monkeypatch.setattr("service.db.sqlite.SQLITE_PRAGMAS", ("busy_timeout = 10", *pragmas()[1:]))
+    path = tmp_path / "taskwell.db"
+    settings = settings_for(f"sqlite:///{path}", database_start_timeout=3600)
+    if is_migrated:
+        prepare_schema(settings)
+    pauses: list[float] = []
+    with beside(path) as other, capture_logs() as log:
+        other.execute("PRAGMA locking_mode = EXCLUSIVE")  # readers have to wait as well
+        other.execute("BEGIN EXCLUSIVE")
+
+        def pause(seconds: float) -> None:
+            pauses.append(seconds)
+            if len(pauses) == 2:
+                other.close()
+
+        monkeypatch.setattr("service.server.startup.time.sleep", pause)
+        prepare_schema(settings)
+    assert [line["event"] for line in log] == ["waiting for the database"] * 2
+    assert "another program has locked the database" in log[0]["cause"]
+    with serving(path) as api:
+        api.create()
+
+
+def test_the_start_waits_for_a_locked_file_for_a_limited_time(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("service.db.sqlite.SQLITE_PRAGMAS", ("busy_timeout = 10", *pragmas()[1:]))
+    path = tmp_path / "taskwell.db"
+    with beside(path) as other:
+        other.execute("BEGIN EXCLUSIVE")
+        with pytest.raises(StartError, match="another program has locked the database"):
+            prepare_schema(settings_for(f"sqlite:///{path}", database_start_timeout=0.001))
+
+
 def test_a_folder_in_place_of_the_sqlite_file_stops_the_start(tmp_path: Path) -> None:
     with pytest.raises(StartError, match="cannot reach the database"):
         prepare_schema(settings_for(f"sqlite:///{tmp_path}", database_start_timeout=0.01))
