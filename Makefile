@@ -173,10 +173,15 @@ soak-lost-answers: .venv/installed ## Lose the responses of 5 % of 40,000 create
 prometheus: ## Put prometheus and promtool into .tools/bin, from Debian's package
 	@sh tools/prometheus.sh
 
-.PHONY: runbooks
+.PHONY: runbooks dashboard-picture
 
 runbooks: .venv/installed ## Cause each fault that has a runbook: its alert must find it, and no other page (CASE=, 6 minutes)
 	@$(BIN)/python -m tests.observability.runbooks --case "$(CASE)"
+
+dashboard-picture: .venv/installed .venv-bench/installed ## Draw docs/operations/dashboard.png with the data of a real Prometheus (6 minutes)
+	@mkdir -p build
+	@$(BIN)/python -m tests.observability.picture build/dashboard-data.json
+	@.venv-bench/bin/python tools/dashboard_picture.py build/dashboard-data.json docs/operations/dashboard.png
 
 MINUTES ?= 60
 soak: .venv/installed ## Put steady load on both databases for an hour: memory and descriptors must not grow (MINUTES=n RATE=calls/s)
