@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import re
 import socket
-from collections.abc import Callable, Collection, Iterable, Mapping
+from collections.abc import Callable, Collection, Mapping, Sequence
 from contextvars import ContextVar
 from typing import Any, TypeAlias
 from urllib.parse import unquote
@@ -45,7 +45,7 @@ _HEADERS = frozenset({"traceparent", "tracestate"})
 _UNSAMPLED = re.compile(r"00-(?!0{32})[0-9a-f]{32}-(?!0{16})[0-9a-f]{16}-[0-9a-f][02468ace]")
 
 Attributes: TypeAlias = Mapping[str, str | int]
-Metadata: TypeAlias = Iterable[tuple[str, str | bytes]]
+Metadata: TypeAlias = Sequence[tuple[str, str | bytes]]
 
 http_span: ContextVar[Span | None] = ContextVar("http_span", default=None)
 """The span of the REST request that this asyncio task serves; None if it is not sampled."""
@@ -130,25 +130,24 @@ class CallTracer:
 
     def begin(self, request_id: str, api: str, started: float, details: HandlerCallDetails) -> CallRecord:
         """Make the record of a call, with a span if the call is sampled."""
-        if details.method in self._untraced:
-            return CallRecord(request_id, api, started, details)
-        name, attributes = self._known.get(details.method) or self._unknown(details.method)
+        span = None
         if api == "rest":
-            span = http_span.get()
-            if span:
-                span.set_attribute("rpc.method", attributes["rpc.method"])
+            if span := http_span.get():
+                span.set_attribute("rpc.method", self._described(details.method)[1]["rpc.method"])
         else:
-            span = self.start(name, details.invocation_metadata or (), attributes)
+            parent = self._parent(details.invocation_metadata or ())
+            if parent is not None and details.method not in self._untraced:
+                span = self._start(parent, *self._described(details.method))
         if span is None:
             return CallRecord(request_id, api, started, details)
         return TracedCall(request_id, api, started, details, span, self)
 
     def start(self, name: str, metadata: Metadata, attributes: Attributes) -> Span | None:
         """Start a server span, as a child of the span that the metadata name. None if it is not sampled."""
-        headers = [(key, value) for key, value in metadata if key in _HEADERS and isinstance(value, str)]
-        parent = self._parent(headers) if headers else _ROOT if self._draw() else None
-        if parent is None:
-            return None
+        parent = self._parent(metadata)
+        return None if parent is None else self._start(parent, name, attributes)
+
+    def _start(self, parent: Context, name: str, attributes: Attributes) -> Span | None:
         span = self._tracer.start_span(name, parent, SpanKind.SERVER, attributes)
         return span if span.is_recording() else None
 
@@ -172,25 +171,37 @@ class CallTracer:
     def ending(self, on_call: Callable[..., None]) -> Callable[..., None]:
         """Return a function that does the same, and ends the span of the current call."""
 
-        def on_call_and_end(method: str, code: str, *more: Any) -> None:  # noqa: ANN401 - as `on_call` has them
-            on_call(method, code, *more)
+        def on_call_and_end(method: str, code: str, seconds: float) -> None:
+            on_call(method, code, seconds)
             record = current_call.get()
             if isinstance(record, TracedCall):
                 record.finish(code)
 
         return on_call_and_end
 
-    def _parent(self, headers: Collection[tuple[str, str]]) -> Context | None:
-        """Return the context of the caller's span, the root without one; None if its trace is not sampled."""
-        parents = [value for key, value in headers if key == "traceparent"]
+    def _parent(self, metadata: Metadata) -> Context | None:
+        """Return the context of the caller's span, the root without one; None if the trace is not sampled.
+
+        Most calls end here, so it has to be quick.
+        """
+        for name, _ in metadata:
+            if name in _HEADERS:
+                return self._remote_parent(metadata)
+        return _ROOT if self._draw() else None
+
+    def _remote_parent(self, metadata: Metadata) -> Context | None:
+        parents = [value for name, value in metadata if name == "traceparent" and isinstance(value, str)]
         if len(parents) != 1:
             return _ROOT
         if self._honours_parents and _UNSAMPLED.fullmatch(parents[0]):
             return None
-        states = [value for key, value in headers if key == "tracestate"]
+        states = [value for name, value in metadata if name == "tracestate" and isinstance(value, str)]
         return _PROPAGATOR.extract({"traceparent": parents, "tracestate": states}, _ROOT)
 
-    def _unknown(self, method: str) -> tuple[str, dict[str, str | int]]:
+    def _described(self, method: str) -> tuple[str, Attributes]:
+        """Return name and attributes of the span of a call."""
+        if known := self._known.get(method):
+            return known
         original = method.removeprefix("/")[:_MAX_UNKNOWN_METHOD]
         return "grpc", {**self._server, "rpc.method": "_OTHER", "rpc.method_original": original}
 

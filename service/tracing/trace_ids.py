@@ -24,10 +24,10 @@ class TraceIds(RandomIdGenerator):
         """Draw the id of the next trace. Returns False if the sampler would not take it."""
         if self._bound is None:
             return True
-        drawn = getrandbits(128)
-        if drawn & TraceIdRatioBased.TRACE_ID_LIMIT >= self._bound:
+        low = getrandbits(64)  # the part that decides
+        if low >= self._bound:
             return False
-        self._drawn = drawn
+        self._drawn = getrandbits(64) << 64 | low
         return True
 
     def generate_trace_id(self) -> int:

@@ -8,6 +8,7 @@ import grpc
 import pytest
 from grpc_health.v1 import health_pb2, health_pb2_grpc
 from opentelemetry.trace import SpanKind, StatusCode
+from structlog.testing import capture_logs
 from taskwell.v1 import tasks_pb2
 
 from tests.running import DEADLINE, Api
@@ -63,8 +64,10 @@ def test_an_error_of_the_service_is_one_of_the_span(
 
     monkeypatch.setattr("service.tasks.methods.Tasks.get", fails)
     trace = Trace()
-    call = traced_api(traced_channel, trace).start("GetTask", tasks_pb2.GetTaskRequest(id="1"))
-    assert code_of(call) is grpc.StatusCode.INTERNAL
+    with capture_logs() as lines:
+        call = traced_api(traced_channel, trace).start("GetTask", tasks_pb2.GetTaskRequest(id="1"))
+        assert code_of(call) is grpc.StatusCode.INTERNAL
+    assert trace.trace_id in {line.get("trace_id") for line in lines}
     span = traced.server_span(trace)
     assert attributes_of(span)["rpc.response.status_code"] == "INTERNAL"
     assert attributes_of(span)["error.type"] == "INTERNAL"
