@@ -113,7 +113,8 @@ def show(case: Case) -> None:
 def row(cases: Sequence[Case]) -> str:
     """A row of the table in docs/operations/reliability.md."""
     codes = sum((sum(case.failures().values(), Counter()) for case in cases), Counter())
-    failed = ", ".join(f"{code} {100 * count / codes['']:.0f} %" for code, count in codes.most_common() if code) or "—"
+    shares = {code: round(100 * count / max(1, codes[""])) for code, count in codes.most_common() if code}
+    failed = ", ".join(f"{code} {share} %" for code, share in shares.items() if share) or "below 1 %"
     slowest = max(case.recovery or 0 for case in cases)
     return f"| {cases[0].name} | {', '.join(case.kind for case in cases)} | {failed} | {slowest:.1f} s |"
 
