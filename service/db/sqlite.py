@@ -42,6 +42,7 @@ class Sqlite:
     def __init__(self, url: SqliteFile) -> None:
         self.dialect: Dialect = sqlite.dialect(paramstyle="named")
         self._path = url.path.absolute()
+        self._wal = f"{self._path}-wal"
         self._uri = f"{self._path.as_uri()}?mode=rw"
         self._identity: tuple[int, int] | None = None
         self._schema_version: Row | None = None
@@ -90,6 +91,7 @@ class Sqlite:
             await self._verify_schema(connection, error)
             raise
         self._verify_file()
+        self._verify_wal()
         return rows
 
     async def fetch(
@@ -141,6 +143,17 @@ class Sqlite:
             self._identity = identity
         elif identity != self._identity:
             raise FileReplaced(f"{self._path} was replaced by another file; restart the server to serve from that one")
+
+    def _verify_wal(self) -> None:
+        """Raise FileReplaced if the write-ahead log is gone, which exists while a connection is open.
+
+        SQLite does not notice: it goes on writing into the deleted file, whose content the last connection copies into
+        the database when it is closed, and which is lost if the process is killed.
+        """
+        try:
+            os.stat(self._wal)  # noqa: PTH116 - as above
+        except FileNotFoundError as error:
+            raise FileReplaced(f"{self._wal} was deleted; restart the server, by SIGTERM, to lose no task") from error
 
 
 def set_sqlite_pragmas(connection: Any, _record: object) -> None:  # noqa: ANN401 - of either driver

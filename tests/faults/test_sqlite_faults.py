@@ -70,6 +70,19 @@ def test_an_sqlite_write_is_unavailable_while_another_program_holds_the_lock(tmp
         api.complete(task.id)
 
 
+def test_nothing_is_acknowledged_into_a_deleted_sqlite_log_and_a_restart_loses_nothing(tmp_path: Path) -> None:
+    path = tmp_path / "taskwell.db"
+    with serving(path) as api:
+        kept = api.create()
+        path.with_name("taskwell.db-wal").unlink()
+        with refused(StatusCode.UNAVAILABLE, "DATABASE_UNAVAILABLE"):
+            api.create()
+        with refused(StatusCode.UNAVAILABLE, "DATABASE_UNAVAILABLE"):
+            api.get(kept.id)
+    with serving(path) as again:
+        assert again.as_user(api.user).get(kept.id) == kept
+
+
 def test_an_sqlite_table_that_is_missing_is_unavailable_until_it_is_back(tmp_path: Path) -> None:
     path = tmp_path / "taskwell.db"
     with serving(path) as api, beside(path) as other:
