@@ -65,6 +65,7 @@ def main() -> int:
 
 
 def serve(arguments: list[str]) -> int:
+    _hold_signals()
     from service.config.load import SettingsError, load_settings, log_format_of
 
     try:
@@ -90,6 +91,7 @@ def supervise(arguments: list[str]) -> int:
     import asyncio
     import shutil
 
+    from service.server.debug_signals import handle_signals
     from service.server.supervisor import RestartPolicy, Supervisor, WorkersFailed, run_until_signalled
 
     def announce(announcement: str) -> None:
@@ -108,8 +110,13 @@ def supervise(arguments: list[str]) -> int:
 
         observer = WorkerMetrics(Path(folder), int(count))
     supervisor = Supervisor(command, int(count), announce=announce, policy=policy, observer=observer)
+
+    async def run() -> int:
+        handle_signals(log_level, asyncio.get_running_loop(), supervisor.forward)
+        return await run_until_signalled(supervisor)
+
     try:
-        return asyncio.run(run_until_signalled(supervisor))
+        return asyncio.run(run())
     except WorkersFailed as error:
         return _cannot_start(str(error), log_format)
     finally:
@@ -119,6 +126,7 @@ def supervise(arguments: list[str]) -> int:
 
 def work(arguments: list[str]) -> int:
     """Serve as one of several workers. The supervisor starts this command; not for people to call."""
+    _hold_signals()
     from service.server.parent_death import end_with_parent
 
     if len(arguments) != 2:
@@ -277,13 +285,17 @@ def _start_log(level: str, style: str, user_ids: "UserIds" = "plain", **always: 
     log_uncaught(style)
 
 
+def _hold_signals() -> None:
+    """Keep signals from ending this process and those that it starts: SIGHUP for good, the others until handled."""
+    # There is nothing to reload: settings are read once, and certificates are read again when they change.
+    signal.signal(signal.SIGHUP, signal.SIG_IGN)
+    signal.pthread_sigmask(signal.SIG_BLOCK, (signal.SIGUSR1, signal.SIGUSR2))
+
+
 def _exit_on_signal() -> None:
     """Exit on SIGTERM and SIGINT until the server installs its handlers: by default, PID 1 ignores them."""
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, lambda number, _: sys.exit(128 + number))
-    # There is nothing to reload: settings are read once, and certificates are read again when they change. The
-    # supervisor and the workers inherit this.
-    signal.signal(signal.SIGHUP, signal.SIG_IGN)
 
 
 def _serve(settings: "Settings", worker: int | None = None, metrics_folder: str = "") -> int:
@@ -292,9 +304,11 @@ def _serve(settings: "Settings", worker: int | None = None, metrics_folder: str 
     import uvloop
 
     from service.server.app import serve as serve_until_stopped
+    from service.server.debug_signals import handle_signals
 
     gc.enable()
     with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
+        handle_signals(settings.log_level, runner.get_loop())
         runner.run(serve_until_stopped(settings, worker, metrics_folder))
     return 0
 

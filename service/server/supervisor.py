@@ -86,6 +86,7 @@ class Supervisor:
         self._running: dict[int, Process] = {}
         self._ready: set[int] = set()
         self._was_ever_ready = False
+        self._is_debugging = False
         self._hung: set[int] = set()
         self._heard: set[int] = set()
         self._announcement = ""
@@ -113,6 +114,15 @@ class Supervisor:
         for process in self._running.values():
             _end_input(process)
         asyncio.get_running_loop().call_later(self._policy.grace, self.kill)
+
+    def forward(self, number: int) -> None:
+        """Send a signal to the processes. SIGUSR2, which turns debugging on and off, also reaches later ones."""
+        if number == signal.SIGUSR2:
+            self._is_debugging = not self._is_debugging
+        for worker, process in self._running.items():
+            if number != signal.SIGUSR2 or worker in self._ready:
+                with suppress(ProcessLookupError):
+                    process.send_signal(number)
 
     def kill(self) -> None:
         """Kill all processes; to be called after `stop`."""
@@ -192,6 +202,8 @@ class Supervisor:
         self._failed_starts[number] = 0
         self._ready.add(number)
         self._was_ever_ready = True
+        if self._is_debugging:
+            process.send_signal(signal.SIGUSR2)
         if self._observer:
             self._observer.on_ready(len(self._ready))
         _log.info("worker ready", worker=number, pid=process.pid)

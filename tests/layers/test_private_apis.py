@@ -46,8 +46,8 @@ UNDOCUMENTED = {
     "bind_names": "service/db/compiled_statement.py",
 }
 BOUNDED = {"grpcio", "grpcio-reflection", "sqlalchemy", "uvicorn"}
-# Documented names that begin with an underscore: of os, of named tuples, and two of pydantic-settings.
-DOCUMENTED = {"_exit", "_fields", "_replace", "_env_file", "_cli_parse_args"}
+# Documented names that begin with an underscore: of os, of sys, of named tuples, and two of pydantic-settings.
+DOCUMENTED = {"_current_frames", "_exit", "_fields", "_replace", "_env_file", "_cli_parse_args"}
 
 
 def is_private(name: str | None) -> bool:
