@@ -213,7 +213,7 @@ faults-locked: .venv/installed ## Measure the p99 of other users' calls while ro
 faults-matrix: .venv/installed ## Run each fault alone on each database and print what callers of each method saw (FAULT=, DATABASE=; 10 minutes)
 	@$(BIN)/python -m tests.faults.matrix --fault "$(FAULT)" $(if $(DATABASE),--database $(DATABASE))
 
-faults-seeded: .venv/installed ## Show that the checker of `make faults` sees: 40 seeded bugs, each reported by its name (4 minutes)
+faults-seeded: .venv/installed ## Show that the checker of `make faults` sees: 39 seeded bugs, each reported by its name (4 minutes)
 	@$(BIN)/python -m tests.faults.seeded_run
 
 matrix: .venv/installed ## Test the client on every Python of this machine, with the oldest and the newest dependencies
