@@ -280,7 +280,8 @@ class Database:
             self._break(pooled)
             self._pool.distrust()
             self._pool.is_database_up = False
-            self._pool.counts.troubles["silent"] += 1
+            # What does not end in a file waits for its lock.
+            self._pool.counts.troubles["locked" if self._writer else "silent"] += 1
             await asyncio.wait((task,))
         task.exception()  # looked at, so that asyncio does not complain where nobody waits
 

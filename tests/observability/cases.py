@@ -17,8 +17,7 @@ from taskwell.v1 import tasks_pb2, tasks_pb2_grpc
 
 from tests import messages
 from tests.auth.issuing import AUDIENCE, ISSUER
-from tests.faults import cluster_faults, own_systems
-from tests.faults.database_faults import table_locked
+from tests.faults import cluster_faults, database_faults, own_systems, sqlite_faults
 from tests.faults.fault import Injection
 from tests.faults.own_system import missing_mounts
 from tests.faults.ports import free_port
@@ -193,6 +192,12 @@ def _of_system(fault: Injection) -> Callable[[Watched], AbstractContextManager[o
     return lambda watched: fault(watched.system)
 
 
+def _named(name: str) -> Callable[[Watched], AbstractContextManager[object]]:
+    """A fault of PostgreSQL of `make faults`, by its name."""
+    [fault] = [fault for fault in database_faults.FAULTS if fault.name == name]
+    return _of_system(fault.inject)
+
+
 def _on_small_disk(kind: str) -> Callable[[], AbstractContextManager[Watched]]:
     return lambda: watched({"LOG_LEVEL": "debug"}, kind, {"mount": own_systems.small_disk})
 
@@ -225,9 +230,18 @@ def _more_users(watched: Watched) -> Iterator[None]:
 
 CASES = (
     Case("database slow", _page("DatabaseSlow"), _with(), _by_proxy(_slowed(0.3)), _ordinary),
-    Case("table locked", _page("DatabaseLocked"), _with(), _of_system(table_locked), _ordinary),
+    Case("table locked", _page("DatabaseLocked"), _with(), _of_system(database_faults.table_locked), _ordinary),
     Case("row locked", _page("DatabaseLocked"), _with(), _row_locked, _ordinary),
+    Case(
+        "file of SQLite locked",
+        _page("DatabaseLocked"),
+        lambda: watched({}, SQLITE),
+        _of_system(sqlite_faults.file_locked),
+        _ordinary,
+    ),
     Case("database away", _page("DatabaseAway"), _with(), _by_proxy(Proxy.refuse), _ordinary),
+    Case("no connection allowed", _page("DatabaseAway"), _with(), _named("no connection allowed"), _ordinary),
+    Case("database read-only", _page("Errors"), _with(), _named("database read-only"), _ordinary),
     Case("database silent", _page("DatabaseSilent"), _with(), _by_proxy(Proxy.hold), _ordinary),
     Case(
         "pool exhausted",
