@@ -2,6 +2,7 @@
 
 import os
 import re
+from collections.abc import Callable
 from functools import partial
 from importlib.metadata import version
 from pathlib import Path
@@ -212,19 +213,28 @@ def test_a_restarted_worker_continues_the_counts(tmp_path: Path) -> None:
     assert {path.name for path in tmp_path.iterdir()} == {"counted-1", "current-1"}
 
 
-UNREADABLE = {"empty": b"", "garbage": b"\x7f" * 4096, "shortened": None}
+def of_another_version(content: bytes) -> bytes:
+    return bytes(8) + content[8:]
 
 
-@pytest.mark.parametrize("content", UNREADABLE.values(), ids=UNREADABLE)
+UNREADABLE: dict[str, Callable[[bytes], bytes]] = {
+    "empty": lambda _: b"",
+    "garbage": lambda _: b"\x7f" * 4096,
+    "shortened": lambda content: content[:-8],
+    "of another version": of_another_version,
+}
+
+
+@pytest.mark.parametrize("broken", UNREADABLE.values(), ids=UNREADABLE)
 @pytest.mark.parametrize("name", ["counted-1", "current-1", "supervisor"])
 def test_a_file_that_cannot_be_read_is_left_out_counted_and_logged_once(
-    tmp_path: Path, name: str, content: bytes | None
+    tmp_path: Path, name: str, broken: Callable[[bytes], bytes]
 ) -> None:
     WorkerMetrics(tmp_path, 2)
     make(Sharing(tmp_path, 1, 2)).on_call(GET, "OK", 0.001)
     metrics = make(Sharing(tmp_path, 2, 2))
     metrics.on_call(GET, "OK", 0.001)
-    (tmp_path / name).write_bytes((tmp_path / name).read_bytes()[:-8] if content is None else content)
+    (tmp_path / name).write_bytes(broken((tmp_path / name).read_bytes()))
     registry = registry_of(metrics)
     with capture_logs() as logs:
         for _ in range(3):
@@ -233,13 +243,13 @@ def test_a_file_that_cannot_be_read_is_left_out_counted_and_logged_once(
     assert handled(metrics, "OK") == (1 if name == "counted-1" else 2)
 
 
-@pytest.mark.parametrize("content", UNREADABLE.values(), ids=UNREADABLE)
-def test_a_worker_replaces_its_files_that_cannot_be_read(tmp_path: Path, content: bytes | None) -> None:
+@pytest.mark.parametrize("broken", UNREADABLE.values(), ids=UNREADABLE)
+def test_a_worker_replaces_its_files_that_cannot_be_read(tmp_path: Path, broken: Callable[[bytes], bytes]) -> None:
     folder = tmp_path / "removed by a cleaner of temporary files"
     make(Sharing(folder, 1, 2)).on_call(GET, "OK", 0.001)
-    broken = content if content is not None else (folder / "counted-1").read_bytes()[:-8]
-    (folder / "counted-1").unlink()
-    (folder / "counted-1").write_bytes(broken)
+    content = (folder / "counted-1").read_bytes()
+    (folder / "counted-1").unlink()  # the one that is mapped keeps its size
+    (folder / "counted-1").write_bytes(broken(content))
     with capture_logs() as logs:
         metrics = make(Sharing(folder, 1, 2))
     metrics.on_call(GET, "OK", 0.001)
