@@ -192,12 +192,12 @@ class Database:
             except PoolTimeout as error:
                 raise DatabaseUnavailable from error
             except OSError as error:
-                self._pool.is_database_up = False
+                self._pool.outage.begin(error)
                 raise DatabaseUnavailable from error
             except Failed as failed:
                 failure, cause = failed.failure, failed.__cause__
                 if failure is Failure.LOST:
-                    self._pool.is_database_up = False
+                    self._pool.outage.begin(cause or failed)
                 if failure is Failure.LOST and not repeatable:
                     raise OutcomeUnknown from cause
                 if failure is Failure.LOCKED and not waits:
@@ -252,7 +252,7 @@ class Database:
         batch.enter(STATEMENT, began)
         try:
             rows = await self._driver.run(pooled.connection, statements, parameters)
-            self._pool.is_database_up = True
+            self._pool.outage.end()
             return rows
         except DRIVER_ERRORS as error:
             if not pooled.is_broken:  # by `_end`, which counts it
@@ -279,7 +279,7 @@ class Database:
         if not task.done():
             self._break(pooled)
             self._pool.distrust()
-            self._pool.is_database_up = False
+            self._pool.outage.begin("a statement neither ended nor could be cancelled")
             # What does not end in a file waits for its lock.
             self._pool.counts.troubles["locked" if self._writer else "silent"] += 1
             await asyncio.wait((task,))

@@ -17,6 +17,7 @@ from time import monotonic
 from typing import Generic, Literal, Protocol, TypeVar, get_args
 
 from service.db.driver_errors import DRIVER_ERRORS, TROUBLES, Trouble, trouble_of
+from service.outage import Outage
 
 C = TypeVar("C")
 
@@ -115,8 +116,10 @@ class Pool(Generic[C]):
     def __init__(self, connector: Connector[C], settings: PoolSettings) -> None:
         self.limit = settings.size + settings.max_overflow
         self.counts = PoolCounts()
-        self.is_database_up = True
-        """False after the database could not be reached or fell silent, until the next success."""
+        self.outage = Outage("database")
+        """On after the database could not be reached or fell silent, until the next success."""
+        self.exhausted = Outage("database connections", "are all in use", "are free again")
+        """On after a call got no connection in time, until one need not wait."""
         self._connector = connector
         self._settings = settings
         self._idle: deque[Pooled[C]] = deque()  # the most recently used at the right
@@ -143,7 +146,10 @@ class Pool(Generic[C]):
         """Lend a connection. Raises PoolTimeout, or what the attempt to connect raised if no connection works."""
         deadline = asyncio.get_running_loop().time() + self._settings.timeout
         while True:
-            pooled = self._take_idle() or await self._wait(deadline)
+            if pooled := self._take_idle():
+                self.exhausted.end()
+            else:
+                pooled = await self._wait(deadline)
             idle_since, pooled.since = pooled.since, monotonic()
             if not self._is_doubtful(pooled, idle_since):
                 return pooled
@@ -182,6 +188,11 @@ class Pool(Generic[C]):
             task.cancel()
         self._fail_waiting(PoolTimeout("the pool is closed"), monotonic())
         return list(self._lent)
+
+    @property
+    def is_database_up(self) -> bool:
+        """False after the database could not be reached or fell silent, until the next success."""
+        return not self.outage.is_on
 
     def _take_idle(self) -> Pooled[C] | None:
         while self._idle:
@@ -225,7 +236,7 @@ class Pool(Generic[C]):
             self.release(pooled)
             if not isinstance(error, DRIVER_ERRORS):
                 raise
-            self.is_database_up = False
+            self.outage.begin(error)
             self.counts.troubles["silent"] += 1  # one that was closed is noticed without a ping
             self.distrust()
             return False
@@ -246,7 +257,10 @@ class Pool(Generic[C]):
                 self._put_back(waiter.result())  # it came at the last moment
             if isinstance(error, TimeoutError):
                 self.counts.timeouts += 1
-                raise PoolTimeout(f"no connection became free within {self._settings.timeout} s") from error
+                timeout = PoolTimeout(f"no connection became free within {self._settings.timeout} s")
+                if not self.outage.is_on:
+                    self.exhausted.begin(timeout)
+                raise timeout from error
             raise
         finally:
             self._waiting.pop(waiter, None)
@@ -309,11 +323,11 @@ class Pool(Generic[C]):
         if error := task.exception():
             self.counts.connect_failures += 1
             self.counts.add_trouble(error)
-            self.is_database_up = False
+            self.outage.begin(error)
             self._connect_failed(error, since)
             return
         self.counts.opened += 1
-        self.is_database_up = True
+        self.outage.end()
         if self._is_closed or self._room(monotonic()) <= 0:
             self._close(task.result(), "shutdown" if self._is_closed else "surplus")
         else:

@@ -6,7 +6,7 @@ import asyncio
 import random
 import time
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from contextvars import Context as Variables
 from typing import Any, Protocol
 
@@ -14,8 +14,9 @@ import structlog
 from grpc import StatusCode
 
 from service.call_record import CONNECTION, STATEMENT, CallRecord
-from service.errors import DeadlineExceeded, Overloaded, RateLimited, RequestError, ShuttingDown
+from service.errors import DatabaseUnavailable, DeadlineExceeded, Overloaded, RateLimited, RequestError, ShuttingDown
 from service.log import Level, without_details
+from service.outage import Outage
 from service.rpc.top_counts import TopCounts
 
 _log = structlog.get_logger("rpc")
@@ -46,7 +47,7 @@ class CallLog:
     """Writes the log lines of calls.
 
     Calls that take longer than `slow_seconds` are logged with the time in each phase. Of the calls that succeed,
-    a share of `success_sample` is logged.
+    a share of `success_sample` is logged. Calls that fail in one of the `outages` are counted there.
     """
 
     def __init__(
@@ -54,12 +55,14 @@ class CallLog:
         *,
         slow_seconds: float = 1.0,
         success_sample: float = 0.0,
+        outages: Sequence[Outage] = (),
         report_interval: float = REPORT_INTERVAL,
         chance: Callable[[], float] = random.random,
     ) -> None:
         self.slow_seconds = slow_seconds
         self._success_sample = success_sample
         self._chance = chance
+        self._outages = outages
         self._lines: Counter[str] = Counter()  # in the current second
         self._overloads = 0  # in the current second
         self._busiest = _BusiestCallers(report_interval)
@@ -124,6 +127,10 @@ class CallLog:
 
     def _level(self, code: StatusCode, error: RequestError, record: CallRecord, seconds: float) -> str:
         if isinstance(error, RateLimited | Overloaded):  # they come in floods, which have lines of their own
+            return "debug"
+        if isinstance(error, DatabaseUnavailable) and (known := [each for each in self._outages if each.is_on]):
+            for outage in known:  # it has lines of its own
+                outage.failed_calls += 1
             return "debug"
         level = _LEVELS.get(code, "info")
         if isinstance(error, ShuttingDown):

@@ -152,7 +152,11 @@ class Service:
             observer=metrics or UNOBSERVED,
             guards=self._guards(),
             tracer=tracer,
-            log=CallLog(slow_seconds=settings.log_slow_calls, success_sample=settings.log_success_sample),
+            log=CallLog(
+                slow_seconds=settings.log_slow_calls,
+                success_sample=settings.log_success_sample,
+                outages=(self._database.pool.outage, self._database.pool.exhausted),
+            ),
         )
         self._server = grpc.aio.server(
             interceptors=(interceptor,),
