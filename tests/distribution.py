@@ -18,7 +18,9 @@ from service.db.url import DatabaseUrl, SqliteFile
 
 _PREPARE, _MIGRATED, _MODE = "TASKWELL_TEST_PREPARE_SQL", "TASKWELL_TEST_MIGRATED_SQL", "TASKWELL_TEST_DISTRIBUTED"
 VARIABLES = frozenset({_PREPARE, _MIGRATED, _MODE})
-IS_DISTRIBUTED = os.environ.get(_MODE) == "true" or _PREPARE in os.environ
+IS_CLUSTER = _PREPARE in os.environ
+"""True on a real cluster. Tests that look into one server, at its locks or plans, are skipped there."""
+IS_DISTRIBUTED = os.environ.get(_MODE) == "true" or IS_CLUSTER
 
 _PARTITIONS = Path(__file__).with_name("sql") / "partitions.sql"
 
@@ -34,7 +36,7 @@ def migrate(url: DatabaseUrl) -> None:
     schema.up()
     if isinstance(url, SqliteFile):
         return
-    if _PREPARE in os.environ:
+    if IS_CLUSTER:
         schema.distribute()
     _run(url.conninfo, os.environ.get(_MIGRATED, ""))
 

@@ -14,10 +14,12 @@ from service.db.store import SqlTaskStore
 from service.db.url import parse_database_url
 from service.model import NewTask, Task, TaskChange, TaskRemoval
 from tests.db.making import later, new_task
-from tests.distribution import IS_DISTRIBUTED, migrate, store_of
+from tests.distribution import IS_CLUSTER, IS_DISTRIBUTED, migrate, store_of
 from tests.postgres import fresh_database
 from tests.running import new_user
 from tests.waiting import until
+
+pytestmark = pytest.mark.skipif(IS_CLUSTER, reason="looks into one server")
 
 OTHERS = "FROM pg_stat_activity WHERE datname = current_database() AND pid <> pg_backend_pid()"
 

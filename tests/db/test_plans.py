@@ -23,8 +23,10 @@ from service.db.store import SqlTaskStore
 from service.db.url import DatabaseUrl, parse_database_url
 from service.model import Position, TaskChange, TaskQuery, TaskRemoval, TaskStatus
 from tests.db.making import START, later, new_task, one_page, requested
-from tests.distribution import IS_DISTRIBUTED, partition
+from tests.distribution import IS_CLUSTER, IS_DISTRIBUTED, partition
 from tests.postgres import fresh_database
+
+pytestmark = pytest.mark.skipif(IS_CLUSTER, reason="looks into one server")
 
 USER = "user-of-many"
 _PARAMETER = re.compile(r"%\((\w+)\)s")
