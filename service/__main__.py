@@ -1,4 +1,4 @@
-"""The command line: `taskwell serve | migrate | check | config | health | token`; the client adds `task`."""
+"""The command line: `taskwell serve | migrate | check | …`; the client adds `task`."""
 
 import gc
 import os
@@ -33,6 +33,7 @@ usage: taskwell COMMAND [--SETTING VALUE ...]
   health             check the server with these settings: exit status 0 if it is SERVING, else 1
   token --user NAME  print a development token signed with TASKWELL_JWT_SECRET
                      [--expires-in SECONDS, default 3600] [--scope SCOPES, default both]
+  backup FILE        copy the SQLite database to a new file, while servers use it
   --version          print the versions of the service and its client
   task               add, list, show, edit, done, reopen, rm: the tasks of a user, on a running server
 
@@ -220,29 +221,15 @@ def health(arguments: list[str]) -> int:
 
 
 def token(arguments: list[str]) -> int:
-    import argparse
+    from service.commands.token import run
 
-    parser = argparse.ArgumentParser("taskwell token", add_help=False, allow_abbrev=False)
-    parser.add_argument("--user", required="--help" not in arguments)
-    parser.add_argument("--expires-in", type=int, default=3600)
-    parser.add_argument("--scope")
-    wanted, rest = parser.parse_known_args(arguments)
-    settings = _settings("token", rest)
-    if not settings.jwt_secret:
-        return _fail(
-            "a token can be signed only with TASKWELL_AUTH=jwt and TASKWELL_JWT_SECRET; with TASKWELL_JWT_JWKS, only "
-            "the issuer has the private key: get a token from it"
-        )
-    from service.auth.dev_tokens import mint_token
-    from service.server.authentication import expected_of
+    return _run(run, arguments)
 
-    scope = wanted.scope if wanted.scope is not None else f"{settings.jwt_read_scope} {settings.jwt_write_scope}"
-    secret = settings.jwt_secret.get_secret_value()
-    try:
-        print(mint_token(secret, expected_of(settings), wanted.user, scope, int(time.time()), wanted.expires_in))
-    except ValueError as error:
-        return _fail(str(error))
-    return 0
+
+def backup(arguments: list[str]) -> int:
+    from service.commands.backup import run
+
+    return _run(run, arguments)
 
 
 def task(arguments: list[str]) -> int:
@@ -260,8 +247,20 @@ COMMANDS: dict[str, Callable[[list[str]], int]] = {
     "config": config,
     "health": health,
     "token": token,
+    "backup": backup,
     "task": task,
 }
+
+
+def _run(command: Callable[[list[str]], int], arguments: list[str]) -> int:
+    """Run a command of `service.commands` and return its exit status."""
+    from service.commands.failure import CommandFailed
+
+    gc.enable()  # they may run for long
+    try:
+        return command(arguments)
+    except CommandFailed as error:
+        return _fail(str(error), status=error.status)
 
 
 def _settings(command: str, arguments: list[str]) -> "Settings":
@@ -333,16 +332,14 @@ def _this_program() -> list[str]:
 
 def _with_schema(settings: "Settings", action: Callable[["Schema"], str]) -> int:
     """Run an action on the schema and print its result. Messages of the driver are shown: they are for the operator."""
-    from service.db.schema import Schema, SchemaUnknown
-    from service.errors import DatabaseUnavailable
+    from service.commands.failure import CommandFailed, database_errors
+    from service.db.schema import Schema
 
     try:
-        print(action(Schema(settings.database)))
-    except SchemaUnknown as error:
+        with database_errors(settings):
+            print(action(Schema(settings.database)))
+    except CommandFailed as error:
         return _fail(str(error))
-    except DatabaseUnavailable as error:
-        cause = getattr(error.__cause__, "orig", error.__cause__)
-        return _fail(f"cannot reach the database ({settings.database}): {str(cause).strip()}")
     return 0
 
 
