@@ -168,7 +168,7 @@ test-distributed: .venv/installed ## Run the tests of store and RPCs in the mode
 soak-lost-answers: .venv/installed ## Lose the responses of 5 % of 40,000 creates: every task must exist once (two minutes)
 	@$(BIN)/python -m tests.soak.lost_answers
 
-.PHONY: deploy-check image-test soak soak-kills soak-restarts prometheus
+.PHONY: deploy-check image-test replicas soak soak-kills soak-restarts prometheus
 
 prometheus: ## Put prometheus and promtool into .tools/bin, from Debian's package
 	@sh tools/prometheus.sh
@@ -219,11 +219,19 @@ faults-seeded: .venv/installed ## Show that the checker of `make faults` sees: 3
 matrix: .venv/installed ## Test the client on every Python of this machine, with the oldest and the newest dependencies
 	@$(BIN)/python tools/matrix.py
 
-deploy-check: .venv/installed .venv-deploy/installed ## Check the Dockerfile
-	@.venv-deploy/bin/hadolint deploy/Dockerfile
+# Without Go it is not built, and what needs it is left out.
+.tools/bin/kustomize:
+	@if command -v go >/dev/null; then GOBIN="$(CURDIR)/.tools/bin" go install sigs.k8s.io/kustomize/kustomize/v5@v5.7.1; fi
+
+deploy-check: .venv/installed .venv-deploy/installed .tools/bin/kustomize ## Check the Dockerfile, the compose files and the manifests of Kubernetes
+	@$(BIN)/python tools/check_deploy.py
 
 image-test: build ## Build the image of deploy/Dockerfile with buildah and run it: serve, drain, health check (as root, 3 minutes)
 	@$(BIN)/python -m tests.deploy.image
+
+ENDS ?= 40
+replicas: .venv/installed .venv-envoy/installed ## Kill and stop replicas behind Envoy 40 times under load: no safe call fails (5 minutes)
+	@$(BIN)/python -m tests.deploy.replicas $(ENDS)
 
 DIST ?= dist
 build: .venv/installed ## Build the source archives of service and client, and wheels from those, into dist/

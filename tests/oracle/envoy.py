@@ -10,7 +10,6 @@ difference, docs/guide/rest.md must have its reason, and it must still be there.
 import http.client
 import json
 import re
-import subprocess
 import sys
 import tempfile
 from collections.abc import Iterator
@@ -23,12 +22,11 @@ from google.rpc import error_details_pb2, status_pb2
 from taskwell.v1 import tasks_pb2
 
 from service.log import configure_log
+from tests.envoy import listener, running_envoy, socket_address
 from tests.oracle.exchanges import EXCHANGES, WORDS, Exchange
 from tests.running import new_user, running_addresses, settings_for
-from tests.waiting import until
 
 ROOT = Path(__file__).resolve().parents[2]
-ENVOY = ROOT / ".venv-envoy" / "bin" / "envoy"
 REASONS = ROOT / "docs" / "guide" / "rest.md"
 PROTOSET = ROOT / "generated" / "taskwell.protoset"
 _EXTENSIONS = "type.googleapis.com/envoy.extensions"
@@ -112,38 +110,14 @@ def reasons() -> set[str]:
 
 
 @contextmanager
-def running_envoy(grpc_address: str) -> Iterator[str]:
+def running_transcoder(grpc_address: str) -> Iterator[str]:
     """The address of an Envoy whose transcoder is a client of this gRPC server, until the block is left."""
-    with tempfile.TemporaryDirectory() as folder:
-        descriptors, config, said = Path(folder, "descriptors"), Path(folder, "envoy.json"), Path(folder, "admin")
-        descriptors.write_bytes(_descriptors())
-        config.write_text(json.dumps(_config(grpc_address, descriptors)))
-        command: list[str | Path] = [ENVOY, "--config-path", config, "--admin-address-path", said]
-        with Path(folder, "log").open("w+") as log:
-            process = subprocess.Popen([*command, "--use-dynamic-base-id", "--concurrency", "1"], stderr=log)
-            try:
-                until(lambda: process.poll() is not None or _listener(said) is not None)
-                listener = _listener(said)
-                assert listener is not None, log.seek(0) or log.read()
-                yield listener
-            finally:
-                process.terminate()
-                process.wait()
-
-
-def _listener(said: Path) -> str | None:
-    """Where Envoy listens, as its administration says that it wrote into this file; None until it does."""
-    if not said.exists():
-        return None
-    host, _, port = said.read_text().rpartition(":")
-    administration = http.client.HTTPConnection(host, int(port))
-    administration.request("GET", "/listeners?format=json")
-    statuses = json.loads(administration.getresponse().read()).get("listener_statuses", [])
-    administration.close()
-    for status in statuses:
-        address = status["local_address"]["socket_address"]
-        return f"{address['address']}:{address['port_value']}"
-    return None
+    with tempfile.NamedTemporaryFile() as descriptors:
+        Path(descriptors.name).write_bytes(_descriptors())
+        with running_envoy(_config(grpc_address, Path(descriptors.name))) as administration:
+            address = listener(administration)
+            assert address is not None
+            yield address
 
 
 def _descriptors() -> bytes:
@@ -185,11 +159,10 @@ def _config(grpc_address: str, descriptors: Path) -> dict[str, Any]:
         "explicit_http_config": {"http2_protocol_options": {}},
     }
     return {
-        "admin": {"address": _socket("127.0.0.1", 0)},
         "static_resources": {
             "listeners": [
                 {
-                    "address": _socket("127.0.0.1", 0),
+                    "address": socket_address("127.0.0.1", 0),
                     "filter_chains": [{"filters": [{"name": "http", "typed_config": manager}]}],
                 }
             ],
@@ -201,7 +174,7 @@ def _config(grpc_address: str, descriptors: Path) -> dict[str, Any]:
                     },
                     "load_assignment": {
                         "cluster_name": "grpc",
-                        "endpoints": [{"lb_endpoints": [{"endpoint": {"address": _socket(host, int(port))}}]}],
+                        "endpoints": [{"lb_endpoints": [{"endpoint": {"address": socket_address(host, int(port))}}]}],
                     },
                 }
             ],
@@ -209,15 +182,11 @@ def _config(grpc_address: str, descriptors: Path) -> dict[str, Any]:
     }
 
 
-def _socket(host: str, port: int) -> dict[str, Any]:
-    return {"socket_address": {"address": host, "port_value": port}}
-
-
 def main() -> int:
     configure_log("error", "json")
     with tempfile.TemporaryDirectory() as folder:
         settings = settings_for(f"sqlite:///{folder}/taskwell.db", rest_address="127.0.0.1:0")
-        with running_addresses(settings) as addresses, running_envoy(addresses.grpc) as envoy:
+        with running_addresses(settings) as addresses, running_transcoder(addresses.grpc) as envoy:
             outcomes = compared(Endpoint(addresses.rest), Endpoint(envoy))
     complaints = [f"{each.exchange.name}: {each.complaint}" for each in outcomes if each.complaint]
     named = {each.exchange.differs for each in outcomes} - {""}

@@ -55,6 +55,8 @@ class Load:
     """Statuses that calls may fail with."""
     succeeded: int = 0
     failures: Counter[str] = field(default_factory=Counter)
+    messages: Counter[str] = field(default_factory=Counter)
+    """Of the failures of the plain client."""
     over: bool = False
 
     async def run(self, calls: Callable[[Call], Awaitable[None]], call: Call) -> None:
@@ -73,6 +75,7 @@ class Load:
                 self.failures[f"{error.code.name} {error.reason or error.message}"] += 1
             except grpc.aio.AioRpcError as error:
                 self.failures[error.code().name] += 1
+                self.messages[error.details() or ""] += 1
 
     def problems(self) -> list[str]:
         wrong = {status: calls for status, calls in self.failures.items() if status not in self.allowed}
