@@ -76,7 +76,7 @@ def configure_log(level: str, style: str, user_ids: UserIds = "plain", **always:
     )
     structlog.configure(
         processors=[*shared, *last],
-        logger_factory=structlog.WriteLoggerFactory(sys.stderr),
+        logger_factory=structlog.WriteLoggerFactory(_stream()),
         cache_logger_on_first_use=False,  # so that `set_level` takes effect
     )
     set_level(level)
@@ -150,7 +150,7 @@ def log_uncaught(style: str) -> None:
     Where the log is JSON, whatever else is written to `sys.stderr` becomes lines of the log too.
     """
     if writes_json(style):
-        sys.stderr = _StderrLines()
+        sys.stderr = _StderrLines(_stream())
     logging.captureWarnings(capture=True)
     sys.excepthook = _log_uncaught_exception
     threading.excepthook = _log_thread_exception
@@ -197,7 +197,9 @@ class _StderrLines(io.TextIOBase):
 
     encoding = "utf-8"
 
-    def __init__(self) -> None:
+    def __init__(self, stream: TextIO) -> None:
+        self.stream = stream
+        """Where the log itself is written."""
         self._begun = ""
         self._lock = threading.RLock()
 
@@ -213,6 +215,11 @@ class _StderrLines(io.TextIOBase):
 
     def fileno(self) -> int:
         return 2
+
+
+def _stream() -> TextIO:
+    """Return the stream of the log: standard error, and not what turns standard error into lines of the log."""
+    return sys.stderr.stream if isinstance(sys.stderr, _StderrLines) else sys.stderr
 
 
 class _ForwardToStructlog(logging.Handler):

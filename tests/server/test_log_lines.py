@@ -14,7 +14,7 @@ from service.log import configure_log, log_uncaught, set_level
 from service.standard_streams import drain_streams, never_block
 never_block()
 configure_log("info", "json", worker=3)
-log_uncaught()
+log_uncaught("json")
 log = structlog.get_logger("test")
 """
 
@@ -107,3 +107,28 @@ def test_the_level_changes_while_the_process_runs() -> None:
 log.debug("one"); set_level("debug"); log.debug("two"); set_level("error"); log.warning("three"); log.error("four")
 """)
     assert [line["event"] for line in lines] == ["two", "four"]
+
+
+def test_whatever_is_printed_warned_or_raised_becomes_lines() -> None:
+    lines = logged("""
+import asyncio, traceback
+print("printed", "twice\\nand again", file=sys.stderr)
+warnings.warn("deprecated")
+logging.getLogger("library").error("logged %s", 1)
+def fail():
+    raise KeyError("raised")
+threads = [threading.Thread(target=fail) for _ in range(20)]
+[thread.start() for thread in threads]
+[thread.join() for thread in threads]
+try:
+    fail()
+except KeyError:
+    traceback.print_exc()
+asyncio.run(asyncio.sleep(0))
+""")
+    events = [line["event"] for line in lines]
+    assert events[:2] == ["printed twice", "and again"]
+    assert "deprecated" in events[2]
+    assert events[3] == "logged 1"
+    assert events.count("uncaught exception in a thread") == 20
+    assert events[-1] == "KeyError: 'raised'"
