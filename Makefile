@@ -168,7 +168,7 @@ test-distributed: .venv/installed ## Run the tests of store and RPCs in the mode
 soak-lost-answers: .venv/installed ## Lose the responses of 5 % of 40,000 creates: every task must exist once (two minutes)
 	@$(BIN)/python -m tests.soak.lost_answers
 
-.PHONY: deploy-check image-test replicas soak soak-kills soak-restarts prometheus
+.PHONY: deploy-check image-test replicas soak soak-kills soak-log soak-restarts prometheus
 
 prometheus: ## Put prometheus and promtool into .tools/bin, from Debian's package
 	@sh tools/prometheus.sh
@@ -190,6 +190,9 @@ soak: .venv/installed ## Put steady load on both databases for an hour: memory a
 KILLS ?= 100
 soak-kills: .venv/installed ## kill -9 server, worker, supervisor and PostgreSQL 100 times: no acknowledged write is lost (10 minutes)
 	@$(BIN)/python -m tests.soak.kills $(KILLS)
+
+soak-log: .venv/installed ## Read 100,000 log lines of two workers under failure: each must be JSON (LINES=n, a minute)
+	@$(BIN)/python -m tests.soak.log_lines $(or $(LINES),100000)
 
 RESTARTS ?= 100
 soak-restarts: .venv/installed ## Restart two servers 100 times in turn: no safe call of the clients fails (7 minutes)
