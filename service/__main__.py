@@ -34,6 +34,8 @@ usage: taskwell COMMAND [--SETTING VALUE ...]
   token --user NAME  print a development token signed with TASKWELL_JWT_SECRET
                      [--expires-in SECONDS, default 3600] [--scope SCOPES, default both]
   backup FILE        copy the SQLite database to a new file, while servers use it
+  users delete --user ID
+                     delete a user with all tasks, for good, and print a receipt   [--yes: do not ask]
   --version          print the versions of the service and its client
   task               add, list, show, edit, done, reopen, rm: the tasks of a user, on a running server
 
@@ -232,6 +234,12 @@ def backup(arguments: list[str]) -> int:
     return _run(run, arguments)
 
 
+def users(arguments: list[str]) -> int:
+    from service.commands.users import run
+
+    return _run(run, arguments)
+
+
 def task(arguments: list[str]) -> int:
     from taskwell_cli import tasks
 
@@ -248,6 +256,7 @@ COMMANDS: dict[str, Callable[[list[str]], int]] = {
     "health": health,
     "token": token,
     "backup": backup,
+    "users": users,
     "task": task,
 }
 

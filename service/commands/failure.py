@@ -6,6 +6,7 @@ from contextlib import contextmanager
 from service.config.load import SettingsError, load_settings
 from service.config.settings import Settings
 from service.db.schema import Schema, SchemaUnknown
+from service.db.session import DatabaseRefused
 from service.db.url import SqliteFile
 from service.errors import DatabaseUnavailable
 
@@ -47,7 +48,7 @@ def database_errors(settings: Settings) -> Iterator[None]:
     """Turn errors of the database into CommandFailed. Messages of the driver are shown: they are for the operator."""
     try:
         yield
-    except SchemaUnknown as error:
+    except (SchemaUnknown, DatabaseRefused) as error:
         raise CommandFailed(str(error)) from error
     except DatabaseUnavailable as error:
         cause = getattr(error.__cause__, "orig", error.__cause__)
