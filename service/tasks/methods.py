@@ -26,7 +26,8 @@ from service.model import (
     TaskStatus,
 )
 from service.tasks import validation
-from service.tasks.coalescer import BatchObserver, BatchSettings, Coalescer, Direct, Operation, begin_batch
+from service.tasks.batches import BatchObserver, BatchSettings, Direct, Operation, begin_batch
+from service.tasks.coalescer import Coalescer
 from service.tasks.etags import version_of
 from service.tasks.page_tokens import page_token_of, position_of
 from service.tasks.store import TaskStore

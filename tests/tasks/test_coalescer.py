@@ -6,7 +6,8 @@ from collections.abc import Sequence
 import pytest
 
 from service.errors import DatabaseUnavailable, Overloaded, TaskNotFound
-from service.tasks.coalescer import BatchSettings, Coalescer, PeakConcurrency
+from service.tasks.batches import BatchSettings, PeakConcurrency
+from service.tasks.coalescer import Coalescer
 from service.tasks.store import Locked
 
 Request = tuple[str, object]
