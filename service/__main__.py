@@ -36,6 +36,8 @@ usage: taskwell COMMAND [--SETTING VALUE ...]
   backup FILE        copy the SQLite database to a new file, while servers use it
   users delete --user ID
                      delete a user with all tasks, for good, and print a receipt   [--yes: do not ask]
+  export             print all users and tasks as lines of JSON   [--user ID: those of one user]
+  import             read such lines from standard input: those that are there already are left as they are
   --version          print the versions of the service and its client
   task               add, list, show, edit, done, reopen, rm: the tasks of a user, on a running server
 
@@ -199,13 +201,9 @@ def check(arguments: list[str]) -> int:
 
 
 def config(arguments: list[str]) -> int:
-    settings = _settings("config", arguments)
-    from service.config.masked import masked
-    from service.config.names import PREFIX
+    from service.commands.config import run
 
-    for name, value in masked(settings).items():
-        print(f"{PREFIX}{name.upper()}={_shown(value)}")
-    return 0
+    return _run(run, arguments)
 
 
 def health(arguments: list[str]) -> int:
@@ -240,6 +238,18 @@ def users(arguments: list[str]) -> int:
     return _run(run, arguments)
 
 
+def export(arguments: list[str]) -> int:
+    from service.commands.transfer import export as run
+
+    return _run(run, arguments)
+
+
+def import_(arguments: list[str]) -> int:
+    from service.commands.transfer import import_ as run
+
+    return _run(run, arguments)
+
+
 def task(arguments: list[str]) -> int:
     from taskwell_cli import tasks
 
@@ -257,6 +267,8 @@ COMMANDS: dict[str, Callable[[list[str]], int]] = {
     "token": token,
     "backup": backup,
     "users": users,
+    "export": export,
+    "import": import_,
     "task": task,
 }
 
@@ -363,12 +375,6 @@ def _retry(action: Callable[[], object], deadline: float, *errors: type[Exceptio
             time.sleep(0.5)
         else:
             return
-
-
-def _shown(value: object) -> object:
-    if value is None:
-        return ""
-    return str(value).lower() if isinstance(value, bool) else value
 
 
 def _cannot_start(sentence: str, log_format: str, *, status: int = 1, **always: object) -> int:
