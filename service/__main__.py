@@ -136,7 +136,8 @@ def work(arguments: list[str]) -> int:
 
     if len(arguments) != 2:
         return _fail("'taskwell work' is started by the supervisor: run 'taskwell serve'", status=2)
-    end_with_parent()
+    if not end_with_parent():
+        return _cannot_start("the supervisor has ended", os.environ.get("TASKWELL_LOG_FORMAT", "auto"))
     from service.config.settings import inherited_settings
     from service.server.startup import StartError
 
@@ -385,6 +386,7 @@ def _cannot_start(sentence: str, log_format: str, *, status: int = 1, **always: 
         return _fail(sentence, status=status)
     import structlog
 
+    drain_streams()  # the lines so far come first
     never_block()
     configure_log("info", log_format, **always)  # type: ignore[arg-type]  # none of them is `user_ids`
     structlog.get_logger("app").critical("cannot start", message=sentence)

@@ -171,12 +171,21 @@ class Gateway:
             except (HttpError, InvalidArgument) as refusal:
                 # A caller who may not make the call learns that, and not what else is wrong with the request.
                 user = await self._calls.admit(route.call, head.metadata, counts=True)
-                _log.info("refused", call=route.call, user=user, reason=refusal.reason, message=str(refusal))
+                _log_refusal(refusal, route, user)
                 raise
             message = await self._calls.call(route.call, request.SerializeToString(), head.metadata, timeout)
         except AioRpcError as error:
             return response_to_rpc_error(error, self._rules.challenge, has_if_match=b"if-match" in head.values)
         return _response_to_message(message, route, head.values)
+
+
+def _log_refusal(error: HttpError | InvalidArgument, route: Route, user: str | None) -> None:
+    """Log a request that did not become a call, with the fields of one that failed."""
+    code = error.code if isinstance(error, HttpError) else StatusCode.INVALID_ARGUMENT
+    record = current_call.get()
+    seconds = {"seconds": round(time.perf_counter() - record.started, 6)} if record else {}
+    fields = {"method": route.call, "code": code.name, "reason": error.reason, "message": str(error)}
+    _log.info("rpc", **fields, user=user, api="rest", **seconds)
 
 
 def _response_to_message(message: Message, route: Route, values: Mapping[bytes, bytes]) -> Response:

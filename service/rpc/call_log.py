@@ -228,5 +228,8 @@ def _fields(record: CallRecord, seconds: float) -> dict[str, object]:
 
 def _phases(record: CallRecord, context: Peer) -> dict[str, Any]:
     """Return the client's address, where the call is, and the time in each phase (s)."""
-    times = {f"{phase}_seconds": round(spent, 6) for phase, spent in record.seconds(time.perf_counter()).items()}
-    return {"peer": context.peer(), **({"phase": phase} if (phase := record.phase) else {}), **times}
+    times = record.seconds(time.perf_counter())
+    # Of a call that has left all phases, that in which it spent most of the time.
+    phase = record.phase or (max(times, key=times.__getitem__) if any(times.values()) else None)
+    fields = {f"{phase}_seconds": round(spent, 6) for phase, spent in times.items()}
+    return {"peer": context.peer(), **({"phase": phase} if phase else {}), **fields}

@@ -9,8 +9,8 @@ _PR_SET_PDEATHSIG = 1
 """https://man7.org/linux/man-pages/man2/pr_set_pdeathsig.2const.html"""
 
 
-def end_with_parent() -> None:
-    """Have the kernel kill this process when its parent ends; exit if it has ended already.
+def end_with_parent() -> bool:
+    """Have the kernel kill this process when its parent ends; return False if it has ended already.
 
     A process whose event loop is blocked, whose interpreter waits for C code, or which was stopped by a signal could do
     nothing about it by itself, and would keep the address from the next server. Only on Linux, like several workers.
@@ -18,5 +18,4 @@ def end_with_parent() -> None:
     if sys.platform == "linux":
         ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL, 0, 0, 0)
     # The supervisor never writes: there is something to read only at the end of the input.
-    if select.select((0,), (), (), 0)[0]:
-        sys.exit("taskwell: the supervisor has ended")
+    return not select.select((0,), (), (), 0)[0]

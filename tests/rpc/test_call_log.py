@@ -68,7 +68,7 @@ async def test_a_slow_call_is_a_warning_with_peer_and_the_time_in_each_phase(lin
     for line in lines:
         assert (line["queue_seconds"], line["connection_seconds"], line["statement_seconds"]) == (1.0, 0.0, 0.0)
         assert (line["method"], line["user"], line["api"], line["seconds"]) == (METHOD, "alice", "grpc", 0.5)
-        assert line["request_id"] == "7"
+        assert (line["request_id"], line["phase"]) == ("7", "queue")
 
 
 @pytest.mark.parametrize(

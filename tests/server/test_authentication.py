@@ -69,7 +69,7 @@ def test_token_command_refuses_wrong_arguments_and_settings(
 def test_a_missing_jwks_file_stops_the_start(folder: Path) -> None:
     answer = run("serve", folder=folder, **ISSUER, TASKWELL_JWT_JWKS="missing.json")
     assert answer.returncode == 1
-    assert "taskwell: TASKWELL_JWT_JWKS: missing.json: the file cannot be read: No such file" in answer.stderr
+    assert "TASKWELL_JWT_JWKS: missing.json: the file cannot be read: No such file" in answer.stderr
     assert "Traceback" not in answer.stderr
 
 

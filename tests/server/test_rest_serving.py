@@ -58,9 +58,10 @@ def test_rest_is_announced_logged_and_keeps_its_address(tmp_path: Path) -> None:
         assert "TASKWELL_REST_ADDRESS or --rest-address" in answer.stderr
         client.close()
         assert server.end() == 0
-    lines = [json.loads(line) for line in path.read_text().splitlines()]
+    first, *lines = [json.loads(line) for line in path.read_text().splitlines()]
+    assert first["event"] == "starting"
     events = [(line["event"], line.get("reason")) for line in lines]
-    assert (events[0], lines[0]["user"]) == (("refused", "INVALID_FIELD"), "alice")
+    assert (events[0], lines[0]["user"]) == (("rpc", "INVALID_FIELD"), "alice")
     callers = [(line["user"], line["reason"]) for line in lines[1:] if line["event"] == "rpc"]
     assert callers == [("bob", "INVALID_FIELD"), (None, "CALLER_MISSING")], (
         "the second is not logged as the first one's"

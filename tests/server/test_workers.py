@@ -1,5 +1,6 @@
 """Several workers: sharing the port, restarts, graceful shutdown."""
 
+import json
 import os
 import signal
 import socket
@@ -126,7 +127,7 @@ def test_workers_that_never_start_end_the_server(folder: Path) -> None:
     answer = run("serve", "--workers", "2", "--grpc-address", "127.0.0.1:0", folder=folder, PYTHONPATH=path)
     assert (answer.returncode, answer.stdout) == (1, "")
     assert (
-        "taskwell: no worker starts: each exited 5 times in a row before it was ready, the last one with exit status 1"
+        "no worker starts: each exited 5 times in a row before it was ready, the last one with exit status 1"
         in answer.stderr
     )
     assert "Traceback" not in answer.stderr
@@ -195,7 +196,8 @@ def test_workers_end_when_the_supervisor_is_killed_even_those_that_hang(folder: 
 
 def test_a_worker_whose_supervisor_has_ended_does_not_start(folder: Path) -> None:
     answer = run("work", "", "1", folder=folder)  # its input is at its end
-    assert (answer.returncode, answer.stderr) == (1, "taskwell: the supervisor has ended\n")
+    line = json.loads(answer.stderr)
+    assert (answer.returncode, line["event"], line["message"]) == (1, "cannot start", "the supervisor has ended")
 
 
 @pytest.mark.parametrize("first", [1, 2])
