@@ -13,6 +13,7 @@ import (
 
 	taskwellv1 "example.com/taskwell/taskwell/v1"
 	"github.com/google/uuid"
+	"google.golang.org/grpc"
 	"google.golang.org/protobuf/types/known/fieldmaskpb"
 )
 
@@ -22,6 +23,9 @@ func TestNoSafeCallFailsWhileServersRestart(t *testing.T) {
 	const atOnce, pause = 8, 10 * time.Millisecond
 	addresses, over := strings.Split(given(t, "TASKWELL_TEST_ADDRESSES"), ","), given(t, "TASKWELL_TEST_OVER")
 	client := dial(t, "rolling:///tasks", WithUser("go-"+uuid.NewString()), atAddresses(addresses...))
+	// The other client leaves a server that is NOT_SERVING before it is refused a call. This one does not, and must retry.
+	staying := dial(t, "rolling:///tasks", WithUser("go-"+uuid.NewString()), atAddresses(addresses...),
+		WithDialOptions(grpc.WithDisableHealthCheck()))
 	var succeeded, failed atomic.Int64
 	count := func(err error) bool {
 		if err != nil {
@@ -34,12 +38,16 @@ func TestNoSafeCallFailsWhileServersRestart(t *testing.T) {
 		return true
 	}
 	var group sync.WaitGroup
-	for range atOnce {
+	for number := range atOnce {
+		caller := client
+		if number == 0 {
+			caller = staying
+		}
 		group.Add(1)
 		go func() {
 			defer group.Done()
 			for !exists(over) {
-				safeCalls(t.Context(), client, count)
+				safeCalls(t.Context(), caller, count)
 			}
 		}()
 	}

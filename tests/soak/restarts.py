@@ -5,6 +5,8 @@
 A server is told to stop, exits and is started again. The other follows when the first has accepted calls for two
 seconds, as an orchestrator does (minReadySeconds in Kubernetes), so that clients have reconnected. They know both
 addresses. Safe calls are those that a client may repeat. The plain client is grpcio without a service config.
+Each server is told to stop while a call waits in the database (draining.py): under load alone, the retries of the
+clients hide a server that does not drain, and their health checks hide missing retries.
 """
 
 import asyncio
@@ -29,6 +31,7 @@ from taskwell_client import TaskwellError, connect, connect_async
 from service.log import configure_log
 from tests.faults.system import TIMEOUT, ServerProcess
 from tests.postgres import fresh_database, running_postgres
+from tests.soak.draining import stop_while_a_call_waits
 from tests.waiting import eventually
 
 AT_ONCE = 8
@@ -76,6 +79,7 @@ class Load:
             except grpc.aio.AioRpcError as error:
                 self.failures[error.code().name] += 1
                 self.messages[error.details() or ""] += 1
+                await asyncio.sleep(_PAUSE)  # a plain client stays with a server that drains, which refuses at once
 
     def problems(self) -> list[str]:
         wrong = {status: calls for status, calls in self.failures.items() if status not in self.allowed}
@@ -164,15 +168,23 @@ def go_load(addresses: Sequence[str], folder: Path) -> Iterator[list[str]]:
 
 async def restart(servers: Sequence[ServerProcess], restarts: int) -> list[Load]:
     """Restart the servers in turn under the load of the Python clients."""
+    addresses = [server.address for server in servers]
     async with AsyncExitStack() as stack:
-        loads = await put_load(stack, [server.address for server in servers])
+        loads = await put_load(stack, addresses)
         for number in range(restarts):
             await asyncio.sleep(READY_SECONDS)
             await _successes(loads)
-            status = await asyncio.to_thread(servers[number % len(servers)].restart)
-            assert status == 0, f"the server exited with status {status}"
+            await asyncio.to_thread(_restart, servers[number % len(servers)], addresses)
         await _successes(loads)
     return loads
+
+
+def _restart(server: ServerProcess, addresses: Sequence[str]) -> None:
+    stop_while_a_call_waits(server, addresses, server.database_url)
+    status = server.wait()
+    assert status == 0, f"the server exited with status {status}"
+    server.kill()
+    server.start()
 
 
 async def _successes(loads: Sequence[Load]) -> None:
@@ -182,7 +194,7 @@ async def _successes(loads: Sequence[Load]) -> None:
 
 
 def restarted(url: str, restarts: int, *, with_go: bool) -> tuple[list[Load], str]:
-    """Restart two servers on this database. Returns the loads, and what the Go client printed."""
+    """Restart two servers on this PostgreSQL database. Returns the loads, and what the Go client printed."""
     with ExitStack() as running:
         folder = Path(running.enter_context(tempfile.TemporaryDirectory(prefix="taskwell-restarts-")))
         servers = [ServerProcess(folder, url) for _ in range(2)]

@@ -6,8 +6,8 @@ from tests.soak import restarts
 from tests.soak.restarts import restarted
 
 
-def test_no_safe_call_fails_while_servers_restart(sqlite_url: str, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_no_safe_call_fails_while_servers_restart(postgresql_url: str, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(restarts, "BETWEEN", 50)
-    loads, _ = restarted(sqlite_url, 1, with_go=False)
+    loads, _ = restarted(postgresql_url, 1, with_go=False)
     assert [problem for load in loads for problem in load.problems()] == []
     assert min(load.succeeded for load in loads) >= 100
