@@ -33,7 +33,7 @@ class Outage:
         self._began = self._logged = float("-inf")
         self._is_logged = False
 
-    def begin(self, cause: BaseException | str) -> None:
+    def begin(self, cause: BaseException | str, **fields: object) -> None:
         """Note a failure. The first is logged, and then one a minute."""
         now = self._clock()
         if not self.is_on:
@@ -43,7 +43,7 @@ class Outage:
             return
         self._logged, self._is_logged = now, True
         since = round(now - self._began, 3)
-        self._log.warning(self._gone, cause=_words(cause), seconds=since, failed_calls=self.failed_calls)
+        self._log.warning(self._gone, cause=_words(cause), seconds=since, **self._calls(), **fields)
 
     def end(self) -> None:
         """Note a success."""
@@ -52,7 +52,10 @@ class Outage:
         self.is_on = False
         if self._is_logged:
             seconds = round(self._clock() - self._began, 3)
-            self._log.warning(self._back, seconds=seconds, failed_calls=self.failed_calls)
+            self._log.warning(self._back, seconds=seconds, **self._calls())
+
+    def _calls(self) -> dict[str, int]:
+        return {"failed_calls": self.failed_calls} if self.failed_calls else {}
 
 
 def _words(cause: BaseException | str) -> str:

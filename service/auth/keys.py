@@ -13,6 +13,7 @@ from jwt import PyJWK, PyJWTError, get_algorithm_by_name
 
 from service.auth.jwks import JwksSource, KeysError
 from service.errors import KeysUnavailable
+from service.outage import Outage
 from service.strict_json import parse_object
 
 _log = structlog.get_logger("auth")
@@ -80,7 +81,7 @@ class IssuerKeys:
         self._asked_at = float("-inf")
         self._flight: asyncio.Task[None] | None = None
         self._waiting = 0
-        self._failed = False
+        self._outage = Outage("keys", "not read", "read again", clock=clock)
         self.refreshes = {"ok": 0, "failed": 0}
         """Attempts to read the keys, by outcome."""
         self._read_at: float | None = None
@@ -150,10 +151,9 @@ class IssuerKeys:
     async def _load_or_log(self) -> None:
         try:
             await self.load()
-            self._failed = False
+            self._outage.end()
         except Exception as error:  # noqa: BLE001 - whatever an issuer sends, the last good keys stay
-            self._failed = True
-            _log.warning("keys not read", source=str(self._source), cause=str(error), kept=self._keys is not None)
+            self._outage.begin(str(error), source=str(self._source), kept=self._keys is not None)
         finally:
             self._flight = None
 
@@ -164,7 +164,7 @@ class IssuerKeys:
     def _pause(self) -> float:
         if self._keys is None:
             return _FIRST_INTERVAL
-        return REFRESH_INTERVAL if self._failed else _FRESH_INTERVAL
+        return REFRESH_INTERVAL if self._outage.is_on else _FRESH_INTERVAL
 
 
 class KeySet:

@@ -230,3 +230,18 @@ async def test_failed_fetches_are_not_repeated_at_once(given: Given, publisher: 
         with pytest.raises(KeysUnavailable):
             await given.issuer.refresh()
     assert publisher.asked == 1
+
+
+async def test_an_outage_of_the_issuer_is_a_line_a_minute_and_one_at_its_end(
+    given: Given, publisher: Publisher
+) -> None:
+    await given.kept_fresh(60)
+    publisher.status = 500
+    with capture_logs() as log:
+        await given.kept_fresh(600)
+        publisher.status = 200
+        await given.kept_fresh(60)
+    events = [line["event"] for line in log if line["event"].startswith("keys")]
+    assert events[0] == "keys not read"
+    assert events.count("keys read again") == 1
+    assert 2 <= events.count("keys not read") <= 11
