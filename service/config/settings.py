@@ -150,6 +150,11 @@ class Settings(BaseSettings):
         description="Server reflection: open serves it to everybody, and /docs and /openapi.json over REST; caller "
         "serves it to authenticated callers; off serves none",
     )
+    channelz: bool = Field(
+        False,
+        description="Serve grpc.channelz.v1.Channelz to authenticated callers, for debugging: it shows the connections "
+        "of all clients, with their addresses and counts of streams and messages",
+    )
     log_level: Literal["debug", "info", "warning", "error"] = Field(
         "info", description="Lowest level of log lines to write; debug writes one for each successful call too"
     )

@@ -27,6 +27,10 @@ class Access(Enum):
 TASK_SERVICE = "taskwell.v1.TaskService"
 HEALTH = "grpc.health.v1.Health"
 REFLECTION = ("grpc.reflection.v1.ServerReflection", "grpc.reflection.v1alpha.ServerReflection")
+CHANNELZ = "grpc.channelz.v1.Channelz"
+_CHANNELZ_METHODS = (
+    *("GetTopChannels", "GetServers", "GetServer", "GetServerSockets", "GetChannel", "GetSubchannel", "GetSocket"),
+)
 
 POLICY = MappingProxyType(
     {
@@ -47,9 +51,14 @@ _STREAMS = {
 }
 
 
-def policy_with_reflection(access: Access) -> MappingProxyType[str, Access]:
+def with_reflection(policy: Mapping[str, Access], access: Access) -> Mapping[str, Access]:
     """Return the table with both versions of server reflection added."""
-    return MappingProxyType({**POLICY, **{f"/{service}/ServerReflectionInfo": access for service in REFLECTION}})
+    return {**policy, **{f"/{service}/ServerReflectionInfo": access for service in REFLECTION}}
+
+
+def with_channelz(policy: Mapping[str, Access]) -> Mapping[str, Access]:
+    """Return the table with the methods of Channelz added, for every authenticated caller."""
+    return {**policy, **{f"/{CHANNELZ}/{method}": Access.CALLER for method in _CHANNELZ_METHODS}}
 
 
 def grpc_types(policy: Mapping[str, Access]) -> dict[str, str]:

@@ -38,7 +38,7 @@ from service.rpc.handlers import Context
 from service.rpc.health import Health
 from service.rpc.in_process import InProcess, InProcessContext
 from service.rpc.interceptor import UNOBSERVED, CallInterceptor, Guard, current_caller
-from service.rpc.policy import HEALTH, POLICY, TASK_SERVICE, Access, policy_with_reflection
+from service.rpc.policy import CHANNELZ, HEALTH, POLICY, TASK_SERVICE, Access, with_channelz, with_reflection
 from service.rpc.rate_limit import RateLimiter
 from service.rpc.reflection import add_reflection
 from service.rpc.servicer import TaskServicer
@@ -90,9 +90,11 @@ class Service:
         self._shares_ports = worker is not None
         self._readiness = Readiness()
         self._readiness.block(STARTING)
-        policy = POLICY
+        policy: Mapping[str, Access] = POLICY
         if settings.reflection != "off":
-            policy = policy_with_reflection(Access.OPEN if settings.reflection == "open" else Access.CALLER)
+            policy = with_reflection(policy, Access.OPEN if settings.reflection == "open" else Access.CALLER)
+        if settings.channelz:
+            policy = with_channelz(policy)
         metrics = None
         if settings.metrics:
             sharing = (
@@ -173,7 +175,12 @@ class Service:
         rest = settings.rest
         self._rest = _rest(settings, rest, in_process, self._readiness, on_error, tracer) if rest else None
         if settings.reflection != "off":
-            add_reflection(self._server, (TASK_SERVICE, HEALTH))
+            services = (TASK_SERVICE, HEALTH, *((CHANNELZ,) if settings.channelz else ()))
+            add_reflection(self._server, services)
+        if settings.channelz:
+            from grpc_channelz.v1.channelz import add_channelz_servicer
+
+            add_channelz_servicer(self._server)
 
     async def start(self) -> Address:
         """Start to accept calls and return the gRPC address, with the actual port.

@@ -12,6 +12,7 @@ from google.protobuf import descriptor_pb2
 from google.protobuf.descriptor import FieldDescriptor, MethodDescriptor
 from google.rpc import error_details_pb2
 from grpc import StatusCode
+from grpc_channelz.v1 import channelz_pb2
 from grpc_health.v1 import health_pb2, health_pb2_grpc
 from grpc_reflection.v1alpha import reflection_pb2
 from taskwell.v1 import tasks_pb2
@@ -20,7 +21,7 @@ from service import errors
 from service.errors import InvalidArgument, MethodNotAllowed, RateLimited, RequestError, ScopeMissing, Violation
 from service.model import Caller, TaskStatus
 from service.rpc import policy
-from service.rpc.policy import Access, policy_with_reflection
+from service.rpc.policy import POLICY, Access, with_channelz, with_reflection
 from service.rpc.status import CODES, status_of
 from tests.methods import METHODS, SERVICE, well_formed
 from tests.rpc.given import ask_reflection
@@ -111,14 +112,16 @@ HEALTH_METHODS = methods_of(health_pb2.DESCRIPTOR, "grpc.health.v1.Health")
 REFLECTION_METHODS = methods_of(reflection_pb2.DESCRIPTOR, "grpc.reflection.v1alpha.ServerReflection") | methods_of(
     reflection_pb2.DESCRIPTOR, "grpc.reflection.v1.ServerReflection"
 )
+CHANNELZ_METHODS = methods_of(channelz_pb2.DESCRIPTOR, "grpc.channelz.v1.Channelz")
 
 
 @pytest.mark.parametrize("access", Access)
 def test_the_policy_table_has_every_method_and_no_other(access: Access) -> None:
-    assert policy_with_reflection(access) == {
+    assert with_channelz(with_reflection(POLICY, access)) == {
         **{method: Access.READ if method in READING_METHODS else Access.WRITE for method in TASK_METHODS},
         **dict.fromkeys(HEALTH_METHODS, Access.OPEN),
         **dict.fromkeys(REFLECTION_METHODS, access),
+        **dict.fromkeys(CHANNELZ_METHODS, Access.CALLER),
     }
 
 
@@ -147,7 +150,7 @@ def without_policy(monkeypatch: pytest.MonkeyPatch, sqlite_url: str) -> Iterator
     """A channel to a service whose policy table has no method but ListTasks."""
     table = {name: access for name, access in policy.POLICY.items() if name.endswith("/ListTasks")}
     monkeypatch.setattr("service.server.app.POLICY", table)
-    monkeypatch.setattr("service.server.app.policy_with_reflection", lambda _access: table)
+    monkeypatch.setattr("service.server.app.with_reflection", lambda policy, _access: policy)
     with running_service(settings_for(sqlite_url)) as address, grpc.insecure_channel(address) as channel:
         yield channel
 
@@ -250,12 +253,12 @@ def test_the_status_of_the_model_is_that_of_the_contract() -> None:
 
 
 def test_the_types_of_methods_are_those_of_their_descriptors() -> None:
-    services = (tasks_pb2, health_pb2, reflection_pb2)
+    services = (tasks_pb2, health_pb2, reflection_pb2, channelz_pb2)
     methods = [
         method for file in services for each in file.DESCRIPTOR.services_by_name.values() for method in each.methods
     ]
     types = {(False, False): "unary", (False, True): "server_stream", (True, True): "bidi_stream"}
-    table = policy.grpc_types(policy_with_reflection(Access.OPEN))
+    table = policy.grpc_types(with_channelz(with_reflection(POLICY, Access.OPEN)))
     for method in methods:
         full_name = f"/{method.containing_service.full_name}/{method.name}"
         assert table[full_name] == types[method.client_streaming, method.server_streaming]
