@@ -245,4 +245,5 @@ def test_no_call_takes_longer_than_the_service_allows_and_what_did_not_begin_is_
                     call.result()
         task = api.create()
         assert task in api.list().tasks
-        assert len(api.list().tasks) <= 2  # the one that was with the database already ended as it would
+        # What was with the database already ended as it would: on a connection, and on another beside the stalled one.
+        assert len(api.list().tasks) <= 3
