@@ -18,14 +18,12 @@ _REMIND_AFTER = 60.0
 class Outage:
     """The state of something that calls depend on, as far as they have noticed.
 
-    `name` begins the lines: "database is away", "database is back". `clock` is monotonic (s).
+    `gone` and `back` are the events of its lines. `clock` is monotonic (s).
     """
 
-    def __init__(
-        self, name: str, gone: str = "is away", back: str = "is back", *, clock: Callable[[], float] = time.monotonic
-    ) -> None:
+    def __init__(self, gone: str, back: str, *, clock: Callable[[], float] = time.monotonic) -> None:
         self._log = structlog.get_logger("app")
-        self._gone, self._back = f"{name} {gone}", f"{name} {back}"
+        self._gone, self._back = gone, back
         self._clock = clock
         self.is_on = False
         self.failed_calls = 0

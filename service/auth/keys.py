@@ -81,7 +81,7 @@ class IssuerKeys:
         self._asked_at = float("-inf")
         self._flight: asyncio.Task[None] | None = None
         self._waiting = 0
-        self._outage = Outage("keys", "not read", "read again", clock=clock)
+        self._outage = Outage("keys not read", "keys read again", clock=clock)
         self.refreshes = {"ok": 0, "failed": 0}
         """Attempts to read the keys, by outcome."""
         self._read_at: float | None = None

@@ -116,9 +116,9 @@ class Pool(Generic[C]):
     def __init__(self, connector: Connector[C], settings: PoolSettings) -> None:
         self.limit = settings.size + settings.max_overflow
         self.counts = PoolCounts()
-        self.outage = Outage("database")
+        self.outage = Outage("database is away", "database is back")
         """On after the database could not be reached or fell silent, until the next success."""
-        self.exhausted = Outage("database connections", "are all in use", "are free again")
+        self.exhausted = Outage("database connections are all in use", "database connections are free again")
         """On after a call got no connection in time, until one need not wait."""
         self._connector = connector
         self._settings = settings

@@ -11,7 +11,7 @@ from tests.rpc.test_call_log import fail
 
 def test_an_outage_is_a_line_at_its_begin_and_one_at_its_end_however_many_calls_fail() -> None:
     now = 1000.0
-    outage = Outage("database", clock=lambda: now)
+    outage = Outage("database is away", "database is back", clock=lambda: now)
     log = CallLog(outages=[outage])
     with capture_logs() as lines:
         for _ in range(2000):
@@ -30,7 +30,7 @@ def test_an_outage_is_a_line_at_its_begin_and_one_at_its_end_however_many_calls_
 
 def test_a_long_outage_is_named_once_a_minute_and_a_flapping_one_every_five_seconds() -> None:
     now = 1000.0
-    outage = Outage("database", clock=lambda: now)
+    outage = Outage("database is away", "database is back", clock=lambda: now)
     with capture_logs() as lines:
         for _ in range(130):
             outage.begin("silent")

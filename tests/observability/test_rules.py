@@ -48,7 +48,7 @@ def test_each_log_line_in_a_runbook_exists() -> None:
         for event in re.findall(r'\.event == "([^"]+)"', script)
     }
     assert {"rpc", "worker exited"} <= events
-    assert {event for event in events if f'("{event}"' not in code and f'"{event}",\n' not in code} == set()
+    assert {event for event in events if f'"{event}"' not in code} == set()
 
 
 def test_each_runbook_belongs_to_an_alert() -> None:
