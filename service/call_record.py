@@ -30,7 +30,7 @@ OTHER = "other"
 
 
 class BatchRecord:
-    """Where a batch is and how long it took, for all of its calls; times are of `time.perf_counter` (s).
+    """The phase of a batch and the time of each, for all of its calls; times are of `time.perf_counter` (s).
 
     It has the ids of its calls and not their records, which refer to it: a cycle would wait for the garbage collector.
     """

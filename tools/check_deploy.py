@@ -81,7 +81,7 @@ def _skipped(files: str, tool: str) -> list[str]:
 
 
 def _complaints(command: Sequence[str | Path]) -> list[str]:
-    """What a tool says if it fails."""
+    """The output of a tool if it fails."""
     ran = subprocess.run(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, check=False)
     return [f"{' '.join(map(str, command))}\n{ran.stdout}"] if ran.returncode else []
 

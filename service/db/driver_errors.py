@@ -155,7 +155,7 @@ def failure_of(error: psycopg.Error | sqlite3.Error, *, lost: bool = False) -> F
 
 
 def trouble_of(error: BaseException) -> Trouble | None:
-    """What a failed connect or statement says about the database; None if nothing is wrong with it."""
+    """The trouble of the database that a failed connect or statement shows; None if there is none."""
     if isinstance(error, TimeoutError | psycopg.errors.ConnectionTimeout):
         return "silent"
     if sqlstate_of(error) == _CANCELLED:

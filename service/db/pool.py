@@ -88,7 +88,7 @@ class Pooled(Generic[C]):
 
 @dataclass(slots=True)
 class PoolCounts:
-    """What has happened to a pool, for the metrics."""
+    """Counts of events in a pool, for the metrics."""
 
     waits: int = 0
     """Requests that had to wait for a connection."""

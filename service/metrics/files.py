@@ -1,4 +1,4 @@
-"""Where the values of metrics are: in memory, or in files that the workers share.
+"""Storage for the values of metrics: in memory, or in files that the workers share.
 
 Each worker has two files: of what it has counted, which the worker that replaces it continues, and of its current
 state, which the supervisor removes when the worker dies. The worker that is scraped adds up the files of all. Counting

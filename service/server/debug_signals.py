@@ -82,7 +82,7 @@ def _stack_of_thread(innermost: FrameType | None) -> list[str]:
 
 
 def _stack_of_task(task: "asyncio.Task[object]") -> Iterable[str]:
-    """Where a task waits, outermost first. (`Task.get_stack` has only the outermost coroutine.)"""
+    """The frames in which a task waits, outermost first. (`Task.get_stack` has only the outermost coroutine.)"""
     waiting: object = task.get_coro()
     while waiting is not None:
         kind = next((kind for kind in ("cr", "gi", "ag") if hasattr(waiting, f"{kind}_frame")), None)
