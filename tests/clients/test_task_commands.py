@@ -192,7 +192,8 @@ def completions(person: Person, line: str) -> list[str]:
 
 def test_shells_complete_commands_options_and_ids(person: Person) -> None:
     commands = [each.partition("\t")[0] for each in completions(person, "taskwell ")]
-    assert commands == ["check", "config", "health", "migrate", "serve", "task", "token"]
+    servers = ["backup", "check", "config", "export", "health", "import", "migrate", "serve"]
+    assert commands == [*servers, "task", "token", "users"]
     assert completions(person, "taskwell task re") == ["reopen\tReopen a task."]
     [status] = completions(person, "taskwell task list --s")
     assert status.startswith("--status\t")
